@@ -1,0 +1,33 @@
+# Every target is a short call; the work is in scripts/, so that nothing here needs make.
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test build lint fmt deny measure clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\): ## /\1	/p' Makefile | expand -t 14
+
+quickstart: ## install what is missing, build, run a real container from the example bundle
+	@bash scripts/quickstart.sh
+
+test: ## install what is missing, run the lints and all tests
+	@bash scripts/test.sh
+
+build: ## build the release binaries
+	@bash scripts/setup.sh build
+	cargo build --release --workspace
+
+lint: ## rustfmt, clippy and shellcheck; a warning is an error
+	@bash scripts/setup.sh test
+	@bash scripts/lint.sh
+
+fmt: ## format the Rust sources
+	cargo fmt --all
+
+deny: ## check licences, advisories and duplicates of the dependencies (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
+
+measure: ## repeat the measurements of docs/measured.md
+	@bash scripts/measure.sh
+
+clean: ## remove everything that was built
+	cargo clean

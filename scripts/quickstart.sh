@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a real container: installs what is missing, builds, makes the example bundle, runs it.
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "$0")/env.sh"
+
+step() {
+    printf '\n== %s\n' "$*"
+}
+
+step "set-up: Debian packages that are missing"
+bash "$repo/scripts/setup.sh" run
+set_target
+
+step "build: cargo build --release"
+(cd "$repo" && cargo build --release -p corten-cli)
+corten=$target_dir/$triple/release/corten
+echo "$corten: $(($(stat -c %s "$corten") / 1024)) KiB, static"
+
+# On a file system of its own, since a checkout may be on one that is mounted nosuid or owned by somebody else.
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/corten-quickstart.XXXXXX")
+cleanup() {
+    # A directory of root's making needs root to go.
+    rm -rf -- "$scratch" 2>/dev/null || as_root rm -rf -- "$scratch"
+}
+trap cleanup EXIT
+chmod 755 "$scratch"
+
+step "bundle: examples/bundle, its root made from $(static_busybox)"
+bash "$repo/scripts/bundle.sh" "$scratch/bundle"
+(cd "$scratch/bundle" && du -sh . | cut -f1 && ls -d config.json rootfs/*)
+
+step "run: corten run --bundle BUNDLE quickstart"
+begin=$(date +%s%N)
+status=0
+as_root bash "$repo/scripts/with-cgroup2.sh" \
+    "$corten" --root "$scratch/state" run --bundle "$scratch/bundle" quickstart || status=$?
+took=$((($(date +%s%N) - begin) / 1000000))
+
+step "the container ended with exit code $status after $took ms"
+if [ "$status" -ne 0 ]; then
+    die "the container did not run as it should (the example ends with 0)"
+fi
+cat <<END
+To go on by hand (as root):
+    scripts/bundle.sh /tmp/bundle
+    scripts/with-cgroup2.sh $corten run --bundle /tmp/bundle web
+    $corten plan --bundle /tmp/bundle      every step it takes, without taking one
+README.md tells the rest.
+END

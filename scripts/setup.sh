@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing: setup.sh build|run|test
+#
+# build: compile the workspace; run: and run the example bundle; test: and run the lints and all tests.
+# Looks for the thing itself, not for the package, so nothing is touched on a machine that has it from elsewhere.
+set -euo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "$0")/env.sh"
+
+missing=()
+
+# need PACKAGE COMMAND...: the package is missing when the command fails.
+need() {
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+# The binaries are static, so the C library's archive is needed, not only its headers.
+has_libc_archive() {
+    local archive
+    archive=$(cc -print-file-name=libc.a) && [ -f "$archive" ]
+}
+
+what=${1:-test}
+case $what in
+    build | run | test) ;;
+    *) die "usage: setup.sh build|run|test" ;;
+esac
+
+need gcc command -v cc
+need libc6-dev has_libc_archive
+if [ "$what" != build ]; then
+    need binutils command -v readelf
+    need busybox-static static_busybox
+    need util-linux command -v unshare
+    need mount command -v mount
+fi
+if [ "$what" = test ]; then
+    need binutils command -v nm
+    need shellcheck command -v shellcheck
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    command -v apt-get >/dev/null || die "not Debian; please install: ${missing[*]}"
+    echo "setup: installing ${missing[*]}"
+    apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    as_root "${apt[@]}" update
+    as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+command -v cargo >/dev/null || die "no cargo: install Rust first (https://rustup.rs)"
+# rust-toolchain.toml names the version; rustup fetches it if it has another one.
+wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$repo/rust-toolchain.toml")
+found=$(cd "$repo" && rustc --version | cut -d' ' -f2)
+[ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ] ||
+    die "rustc is $found, at least $wanted is needed: rustup toolchain install $wanted"

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Everything that must hold: set-up, lints, a release build, all tests, the quickstart. `.ci/run` is this.
+#
+# A part that fails does not stop the next ones. The end is: seconds per part, what was skipped and why, the parts
+# that failed, and as the last line the sum over all tests, `N passed, N failed, N skipped`.
+#
+# A test that can't run here passes, and appends `its name: why` to the file that CORTEN_SKIPS names: it is then
+# counted as skipped and not as passed.
+set -uo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "$0")/env.sh"
+cd "$repo" || exit 1
+
+logs=$(mktemp -d "${TMPDIR:-/tmp}/corten-test.XXXXXX")
+trap 'rm -rf -- "$logs"' EXIT
+export CORTEN_SKIPS=$logs/skips
+: >"$CORTEN_SKIPS"
+# Tests of another user (sudo) append to it too.
+chmod 666 "$CORTEN_SKIPS"
+chmod 755 "$logs"
+
+times=()
+failed=()
+
+# part NAME COMMAND...: runs one part, notes its time and whether it failed.
+part() {
+    local name=$1 begin=$SECONDS
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" || failed+=("$name")
+    times+=("$((SECONDS - begin)) s  $name")
+}
+
+skip() {
+    printf '%s: %s\n' "$1" "$2" >>"$CORTEN_SKIPS"
+}
+
+# Adds up what the runners said: nextest's `Summary` line, libtest's `test result:` lines.
+count() {
+    sed 's/\x1b\[[0-9;]*m//g' "$logs"/*.log | awk '
+        function number_before(word) {
+            return match($0, "[0-9]+ " word) ? substr($0, RSTART) + 0 : 0
+        }
+        /^ *Summary \[.*tests? run:/ {
+            passed += number_before("passed")
+            failed += number_before("failed") + number_before("timed out") + number_before("exec failed")
+            ignored += number_before("skipped")
+        }
+        /^test result: / {
+            passed += number_before("passed")
+            failed += number_before("failed")
+            ignored += number_before("ignored")
+        }
+        END { print passed + 0, failed + 0, ignored + 0 }'
+}
+
+logged() {
+    local log=$logs/$1.log
+    shift
+    "$@" 2>&1 | tee "$log"
+}
+
+# Runs a command as root in the native lane: private namespaces, cgroup v2 on /sys/fs/cgroup inside them only.
+native() {
+    as_root env "PATH=$PATH" "HOME=$HOME" "CORTEN_SKIPS=$CORTEN_SKIPS" "CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}" \
+        "CARGO_TARGET_DIR=$target_dir" bash "$repo/scripts/with-cgroup2.sh" "$@"
+}
+
+run_tests() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        logged tests native cargo nextest run --workspace --no-fail-fast
+    else
+        echo "cargo-nextest is not installed: cargo test runs them"
+        logged tests native cargo test --workspace --no-fail-fast --lib --bins --tests
+    fi
+}
+
+run_examples_in_docs() {
+    logged doc native cargo test --workspace --doc --no-fail-fast
+}
+
+part set-up bash scripts/setup.sh test
+set_target
+part lints bash scripts/lint.sh
+part "release build" cargo build --release --workspace
+part "test build" cargo test --workspace --no-run
+part tests run_tests
+part "examples in the documentation" run_examples_in_docs
+part quickstart bash scripts/quickstart.sh
+
+read -r passed broken ignored < <(count)
+skipped=$(sort -u "$CORTEN_SKIPS" | wc -l)
+
+printf '\n== seconds per part\n'
+printf '%s\n' "${times[@]}"
+printf '\n== skipped, and why\n'
+if [ "$((skipped + ignored))" = 0 ]; then
+    echo "nothing"
+else
+    sort -u "$CORTEN_SKIPS"
+    # The runner prints the reason of an ignored test only on request.
+    [ "$ignored" = 0 ] || grep -rn --include=*.rs -A1 '#\[ignore' runtime-core runtime-cli shim conformance examples
+fi
+if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nfailed parts: %s\n' "$(printf '%s, ' "${failed[@]}" | sed 's/, $//')"
+    # A lint or a build that fails is not in the runners' numbers.
+    [ "$broken" -gt 0 ] || broken=${#failed[@]}
+fi
+# Tests that skip themselves have passed for their runner.
+printf '\n%s passed, %s failed, %s skipped\n' "$((passed > skipped ? passed - skipped : 0))" "$broken" "$((skipped + ignored))"
+[ ${#failed[@]} = 0 ]
