@@ -34,13 +34,13 @@ step "run: corten run --bundle BUNDLE quickstart"
 begin=$(date +%s%N)
 status=0
 as_root bash "$repo/scripts/with-cgroup2.sh" \
-    "$corten" --root "$scratch/state" run --bundle "$scratch/bundle" quickstart || status=$?
+    "$corten" --root "$scratch/state" run --bundle "$scratch/bundle" quickstart | tee "$scratch/output" ||
+    status=$?
 took=$((($(date +%s%N) - begin) / 1000000))
 
 step "the container ended with exit code $status after $took ms"
-if [ "$status" -ne 0 ]; then
-    die "the container did not run as it should (the example ends with 0)"
-fi
+[ "$status" -eq 0 ] || die "the container did not run as it should: the example ends with 0"
+grep -q weathering-steel "$scratch/output" || die "the container did not say its host name"
 cat <<END
 To go on by hand (as root):
     scripts/bundle.sh /tmp/bundle
