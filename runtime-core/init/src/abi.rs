@@ -1,0 +1,747 @@
+//! The flat plan: what the library writes and init reads.
+//!
+//! One sealed file holds a header, the steps, the strings and the tables of
+//! arguments and environment; nothing in it is a pointer. The report is a second
+//! file, written by init and read by the library. Both are sequences of 64-bit
+//! words in the machine's own byte order: writer and reader are one build.
+//!
+//! An [`Op`] exists in two forms, chosen by [`Form`]: with owned strings while
+//! planning (and printing), with [`Span`]s into the plan once it is flat.
+
+use core::fmt::Debug;
+
+/// First word of a plan.
+pub const PLAN_MAGIC: u64 = 0x0001_4e4c_505f_5443;
+/// First word of a report.
+pub const REPORT_MAGIC: u64 = 0x0001_5450_525f_5443;
+/// Number of slots for file descriptors.
+pub const SLOTS: usize = 32;
+/// Words of a step's arguments.
+pub const ARGS: usize = 8;
+/// Words of one step: code and error policy, errnos, arguments.
+pub const STEP_WORDS: usize = 2 + ARGS;
+/// Free entries behind argv and envp, each: `HOME` and a terminating null.
+pub const SPARE: usize = 4;
+/// Longest detail text of a failure, in bytes.
+pub const DETAIL_MAX: usize = 256;
+
+/// Byte offsets of the report's fields.
+pub mod report {
+    /// [`super::REPORT_MAGIC`].
+    pub const MAGIC: usize = 0;
+    /// Index of the step begun last, plus one.
+    pub const CURRENT: usize = 8;
+    /// Index of the step that failed, plus one; 0 when none did.
+    pub const FAILED: usize = 16;
+    /// errno in the low half, [`super::Kind`] in the high half.
+    pub const CAUSE: usize = 24;
+    /// Length of the detail text in bytes.
+    pub const DETAIL_LEN: usize = 32;
+    /// The detail text.
+    pub const DETAIL: usize = 40;
+    /// The first step's record.
+    pub const STEPS: usize = DETAIL + super::DETAIL_MAX;
+    /// Bytes of one step's record: start time in ns, then outcome and errno.
+    pub const STEP: usize = 16;
+    /// Outcome of a step that did its work.
+    pub const OK: u32 = 1;
+    /// Outcome of a step whose error is only a warning.
+    pub const WARNED: u32 = 2;
+    /// Outcome of a step whose error says that there is nothing to do.
+    pub const SKIPPED: u32 = 3;
+    /// Outcome of the step that ended init.
+    pub const FAILED_STEP: u32 = 4;
+
+    /// Size in bytes of a report over `steps` steps.
+    #[must_use]
+    pub const fn size(steps: usize) -> usize {
+        STEPS.saturating_add(steps.saturating_mul(STEP))
+    }
+}
+
+/// Word positions of the plan's header.
+pub mod header {
+    /// [`super::PLAN_MAGIC`].
+    pub const MAGIC: usize = 0;
+    /// Length of the whole plan in bytes.
+    pub const LEN: usize = 1;
+    /// Number of steps.
+    pub const STEP_COUNT: usize = 2;
+    /// File descriptor of the report.
+    pub const REPORT_FD: usize = 3;
+    /// Byte offset of the argv table, whose entries are offsets of strings.
+    pub const ARGV: usize = 4;
+    /// Number of arguments.
+    pub const ARGC: usize = 5;
+    /// Byte offset of the envp table.
+    pub const ENVP: usize = 6;
+    /// Number of environment entries.
+    pub const ENVC: usize = 7;
+    /// Descriptors below this number are the container's and stay open.
+    pub const KEEP_BELOW: usize = 8;
+    /// Descriptors to become 0, 1 and 2, three words.
+    pub const STDIO: usize = 9;
+    /// [`super::SLOTS`] words: descriptors passed in, or -1.
+    pub const SLOTS: usize = 12;
+    /// The first step.
+    pub const STEPS: usize = SLOTS + super::SLOTS;
+}
+
+/// A numbered place that holds one file descriptor between steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u8);
+
+impl Slot {
+    /// The socket to the runtime half.
+    pub const SOCKET: Slot = Slot(0);
+    /// exec.fifo: `start` writes a byte into it.
+    pub const EXEC_FIFO: Slot = Slot(1);
+    /// The `done` fifo: its end of file says that init is over.
+    pub const DONE: Slot = Slot(2);
+    /// The container's cgroup directory.
+    pub const CGROUP: Slot = Slot(3);
+    /// Root of the container's file system.
+    pub const ROOT: Slot = Slot(4);
+    /// The host's /dev/null, verified: source of file masks.
+    pub const NULL: Slot = Slot(5);
+    /// The empty read-only tmpfs: source of directory masks.
+    pub const EMPTY: Slot = Slot(6);
+    /// The container's /dev.
+    pub const DEV: Slot = Slot(7);
+    /// The pty's master side.
+    pub const PTY_MASTER: Slot = Slot(8);
+    /// The pty's slave side.
+    pub const PTY: Slot = Slot(9);
+    /// The mount being made.
+    pub const MOUNT: Slot = Slot(10);
+    /// No slot.
+    pub const NONE: Slot = Slot(255);
+}
+
+/// Part of the plan's bytes. A text's span ends with a NUL byte that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Byte offset from the start of the plan.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// How an op holds what is longer than a word.
+pub trait Form: Clone + Debug + PartialEq {
+    /// A string.
+    type Text: Clone + Debug + PartialEq;
+    /// A list of 32-bit numbers.
+    type List: Clone + Debug + PartialEq;
+}
+
+/// The form of a flat plan: spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flat;
+
+impl Form for Flat {
+    type Text = Span;
+    type List = Span;
+}
+
+/// Turns the long parts of an op from one form into another.
+pub trait Convert<F: Form, G: Form> {
+    /// Converts a string.
+    fn text(&mut self, text: &F::Text) -> G::Text;
+    /// Converts a list.
+    fn list(&mut self, list: &F::List) -> G::List;
+}
+
+/// A value that is stored in one word of a step.
+pub trait Word: Copy {
+    /// The word.
+    fn to_word(self) -> u64;
+    /// The value of a word.
+    fn from_word(word: u64) -> Self;
+}
+
+impl Word for u64 {
+    fn to_word(self) -> u64 {
+        self
+    }
+    fn from_word(word: u64) -> Self {
+        word
+    }
+}
+
+impl Word for u32 {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+    fn from_word(word: u64) -> Self {
+        word as u32
+    }
+}
+
+impl Word for i32 {
+    fn to_word(self) -> u64 {
+        self as u32 as u64
+    }
+    fn from_word(word: u64) -> Self {
+        word as i32
+    }
+}
+
+impl Word for bool {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+    fn from_word(word: u64) -> Self {
+        word != 0
+    }
+}
+
+impl Word for Slot {
+    fn to_word(self) -> u64 {
+        self.0 as u64
+    }
+    fn from_word(word: u64) -> Self {
+        Slot(word as u8)
+    }
+}
+
+impl Word for Span {
+    fn to_word(self) -> u64 {
+        self.offset as u64 | (self.len as u64) << 32
+    }
+    fn from_word(word: u64) -> Self {
+        Span {
+            offset: word as u32,
+            len: (word >> 32) as u32,
+        }
+    }
+}
+
+/// Where init and the runtime half meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Barrier {
+    /// After the last clone.
+    Entered = 1,
+    /// After the mounts, before the pivot.
+    Mounted = 2,
+    /// After init's last open, before the credentials.
+    Ready = 3,
+    /// Everything is done but the wait for `start`.
+    Created = 4,
+}
+
+impl Word for Barrier {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+    fn from_word(word: u64) -> Self {
+        match word {
+            1 => Barrier::Entered,
+            2 => Barrier::Mounted,
+            3 => Barrier::Ready,
+            _ => Barrier::Created,
+        }
+    }
+}
+
+/// What [`Op::Attach`] expects of its mount point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Place {
+    /// A directory or a file, made if missing, as the mount's root is.
+    LikeSource = 0,
+    /// A directory; no symbolic link on the way (proc and sysfs).
+    OrdinaryDirectory = 1,
+}
+
+impl Word for Place {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+    fn from_word(word: u64) -> Self {
+        if word == 0 {
+            Place::LikeSource
+        } else {
+            Place::OrdinaryDirectory
+        }
+    }
+}
+
+/// What a step's error means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Init ends.
+    Fail,
+    /// Recorded; the next step follows.
+    Warn,
+    /// One of these errnos (0: unused) means that there is nothing to do; the next
+    /// `steps` steps are left out too. Any other errno is as [`OnError::Fail`].
+    Skip {
+        /// The errnos.
+        errnos: [u16; 3],
+        /// How many further steps are left out.
+        steps: u8,
+    },
+}
+
+/// What is known of a failure beyond its errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// Nothing; the detail, if any, is the object.
+    Plain = 0,
+    /// The detail is the file system's own message.
+    FileSystem = 1,
+    /// proc or sysfs on something else than an ordinary directory.
+    NotOrdinaryDirectory = 2,
+    /// A device, pty or directory is not what it must be.
+    Impostor = 3,
+    /// The program is in no directory of PATH.
+    NotInPath = 4,
+    /// The script's interpreter is missing; the detail names it.
+    Interpreter = 5,
+    /// The ELF file's loader is missing; the detail names it.
+    Loader = 6,
+    /// The working directory is outside the container's root.
+    Outside = 7,
+    /// The runtime half went away at a barrier.
+    RuntimeGone = 8,
+    /// The program is a directory or has no execute permission.
+    NotExecutable = 9,
+}
+
+impl Kind {
+    /// The kind stored as `number`; [`Kind::Plain`] for what is unknown.
+    #[must_use]
+    pub fn from_number(number: u32) -> Kind {
+        match number {
+            1 => Kind::FileSystem,
+            2 => Kind::NotOrdinaryDirectory,
+            3 => Kind::Impostor,
+            4 => Kind::NotInPath,
+            5 => Kind::Interpreter,
+            6 => Kind::Loader,
+            7 => Kind::Outside,
+            8 => Kind::RuntimeGone,
+            9 => Kind::NotExecutable,
+            _ => Kind::Plain,
+        }
+    }
+}
+
+/// Kinds of the messages that init sends over [`Slot::SOCKET`].
+pub mod message {
+    /// Stage 0 made the container's process: pid (4 bytes) and its pidfd.
+    pub const CLONED: u8 = 1;
+    /// Init waits at a barrier: index of the step (4 bytes).
+    pub const BARRIER: u8 = 2;
+    /// The pty's master side, as a descriptor.
+    pub const CONSOLE: u8 = 3;
+    /// Length of every message in bytes.
+    pub const LEN: usize = 8;
+}
+
+/// What an op's field holds in each form.
+pub trait Held {
+    /// The type in form `F`.
+    type In<F: Form>: Clone + Debug + PartialEq;
+    /// The same value in another form.
+    fn convert<F: Form, G: Form>(
+        value: &Self::In<F>,
+        convert: &mut impl Convert<F, G>,
+    ) -> Self::In<G>;
+}
+
+/// A field that is a string.
+#[derive(Clone, Copy, Debug)]
+pub struct Text;
+
+/// A field that is a list of numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct List;
+
+impl Held for Text {
+    type In<F: Form> = F::Text;
+    fn convert<F: Form, G: Form>(value: &F::Text, convert: &mut impl Convert<F, G>) -> G::Text {
+        convert.text(value)
+    }
+}
+
+impl Held for List {
+    type In<F: Form> = F::List;
+    fn convert<F: Form, G: Form>(value: &F::List, convert: &mut impl Convert<F, G>) -> G::List {
+        convert.list(value)
+    }
+}
+
+macro_rules! held_as_is {
+    ($($type:ty)*) => { $(
+        impl Held for $type {
+            type In<F: Form> = $type;
+            fn convert<F: Form, G: Form>(value: &$type, _: &mut impl Convert<F, G>) -> $type {
+                *value
+            }
+        }
+    )* };
+}
+
+held_as_is! { u64 u32 i32 bool Slot Barrier Place }
+
+macro_rules! ops {
+    ($( $(#[$meta:meta])* $name:ident = $code:literal { $( $(#[$fmeta:meta])* $field:ident : $kind:ident ),* $(,)? } )*) => {
+        /// One thing that init does, as an operator would name it.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op<F: Form> {
+            $( $(#[$meta])* $name { $( $(#[$fmeta])* $field: <$kind as Held>::In<F> ),* } ),*
+        }
+
+        impl<F: Form> Op<F> {
+            /// The op's number in a flat plan.
+            #[must_use]
+            pub fn code(&self) -> u16 {
+                match self { $( Op::$name { .. } => $code ),* }
+            }
+
+            /// The same op in another form.
+            pub fn convert<G: Form>(&self, convert: &mut impl Convert<F, G>) -> Op<G> {
+                let _ = &convert;
+                match self {
+                    $( Op::$name { $( $field ),* } => Op::$name { $( $field: <$kind as Held>::convert::<F, G>($field, convert) ),* } ),*
+                }
+            }
+        }
+
+        impl Op<Flat> {
+            /// The op's arguments as words.
+            #[must_use]
+            pub fn to_words(&self) -> [u64; ARGS] {
+                let mut words = [0; ARGS];
+                match *self {
+                    $( Op::$name { $( $field ),* } => {
+                        let mut rest = words.iter_mut();
+                        let _ = &mut rest;
+                        $( if let Some(word) = rest.next() { *word = Word::to_word($field); } )*
+                    } ),*
+                }
+                words
+            }
+
+            /// The op numbered `code` with these arguments.
+            #[must_use]
+            pub fn from_words(code: u16, words: &[u64; ARGS]) -> Option<Op<Flat>> {
+                let mut rest = words.iter().copied();
+                let _ = &mut rest;
+                Some(match code {
+                    $( $code => Op::$name { $( $field: Word::from_word(rest.next()?) ),* }, )*
+                    _ => return None,
+                })
+            }
+        }
+    };
+}
+
+ops! {
+    /// Closes every descriptor that is not the container's or in a slot.
+    CloseFds = 1 {}
+    /// Gives all signals their default disposition and unblocks them.
+    ResetSignals = 2 {}
+    /// `setsid(2)`.
+    NewSession = 3 {}
+    /// `clone3(2)` with `CLONE_PARENT`: the child goes on, this process reports it and exits.
+    Clone = 4 {
+        /// Namespaces and others of `CLONE_*`.
+        flags: u64,
+        /// The cgroup to be born in, or none.
+        cgroup: Slot,
+    }
+    /// Waits for the runtime half.
+    Wait = 5 {
+        /// Which barrier.
+        barrier: Barrier,
+    }
+    /// `prctl(PR_SET_DUMPABLE, 0)`.
+    NonDumpable = 6 {}
+    /// Becomes uid and gid 0 of the user namespace, without supplementary groups.
+    BecomeRoot = 7 {}
+    /// `unshare(2)`.
+    Unshare = 8 {
+        /// `CLONE_NEW*`.
+        flags: u64,
+    }
+    /// Sets the propagation of every mount below `/`.
+    Propagation = 9 {
+        /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or `MS_UNBINDABLE`.
+        kind: u64,
+    }
+    /// Binds the root file system on itself, so that it is a mount.
+    BindRoot = 10 {
+        /// Absolute path on the host.
+        path: Text,
+        /// Where the attached tree goes.
+        into: Slot,
+    }
+    /// `fsopen(2)` to `fsmount(2)`: a new file system, detached.
+    NewFs = 11 {
+        /// File system type.
+        kind: Text,
+        /// Shown as the source in mountinfo.
+        source: Text,
+        /// Options separated by NUL bytes: `key` or `key=value`.
+        data: Text,
+        /// `MOUNT_ATTR_*`.
+        attrs: u64,
+        /// Where the mount goes.
+        into: Slot,
+    }
+    /// `open_tree(2)` with `OPEN_TREE_CLONE`: a bind source, detached.
+    OpenTree = 12 {
+        /// Absolute path on the host.
+        path: Text,
+        /// With everything mounted below it.
+        recursive: bool,
+        /// Where the tree goes.
+        into: Slot,
+    }
+    /// `mount_setattr(2)` on a slot.
+    SetAttr = 13 {
+        /// The mount.
+        mount: Slot,
+        /// `MOUNT_ATTR_*` to set.
+        set: u64,
+        /// `MOUNT_ATTR_*` to clear.
+        clear: u64,
+        /// `MS_*` propagation, or 0.
+        propagation: u64,
+        /// With everything mounted below it.
+        recursive: bool,
+    }
+    /// `move_mount(2)` to a path in the container's root, made if missing.
+    Attach = 14 {
+        /// The detached mount.
+        mount: Slot,
+        /// Path in the container.
+        path: Text,
+        /// What the mount point must be.
+        place: Place,
+    }
+    /// `mount_setattr(2)` on a path in the container's root.
+    SetAttrAt = 15 {
+        /// Path in the container.
+        path: Text,
+        /// `MOUNT_ATTR_*` to set.
+        set: u64,
+        /// `MOUNT_ATTR_*` to clear.
+        clear: u64,
+    }
+    /// Opens a directory of the container's root, made if missing.
+    OpenDir = 16 {
+        /// Path in the container.
+        path: Text,
+        /// Where it goes.
+        into: Slot,
+    }
+    /// `mknodat(2)` in a directory, with exact mode and owner.
+    MakeNode = 17 {
+        /// The directory.
+        dir: Slot,
+        /// Name below it.
+        name: Text,
+        /// Type and permissions as `st_mode`.
+        mode: u32,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    }
+    /// Binds a device node of the host into a directory.
+    BindNode = 18 {
+        /// The directory.
+        dir: Slot,
+        /// Name below it.
+        name: Text,
+        /// Absolute path on the host.
+        source: Text,
+        /// Major number that the source must have.
+        major: u32,
+        /// Minor number that the source must have.
+        minor: u32,
+    }
+    /// `symlinkat(2)`; an existing name stays.
+    MakeLink = 19 {
+        /// The directory.
+        dir: Slot,
+        /// Name below it.
+        name: Text,
+        /// What the link holds.
+        target: Text,
+    }
+    /// Opens the host's /dev/null and checks that it is character device 1:3.
+    OpenNull = 20 {
+        /// Where it goes.
+        into: Slot,
+    }
+    /// Hides a path of the container: a file by /dev/null, a directory by an empty tmpfs.
+    MaskPath = 21 {
+        /// Path in the container.
+        path: Text,
+    }
+    /// Makes a path of the container read-only.
+    ReadonlyPath = 22 {
+        /// Path in the container.
+        path: Text,
+    }
+    /// `pivot_root(2)` and lets go of the old root.
+    PivotRoot = 23 {}
+    /// `sethostname(2)`.
+    SetHostname = 24 {
+        /// The name.
+        name: Text,
+    }
+    /// `setdomainname(2)`.
+    SetDomainname = 25 {
+        /// The name.
+        name: Text,
+    }
+    /// Sets `IFF_UP` on `lo`.
+    LoopbackUp = 26 {}
+    /// Makes a pty in the container's devpts.
+    OpenPty = 27 {
+        /// Owner.
+        uid: u32,
+        /// Rows, or 0.
+        rows: u32,
+        /// Columns, or 0.
+        columns: u32,
+    }
+    /// Binds the pty on the container's /dev/console.
+    BindConsole = 28 {}
+    /// Sends the pty's master side to the runtime half and closes it.
+    SendConsole = 29 {}
+    /// Makes the pty the controlling terminal and standard input, output and error.
+    UseConsole = 30 {}
+    /// `fchdir(2)` to a directory, made if missing; it must be inside the root.
+    ChangeDir = 31 {
+        /// Path in the container.
+        path: Text,
+    }
+    /// Adds `HOME` from the container's /etc/passwd to the environment.
+    FindHome = 32 {
+        /// Whose home.
+        uid: u32,
+    }
+    /// Looks the program up as `execvp(3)` does.
+    FindProgram = 33 {}
+    /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`.
+    SessionKeyring = 34 {
+        /// Name of the keyring.
+        name: Text,
+    }
+    /// `umask(2)`.
+    SetUmask = 35 {
+        /// Permissions to take away.
+        mask: u32,
+    }
+    /// `setpriority(2)` of this process.
+    SetNice = 36 {
+        /// The nice value.
+        nice: i32,
+    }
+    /// `sched_setaffinity(2)` to every CPU.
+    AllCpus = 37 {}
+    /// `prctl(PR_CAPBSET_DROP)` for every capability that is not kept.
+    BoundingSet = 38 {
+        /// Capabilities to keep, as bits.
+        keep: u64,
+        /// Highest capability that the kernel knows.
+        last: u32,
+    }
+    /// `prctl(PR_SET_KEEPCAPS, 1)`.
+    KeepCaps = 39 {}
+    /// `setgroups(2)`.
+    SetGroups = 40 {
+        /// Group ids.
+        gids: List,
+    }
+    /// `setresgid(2)` with one id.
+    SetGid = 41 {
+        /// The id.
+        gid: u32,
+    }
+    /// `setresuid(2)` with one id.
+    SetUid = 42 {
+        /// The id.
+        uid: u32,
+    }
+    /// `capset(2)`.
+    SetCaps = 43 {
+        /// Effective set.
+        effective: u64,
+        /// Permitted set.
+        permitted: u64,
+        /// Inheritable set.
+        inheritable: u64,
+    }
+    /// `prctl(PR_CAP_AMBIENT_RAISE)` of one capability.
+    RaiseAmbient = 44 {
+        /// The capability's number.
+        cap: u32,
+    }
+    /// `prctl(PR_SET_NO_NEW_PRIVS, 1)`.
+    NoNewPrivs = 45 {}
+    /// Reads a byte from exec.fifo: the wait for `start`.
+    WaitStart = 46 {}
+    /// `execve(2)` of the program found.
+    Exec = 47 {}
+    /// `close(2)` of a slot.
+    Close = 48 {
+        /// The slot.
+        slot: Slot,
+    }
+}
+
+/// A step of a flat plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlatStep {
+    /// What to do.
+    pub op: Op<Flat>,
+    /// What its error means.
+    pub on_error: OnError,
+}
+
+impl FlatStep {
+    /// The step as words.
+    #[must_use]
+    pub fn to_words(&self) -> [u64; STEP_WORDS] {
+        let (policy, steps, errnos) = match self.on_error {
+            OnError::Fail => (0u64, 0u64, [0u16; 3]),
+            OnError::Warn => (1, 0, [0; 3]),
+            OnError::Skip { errnos, steps } => (2, steps as u64, errnos),
+        };
+        let [a, b, c] = errnos;
+        let [w0, w1, w2, w3, w4, w5, w6, w7] = self.op.to_words();
+        let head = self.op.code() as u64 | policy << 16 | steps << 24;
+        let codes = a as u64 | (b as u64) << 16 | (c as u64) << 32;
+        [head, codes, w0, w1, w2, w3, w4, w5, w6, w7]
+    }
+
+    /// The step of these words; `None` if no op has this code.
+    #[must_use]
+    pub fn from_words(words: &[u64; STEP_WORDS]) -> Option<FlatStep> {
+        let [head, codes, w0, w1, w2, w3, w4, w5, w6, w7] = *words;
+        let on_error = match (head >> 16) as u8 {
+            0 => OnError::Fail,
+            1 => OnError::Warn,
+            _ => OnError::Skip {
+                errnos: [codes as u16, (codes >> 16) as u16, (codes >> 32) as u16],
+                steps: (head >> 24) as u8,
+            },
+        };
+        let op = Op::from_words(head as u16, &[w0, w1, w2, w3, w4, w5, w6, w7])?;
+        Some(FlatStep { op, on_error })
+    }
+}

@@ -1,0 +1,128 @@
+//! What each step does: one file per facility.
+
+mod console;
+mod credentials;
+mod devices;
+mod enter;
+mod exec;
+mod mount;
+mod process;
+mod walk;
+
+use crate::abi::{Op, Slot};
+use crate::execute::{FlatOp, Init, Outcome};
+
+/// Runs one op.
+pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
+    match *op {
+        Op::CloseFds {} => enter::close_fds(init),
+        Op::ResetSignals {} => enter::reset_signals(),
+        Op::NewSession {} => enter::new_session(),
+        Op::Clone { flags, cgroup } => enter::clone(init, flags, cgroup),
+        Op::Wait { barrier } => enter::wait(init, barrier),
+        Op::NonDumpable {} => enter::non_dumpable(),
+        Op::BecomeRoot {} => credentials::become_root(),
+        Op::Unshare { flags } => enter::unshare(flags),
+        Op::Close { slot } => init.close(slot),
+        Op::WaitStart {} => exec::wait_start(init),
+        Op::FindProgram {} => exec::find_program(init),
+        Op::FindHome { uid } => process::find_home(init, uid),
+        Op::Exec {} => exec::exec(init),
+        _ => run_file_op(init, op),
+    }
+}
+
+/// Mounts, devices and the console.
+fn run_file_op(init: &mut Init, op: &FlatOp) -> Outcome {
+    match *op {
+        Op::Propagation { kind } => mount::propagation(kind),
+        Op::BindRoot { path, into } => mount::bind_root(init, path, into),
+        Op::NewFs {
+            kind,
+            source,
+            data,
+            attrs,
+            into,
+        } => mount::new_fs(init, [kind, source, data], attrs, into),
+        Op::OpenTree {
+            path,
+            recursive,
+            into,
+        } => mount::open_tree(init, path, recursive, into),
+        Op::SetAttr {
+            mount,
+            set,
+            clear,
+            propagation,
+            recursive,
+        } => mount::set_attr(init, mount, [set, clear, propagation], recursive),
+        Op::Attach { mount, path, place } => mount::attach(init, mount, path, place),
+        Op::SetAttrAt { path, set, clear } => mount::set_attr_at(init, path, set, clear),
+        Op::PivotRoot {} => mount::pivot_root(init),
+        Op::OpenDir { path, into } => mount::open_dir(init, path, into),
+        Op::MaskPath { path } => mount::mask_path(init, path),
+        Op::ReadonlyPath { path } => mount::readonly_path(init, path),
+        Op::OpenNull { into } => devices::open_null(init, into),
+        Op::MakeNode {
+            dir,
+            name,
+            mode,
+            major,
+            minor,
+            uid,
+            gid,
+        } => devices::make_node(
+            init,
+            dir,
+            name,
+            devices::Node {
+                mode,
+                major,
+                minor,
+                uid,
+                gid,
+            },
+        ),
+        Op::BindNode {
+            dir,
+            name,
+            source,
+            major,
+            minor,
+        } => devices::bind_node(init, dir, [name, source], [major, minor]),
+        Op::MakeLink { dir, name, target } => devices::make_link(init, dir, name, target),
+        Op::OpenPty { uid, rows, columns } => console::open_pty(init, uid, rows, columns),
+        Op::BindConsole {} => console::bind_console(init),
+        Op::SendConsole {} => console::send_console(init, Slot::PTY_MASTER),
+        Op::UseConsole {} => console::use_console(init),
+        _ => run_process_op(init, op),
+    }
+}
+
+/// What the process is, names and credentials.
+fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
+    match *op {
+        Op::SetHostname { name } => process::set_hostname(init, name),
+        Op::SetDomainname { name } => process::set_domainname(init, name),
+        Op::LoopbackUp {} => process::loopback_up(),
+        Op::ChangeDir { path } => process::change_dir(init, path),
+        Op::SessionKeyring { name } => process::session_keyring(init, name),
+        Op::SetUmask { mask } => process::set_umask(mask),
+        Op::SetNice { nice } => process::set_nice(nice),
+        Op::AllCpus {} => process::all_cpus(),
+        Op::BoundingSet { keep, last } => credentials::bounding_set(keep, last),
+        Op::KeepCaps {} => credentials::keep_caps(),
+        Op::SetGroups { gids } => credentials::set_groups(init, gids),
+        Op::SetGid { gid } => credentials::set_gid(gid),
+        Op::SetUid { uid } => credentials::set_uid(uid),
+        Op::SetCaps {
+            effective,
+            permitted,
+            inheritable,
+        } => credentials::set_caps(effective, permitted, inheritable),
+        Op::RaiseAmbient { cap } => credentials::raise_ambient(cap),
+        Op::NoNewPrivs {} => credentials::no_new_privs(),
+        // `run` and `run_file_op` took every other op.
+        _ => Ok(()),
+    }
+}

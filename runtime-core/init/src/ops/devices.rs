@@ -1,0 +1,79 @@
+//! Device nodes and links of the container's /dev.
+//!
+//! See mknod(2) and null(4). Everything is relative to the open /dev directory, never
+//! to a path that the image could have replaced by a link.
+
+use super::walk::{Make, make_in, open_in};
+use crate::abi::{Kind, Slot, Span};
+use crate::execute::{Failure, Init, Outcome};
+use crate::sys::{self, CWD, Fd, errno, flag};
+
+/// Device number of /dev/null, see null(4).
+const NULL: (u32, u32) = (1, 3);
+
+/// Mode, number and owner of a node.
+pub(crate) struct Node {
+    pub(crate) mode: u32,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+pub(crate) fn open_null(init: &mut Init, into: Slot) -> Outcome {
+    let null = host_device(init, c"/dev/null", NULL)?;
+    init.store(into, null)
+}
+
+/// Opens a character device of the host and checks that it is the right one.
+fn host_device(init: &Init, path: &core::ffi::CStr, number: (u32, u32)) -> Result<Fd, Failure> {
+    let device = sys::openat2(CWD, path, flag::O_PATH, flag::RESOLVE_NO_MAGICLINKS)?;
+    let stat = sys::stat(device, c"")?;
+    if !stat.is(flag::S_IFCHR) || (stat.major, stat.minor) != number {
+        sys::close(device)?;
+        return Err(init.detail(Kind::Impostor, errno::ENODEV, &[path.to_bytes()]));
+    }
+    Ok(device)
+}
+
+/// Makes a node with exactly this mode, whatever the umask, and this owner.
+pub(crate) fn make_node(init: &Init, dir: Slot, name: Span, node: Node) -> Outcome {
+    let dir = init.slot(dir)?;
+    let name = init.text(name)?;
+    sys::mknodat(dir, name, node.mode, node.major, node.minor)?;
+    sys::fchmodat(dir, name, node.mode)?;
+    if (node.uid, node.gid) != (0, 0) {
+        sys::fchownat(dir, name, node.uid, node.gid)?;
+    }
+    Ok(())
+}
+
+/// Where mknod(2) is not allowed, the host's own node is bound over an empty file.
+pub(crate) fn bind_node(init: &Init, dir: Slot, texts: [Span; 2], number: [u32; 2]) -> Outcome {
+    let [name, source] = texts;
+    let [major, minor] = number;
+    let device = host_device(init, init.text(source)?, (major, minor))?;
+    let tree = sys::open_tree(device, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
+    let resolve = flag::RESOLVE_NO_SYMLINKS;
+    let target = make_in(init.slot(dir)?, init.text(name)?, Make::File, resolve)?;
+    sys::move_mount(tree, target)?;
+    sys::close(target)?;
+    sys::close(tree)?;
+    Ok(sys::close(device)?)
+}
+
+pub(crate) fn make_link(init: &Init, dir: Slot, name: Span, target: Span) -> Outcome {
+    match sys::symlinkat(init.text(target)?, init.slot(dir)?, init.text(name)?) {
+        Err(error) if error.0 == errno::EEXIST => {
+            // It must be there, as a link or as what a mount of the config made of it.
+            let found = open_in(
+                init.slot(dir)?,
+                init.text(name)?,
+                flag::O_PATH | flag::O_NOFOLLOW,
+                0,
+            )?;
+            Ok(sys::close(found)?)
+        }
+        other => Ok(other?),
+    }
+}

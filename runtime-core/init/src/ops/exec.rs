@@ -1,0 +1,145 @@
+//! The last steps: finding the program, the wait for `start`, execve.
+//!
+//! See execve(2), execvp(3), elf(5) and fifo(7).
+
+use core::ffi::CStr;
+
+use super::enter::read_byte;
+use crate::abi::{Kind, Slot};
+use crate::execute::{Failure, Init, Outcome};
+use crate::sys::{self, CWD, Errno, Once, errno, flag};
+
+static PROGRAM: Once<4096> = Once::new();
+
+/// Blocks until `start` writes its byte; the `done` fifo stays open until execve.
+pub(crate) fn wait_start(init: &mut Init) -> Outcome {
+    if !read_byte(init.slot(Slot::EXEC_FIFO)?)? {
+        return Err(Errno(errno::EPIPE).into());
+    }
+    init.close(Slot::EXEC_FIFO)
+}
+
+/// A name with a slash is taken as it is, any other looked up in PATH.
+pub(crate) fn find_program(init: &mut Init) -> Outcome {
+    let Some(name) = init.argv.iter().next() else {
+        return Err(Errno(errno::EINVAL).into());
+    };
+    if name.to_bytes().contains(&b'/') {
+        executable(init, name)?;
+        init.program = Some(name);
+        return Ok(());
+    }
+    let path = init
+        .envp
+        .iter()
+        .find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
+    let mut denied = false;
+    for dir in path.unwrap_or(b"").split(|byte| *byte == b':') {
+        // An empty PATH is no directory; an empty part of one is the current directory.
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let mut buffer = [0u8; 4096];
+        let Some(candidate) = join(&mut buffer, dir, name.to_bytes()) else {
+            continue;
+        };
+        match executable(init, candidate) {
+            Ok(()) if path.is_some() => {
+                init.program = PROGRAM.fill(&[candidate.to_bytes()]);
+                return Ok(());
+            }
+            Err(failure) if failure.errno == errno::EACCES => denied = true,
+            _ => {}
+        }
+    }
+    let error = if denied { errno::EACCES } else { errno::ENOENT };
+    Err(init.detail(Kind::NotInPath, error, &[name.to_bytes()]))
+}
+
+fn join<'a>(buffer: &'a mut [u8; 4096], dir: &[u8], name: &[u8]) -> Option<&'a CStr> {
+    let mut cells = buffer.iter_mut();
+    for byte in dir.iter().chain(b"/").chain(name).chain(b"\0") {
+        *cells.next()? = *byte;
+    }
+    CStr::from_bytes_until_nul(buffer).ok()
+}
+
+/// Whether the process could execute this file, so that `create` can say no.
+fn executable(init: &Init, name: &CStr) -> Outcome {
+    let object = [name.to_bytes()];
+    let found = sys::stat(CWD, name).map_err(|e| init.detail(Kind::Plain, e.0, &object))?;
+    if found.is(flag::S_IFDIR) {
+        return Err(init.detail(Kind::NotExecutable, errno::EISDIR, &object));
+    }
+    sys::may_execute(name).map_err(|e| init.detail(Kind::NotExecutable, e.0, &object))?;
+    Ok(())
+}
+
+/// Comes back only with an error, which says what is really missing.
+pub(crate) fn exec(init: &mut Init) -> Outcome {
+    let program = match (init.program, init.argv.iter().next()) {
+        (Some(program), _) | (None, Some(program)) => program,
+        (None, None) => return Err(Errno(errno::EINVAL).into()),
+    };
+    let error = sys::execve(program, init.argv, init.envp);
+    Err(diagnose(init, program, error))
+}
+
+/// execve says ENOENT for the file that a script or an ELF file names, too.
+fn diagnose(init: &Init, program: &CStr, error: Errno) -> Failure {
+    let mut head = [0u8; 4096];
+    let len = match sys::openat2(CWD, program, flag::O_RDONLY | flag::O_NONBLOCK, 0) {
+        Ok(file) => {
+            let len = sys::read(file, &mut head).unwrap_or(0);
+            // execve keeps the close-on-exec descriptor no longer than this process.
+            sys::close(file).map_or(0, |()| len)
+        }
+        Err(_) => 0,
+    };
+    let head = head.get(..len).unwrap_or(&[]);
+    if let Some(interpreter) = script_interpreter(head) {
+        return init.detail(Kind::Interpreter, error.0, &[interpreter]);
+    }
+    match elf_loader(head) {
+        Some(loader) => init.detail(Kind::Loader, error.0, &[loader]),
+        None => init.detail(Kind::Plain, error.0, &[program.to_bytes()]),
+    }
+}
+
+/// The word behind `#!`.
+fn script_interpreter(head: &[u8]) -> Option<&[u8]> {
+    let line = head
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+    line.split(blank).find(|word| !word.is_empty())
+}
+
+/// The PT_INTERP string of a 64-bit ELF file, if it lies in `head`.
+fn elf_loader(head: &[u8]) -> Option<&[u8]> {
+    const PT_INTERP: u64 = 3;
+    head.strip_prefix(b"\x7fELF\x02")?;
+    let table = number(head, 32, 8)? as usize;
+    let entry_size = number(head, 54, 2)? as usize;
+    let entries = number(head, 56, 2)? as usize;
+    for index in 0..entries {
+        let entry = table.checked_add(index.checked_mul(entry_size)?)?;
+        if number(head, entry, 4)? == PT_INTERP {
+            let offset = number(head, entry.checked_add(8)?, 8)? as usize;
+            let size = number(head, entry.checked_add(32)?, 8)? as usize;
+            let text = head.get(offset..offset.checked_add(size)?)?;
+            return text.split(|byte| *byte == 0).next();
+        }
+    }
+    None
+}
+
+/// A little-endian number of `len` bytes.
+fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
+    let field = bytes.get(at..at.checked_add(len)?)?;
+    Some(
+        field
+            .iter()
+            .rev()
+            .fold(0, |value, byte| value << 8 | *byte as u64),
+    )
+}

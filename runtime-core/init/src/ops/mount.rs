@@ -1,0 +1,212 @@
+//! Mounts: new file systems, binds, attributes, masks and the pivot.
+//!
+//! See mount_namespaces(7), fsopen(2), open_tree(2), move_mount(2), mount_setattr(2)
+//! and pivot_root(2). A mount is made detached and attached by descriptor.
+
+use core::ffi::CStr;
+
+use super::walk::{Make, make_in, open_in};
+use crate::abi::{Kind, Place, Slot, Span};
+use crate::execute::{Failure, Init, Outcome};
+use crate::sys::{self, CWD, Errno, Fd, errno, flag};
+
+pub(crate) fn propagation(kind: u64) -> Outcome {
+    Ok(sys::set_propagation(kind)?)
+}
+
+/// `pivot_root(2)` wants a mount; the bundle's root may be a plain directory.
+pub(crate) fn bind_root(init: &mut Init, path: Span, into: Slot) -> Outcome {
+    let place = sys::openat2(CWD, init.text(path)?, flag::O_PATH | flag::O_DIRECTORY, 0)?;
+    let clone = flag::OPEN_TREE_CLONE | flag::AT_RECURSIVE | flag::AT_EMPTY_PATH;
+    let tree = sys::open_tree(place, c"", clone)?;
+    sys::move_mount(tree, place)?;
+    sys::close(place)?;
+    init.store(into, tree)
+}
+
+pub(crate) fn new_fs(init: &mut Init, texts: [Span; 3], attrs: u64, into: Slot) -> Outcome {
+    let [kind, source, data] = texts;
+    let context = sys::fsopen(init.text(kind)?)?;
+    match configure(init, context, source, data).and_then(|()| sys::fsmount(context, attrs)) {
+        Ok(mount) => {
+            sys::close(context)?;
+            init.store(into, mount)
+        }
+        Err(error) => Err(message(init, context, error)),
+    }
+}
+
+/// Gives the context its options and creates the file system.
+fn configure(init: &Init, context: Fd, source: Span, data: Span) -> Result<(), Errno> {
+    let broken = |_| Errno(errno::EINVAL);
+    let source = init.text(source).map_err(broken)?;
+    if !source.is_empty() {
+        sys::fsconfig_string(context, c"source", source)?;
+    }
+    let mut rest = init.bytes(data).map_err(broken)?;
+    while let Ok(option) = CStr::from_bytes_until_nul(rest) {
+        let len = option.count_bytes().wrapping_add(1);
+        rest = rest.get(len..).unwrap_or(&[]);
+        if !option.is_empty() {
+            one_option(context, option)?;
+        }
+    }
+    sys::fsconfig_create(context)
+}
+
+/// `key` or `key=value`.
+fn one_option(context: Fd, option: &CStr) -> Result<(), Errno> {
+    let bytes = option.to_bytes();
+    let Some(at) = bytes.iter().position(|byte| *byte == b'=') else {
+        return sys::fsconfig_flag(context, option);
+    };
+    let mut buffer = [0u8; 256];
+    let key = bytes.get(..at).unwrap_or(bytes);
+    if key.len() >= buffer.len() {
+        return Err(Errno(errno::EINVAL));
+    }
+    for (to, from) in buffer.iter_mut().zip(key) {
+        *to = *from;
+    }
+    let key = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno(errno::EINVAL))?;
+    let value = option
+        .to_bytes_with_nul()
+        .get(at.wrapping_add(1)..)
+        .unwrap_or(b"\0");
+    let value = CStr::from_bytes_until_nul(value).map_err(|_| Errno(errno::EINVAL))?;
+    sys::fsconfig_string(context, key, value)
+}
+
+/// The context's own words on what is wrong, the last one first written "e ...".
+fn message(init: &Init, context: Fd, error: Errno) -> Failure {
+    let mut buffer = [0u8; 256];
+    match sys::read(context, &mut buffer) {
+        Ok(len) if len > 2 => {
+            let text = buffer.get(2..len).unwrap_or(b"");
+            let text = text.strip_suffix(b"\n").unwrap_or(text);
+            init.detail(Kind::FileSystem, error.0, &[text])
+        }
+        _ => error.into(),
+    }
+}
+
+pub(crate) fn open_tree(init: &mut Init, path: Span, recursive: bool, into: Slot) -> Outcome {
+    let recursive = if recursive { flag::AT_RECURSIVE } else { 0 };
+    let tree = sys::open_tree(CWD, init.text(path)?, flag::OPEN_TREE_CLONE | recursive)?;
+    init.store(into, tree)
+}
+
+pub(crate) fn set_attr(init: &Init, mount: Slot, change: [u64; 3], recursive: bool) -> Outcome {
+    let [set, clear, propagation] = change;
+    Ok(sys::mount_setattr(
+        init.slot(mount)?,
+        recursive,
+        set,
+        clear,
+        propagation,
+    )?)
+}
+
+pub(crate) fn set_attr_at(init: &Init, path: Span, set: u64, clear: u64) -> Outcome {
+    let place = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
+    sys::mount_setattr(place, false, set, clear, 0)?;
+    Ok(sys::close(place)?)
+}
+
+/// Attaches a detached mount; the slot keeps its descriptor, now of an attached mount.
+pub(crate) fn attach(init: &Init, mount: Slot, path: Span, place: Place) -> Outcome {
+    let mount = init.slot(mount)?;
+    let path = init.text(path)?;
+    let root = init.slot(Slot::ROOT)?;
+    let target = match place {
+        Place::OrdinaryDirectory => make_in(root, path, Make::Directory, flag::RESOLVE_NO_SYMLINKS)
+            .map_err(|failure| {
+                if failure.errno == errno::ELOOP {
+                    Failure {
+                        kind: Kind::NotOrdinaryDirectory,
+                        ..failure
+                    }
+                } else {
+                    failure
+                }
+            })?,
+        Place::LikeSource => {
+            let directory = sys::stat(mount, c"")?.is(flag::S_IFDIR);
+            let make = if directory {
+                Make::Directory
+            } else {
+                Make::File
+            };
+            make_in(root, path, make, 0)?
+        }
+    };
+    sys::move_mount(mount, target)?;
+    Ok(sys::close(target)?)
+}
+
+pub(crate) fn open_dir(init: &mut Init, path: Span, into: Slot) -> Outcome {
+    let root = init.slot(Slot::ROOT)?;
+    let dir = make_in(root, init.text(path)?, Make::Directory, 0)?;
+    if !sys::stat(dir, c"")?.is(flag::S_IFDIR) {
+        return Err(Errno(errno::ENOTDIR).into());
+    }
+    init.store(into, dir)
+}
+
+/// Hides a path. All hidden directories share one tmpfs: the first mask attaches it,
+/// the others are clones, since a detached mount can't be cloned before Linux 6.15.
+pub(crate) fn mask_path(init: &mut Init, path: Span) -> Outcome {
+    let target = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
+    let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH;
+    if !sys::stat(target, c"")?.is(flag::S_IFDIR) {
+        let mask = sys::open_tree(init.slot(Slot::NULL)?, c"", clone)?;
+        sys::move_mount(mask, target)?;
+        sys::close(mask)?;
+    } else if init.has(Slot::EMPTY) {
+        let mask = sys::open_tree(init.slot(Slot::EMPTY)?, c"", clone)?;
+        sys::move_mount(mask, target)?;
+        sys::close(mask)?;
+    } else {
+        let mask = empty_tmpfs()?;
+        sys::move_mount(mask, target)?;
+        init.store(Slot::EMPTY, mask)?;
+    }
+    Ok(sys::close(target)?)
+}
+
+/// A tmpfs that holds nothing and takes nothing.
+fn empty_tmpfs() -> Result<Fd, Errno> {
+    let context = sys::fsopen(c"tmpfs")?;
+    sys::fsconfig_string(context, c"source", c"tmpfs")?;
+    sys::fsconfig_string(context, c"nr_inodes", c"1")?;
+    sys::fsconfig_string(context, c"mode", c"0755")?;
+    sys::fsconfig_flag(context, c"ro")?;
+    sys::fsconfig_create(context)?;
+    let attrs = flag::MOUNT_ATTR_RDONLY
+        | flag::MOUNT_ATTR_NOSUID
+        | flag::MOUNT_ATTR_NODEV
+        | flag::MOUNT_ATTR_NOEXEC;
+    let mount = sys::fsmount(context, attrs)?;
+    sys::close(context)?;
+    Ok(mount)
+}
+
+/// A bind of the path on itself, with one attribute more: other flags stay.
+pub(crate) fn readonly_path(init: &Init, path: Span) -> Outcome {
+    let target = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
+    let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH | flag::AT_RECURSIVE;
+    let tree = sys::open_tree(target, c"", clone)?;
+    sys::mount_setattr(tree, false, flag::MOUNT_ATTR_RDONLY, 0, 0)?;
+    sys::move_mount(tree, target)?;
+    sys::close(tree)?;
+    Ok(sys::close(target)?)
+}
+
+/// The old root ends up on top of the new one at `.` and is detached from there.
+pub(crate) fn pivot_root(init: &mut Init) -> Outcome {
+    sys::fchdir(init.slot(Slot::ROOT)?)?;
+    sys::pivot_root_here()?;
+    sys::detach_here()?;
+    sys::chdir_root()?;
+    init.close(Slot::ROOT)
+}

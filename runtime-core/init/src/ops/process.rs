@@ -1,0 +1,151 @@
+//! What the process is: names, working directory, home, umask, priorities.
+
+use crate::abi::{Kind, Span};
+use crate::execute::{Failure, Init, Outcome};
+use crate::ops::walk::{Make, make_in};
+use crate::sys::{self, CWD, Errno, Fd, Once, errno, flag};
+
+/// Most bytes of /etc/passwd that are read.
+const PASSWD_MAX: usize = 1 << 20;
+/// Longest line of /etc/passwd that is looked at.
+const LINE_MAX: usize = 4096;
+
+static HOME: Once<{ LINE_MAX + 8 }> = Once::new();
+
+pub(crate) fn set_hostname(init: &Init, name: Span) -> Outcome {
+    Ok(sys::sethostname(init.text(name)?)?)
+}
+
+pub(crate) fn set_domainname(init: &Init, name: Span) -> Outcome {
+    Ok(sys::setdomainname(init.text(name)?)?)
+}
+
+pub(crate) fn loopback_up() -> Outcome {
+    let socket = sys::any_socket()?;
+    sys::loopback_up(socket)?;
+    Ok(sys::close(socket)?)
+}
+
+/// A magic link here would lead out of the container (CVE-2024-21626).
+pub(crate) fn change_dir(init: &Init, path: Span) -> Outcome {
+    let path = init.text(path)?;
+    let flags = flag::O_PATH | flag::O_DIRECTORY;
+    let dir = match sys::openat2(CWD, path, flags, flag::RESOLVE_NO_MAGICLINKS) {
+        Err(error) if error.0 == errno::ENOENT => {
+            let root = sys::openat2(CWD, c"/", flags, 0)?;
+            let made = make_in(root, path, Make::Directory, 0)?;
+            sys::close(root)?;
+            made
+        }
+        other => other?,
+    };
+    sys::fchdir(dir)?;
+    sys::close(dir)?;
+    if sys::cwd_is_reachable()? {
+        Ok(())
+    } else {
+        Err(Failure {
+            errno: errno::EXDEV,
+            kind: Kind::Outside,
+        })
+    }
+}
+
+pub(crate) fn session_keyring(init: &Init, name: Span) -> Outcome {
+    Ok(sys::join_session_keyring(init.text(name)?)?)
+}
+
+pub(crate) fn set_umask(mask: u32) -> Outcome {
+    sys::umask(mask);
+    Ok(())
+}
+
+pub(crate) fn set_nice(nice: i32) -> Outcome {
+    Ok(sys::setpriority(nice)?)
+}
+
+pub(crate) fn all_cpus() -> Outcome {
+    Ok(sys::all_cpus()?)
+}
+
+/// `HOME` is the sixth field of the user's line in /etc/passwd, else `/`.
+pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
+    let mut line = [0u8; LINE_MAX];
+    let home = match open_passwd() {
+        Ok(passwd) => {
+            let len = find_line(passwd, uid, &mut line);
+            sys::close(passwd)?;
+            len.and_then(|len| line.get(..len))
+                .and_then(|line| field(line, 5))
+                .unwrap_or(b"/")
+        }
+        Err(_) => b"/",
+    };
+    let home = if home.is_empty() { b"/" } else { home };
+    let entry = HOME
+        .fill(&[b"HOME=", home])
+        .ok_or(Failure::from(Errno(errno::EIO)))?;
+    init.add_env(entry)
+}
+
+/// A fifo there must not hang, a link must not lead out through /proc.
+fn open_passwd() -> Result<Fd, Errno> {
+    let flags = flag::O_RDONLY | flag::O_NONBLOCK | flag::O_NOCTTY;
+    let file = sys::openat2(CWD, c"/etc/passwd", flags, flag::RESOLVE_NO_MAGICLINKS)?;
+    if sys::stat(file, c"")?.is(flag::S_IFREG) {
+        return Ok(file);
+    }
+    sys::close(file)?;
+    Err(Errno(errno::EINVAL))
+}
+
+/// Reads lines until the third field is `uid`; the line's length. Longer lines than
+/// the buffer are passed over.
+fn find_line(passwd: Fd, uid: u32, line: &mut [u8; LINE_MAX]) -> Option<usize> {
+    let mut chunk = [0u8; 4096];
+    let mut total = 0usize;
+    let mut len = 0usize;
+    while total < PASSWD_MAX {
+        let count = sys::read(passwd, &mut chunk).ok()?;
+        total = total.wrapping_add(count);
+        let end_of_file: &[u8] = if count == 0 { b"\n" } else { b"" };
+        for byte in chunk.iter().take(count).chain(end_of_file) {
+            if *byte != b'\n' {
+                if let Some(cell) = line.get_mut(len) {
+                    *cell = *byte;
+                }
+                len = len.wrapping_add(1);
+                continue;
+            }
+            let whole = line.get(..len);
+            if whole.and_then(|line| field(line, 2)).and_then(number) == Some(uid) {
+                return Some(len);
+            }
+            len = 0;
+        }
+        if count == 0 {
+            return None;
+        }
+    }
+    None
+}
+
+fn field(line: &[u8], index: usize) -> Option<&[u8]> {
+    line.split(|byte| *byte == b':').nth(index)
+}
+
+/// A decimal number without sign; none if it is no 32-bit one.
+fn number(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() {
+        return None;
+    }
+    let mut value = 0u32;
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(digit as u32)?;
+    }
+    Some(value)
+}

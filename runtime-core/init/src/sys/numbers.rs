@@ -1,0 +1,64 @@
+//! System call numbers, from the kernel's `syscall_64.tbl` and `unistd.h` (generic).
+
+macro_rules! numbers {
+    ($($name:ident $x86_64:literal $aarch64:literal)*) => {
+        $(
+            #[cfg(target_arch = "x86_64")]
+            pub(super) const $name: u64 = $x86_64;
+            #[cfg(target_arch = "aarch64")]
+            pub(super) const $name: u64 = $aarch64;
+        )*
+    };
+}
+
+numbers! {
+    READ 0 63
+    CLOSE 3 57
+    MMAP 9 222
+    RT_SIGACTION 13 134
+    RT_SIGPROCMASK 14 135
+    IOCTL 16 29
+    SOCKET 41 198
+    SENDMSG 46 211
+    EXECVE 59 221
+    FCNTL 72 25
+    GETCWD 79 17
+    CHDIR 80 49
+    FCHDIR 81 50
+    UMASK 95 166
+    SETSID 112 157
+    SETGROUPS 116 159
+    SETRESUID 117 147
+    SETRESGID 119 149
+    CAPSET 126 91
+    FSTATFS 138 44
+    SETPRIORITY 141 140
+    PIVOT_ROOT 155 41
+    PRCTL 157 167
+    MOUNT 165 40
+    UMOUNT2 166 39
+    SETHOSTNAME 170 161
+    SETDOMAINNAME 171 162
+    SCHED_SETAFFINITY 203 122
+    CLOCK_GETTIME 228 113
+    EXIT_GROUP 231 94
+    KEYCTL 250 219
+    MKDIRAT 258 34
+    MKNODAT 259 33
+    FCHOWNAT 260 54
+    SYMLINKAT 266 36
+    FCHMODAT 268 53
+    UNSHARE 272 97
+    DUP3 292 24
+    STATX 332 291
+    OPEN_TREE 428 428
+    MOVE_MOUNT 429 429
+    FSOPEN 430 430
+    FSCONFIG 431 431
+    FSMOUNT 432 432
+    CLONE3 435 435
+    CLOSE_RANGE 436 436
+    OPENAT2 437 437
+    FACCESSAT2 439 439
+    MOUNT_SETATTR 442 442
+}
