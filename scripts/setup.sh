@@ -28,6 +28,7 @@ case $what in
     *) die "usage: setup.sh build|run|test" ;;
 esac
 
+need make command -v make
 need gcc command -v cc
 need libc6-dev has_libc_archive
 if [ "$what" != build ]; then
@@ -46,7 +47,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     command -v apt-get >/dev/null || die "not Debian; please install: ${missing[*]}"
     echo "setup: installing ${missing[*]}"
     apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-    as_root "${apt[@]}" update
+    # A foreign source that can't be reached must not end it here: the packages are Debian's own.
+    as_root "${apt[@]}" update || echo "setup: apt-get update failed, trying with the lists at hand" >&2
     as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
