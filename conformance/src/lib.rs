@@ -1,1 +1,57 @@
-//! Placeholder crate root.
+//! Checks of an OCI runtime by running it: real processes, seen from inside the
+//! container by the probe program and from outside by the host.
+//!
+//! # Layout
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`check`] | what a check is; `checks/` beside `src/` holds them, a file per facility |
+//! | [`lab`] | what a check is given: the runtime, fresh bundles, containers that go away |
+//! | [`bundle`], [`runtime`], [`console`] | a bundle on disk; the driver of a runtime binary; terminals |
+//! | [`lane`] | the native lane: private namespaces in which a runtime can't hurt the machine |
+//! | [`leaks`] | what a command left behind |
+//! | [`runner`], [`cli`] | runs checks in parallel and reports; the command line |
+//! | [`wait`] | every wait has a limit |
+//!
+//! The probe is a program of its own, `src/bin/probe`.
+
+pub mod bundle;
+pub mod check;
+pub mod cli;
+pub mod console;
+pub mod lab;
+pub mod lane;
+pub mod leaks;
+pub mod runner;
+pub mod runtime;
+mod sys;
+pub mod wait;
+
+#[path = "../checks/mod.rs"]
+mod checks;
+
+use std::path::PathBuf;
+
+/// A program that cargo built beside this one, `name` in the same target directory.
+///
+/// # Errors
+///
+/// Says what to build if it is not there.
+pub fn built(name: &str) -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    // Test binaries are one folder further down, in `deps`.
+    let found = this
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name));
+    found
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            format!(
+                "{name} is not built beside {}: cargo build --workspace",
+                this.display()
+            )
+        })
+}

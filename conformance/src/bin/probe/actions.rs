@@ -1,0 +1,170 @@
+//! What the probe does besides telling facts: small things a check wants to happen
+//! inside a container.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{files, sys};
+
+/// Every action with its arguments, for the usage text.
+pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-self SIGNAL | \
+    sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
+    errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
+    stat PATH... | list PATH";
+
+/// Does one action; `None` if there is no such one. The result is the exit code.
+pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
+    Some(match (action, arguments) {
+        ("exit", [code]) => sys::exit(code.parse().ok()?),
+        ("kill-self", [signal]) => kill_self(signal.parse().ok()?),
+        ("sleep", []) => sleep(None),
+        ("sleep", [seconds]) => sleep(Some(seconds.parse().ok()?)),
+        ("ignore-term", rest) => {
+            sys::ignore(libc::SIGTERM);
+            say("ready");
+            sleep(rest.first().and_then(|seconds| seconds.parse().ok()))
+        }
+        ("wait-signal", []) => wait_signal(),
+        ("children", [count]) => children(count.parse().ok()?),
+        ("echo", words) => say(&words.join(" ")),
+        ("cat", []) => result(std::io::copy(&mut std::io::stdin(), &mut std::io::stdout())),
+        ("errors", [text]) => {
+            eprintln!("{text}");
+            0
+        }
+        ("print-fd", [number]) => print_fd(number.parse().ok()?),
+        ("open", [mode @ ("r" | "w"), paths @ ..]) => say(&open(mode, paths).to_string()),
+        ("read-file", [path]) => read_file(path),
+        ("write-file", [path, text]) => result(write_file(path, text)),
+        ("stat", paths) => say(&stat(paths).to_string()),
+        ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
+        _ => return None,
+    })
+}
+
+fn say(line: &str) -> i32 {
+    result(writeln!(std::io::stdout(), "{line}"))
+}
+
+/// 0, or 1 with the error's name on stderr.
+fn result<T>(done: std::io::Result<T>) -> i32 {
+    match done {
+        Ok(_) => 0,
+        Err(error) => {
+            eprintln!("{}", errno_name(&error));
+            1
+        }
+    }
+}
+
+/// `EACCES` and the like.
+pub(crate) fn errno_name(error: &std::io::Error) -> String {
+    let name = error.raw_os_error().and_then(sys::errno_name);
+    name.map_or_else(|| error.to_string(), str::to_owned)
+}
+
+fn kill_self(signal: i32) -> i32 {
+    match sys::raise(signal) {
+        // A pid 1 is not hurt by a signal of its own that it does not catch.
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{}", errno_name(&error.into()));
+            1
+        }
+    }
+}
+
+/// Sleeps for a time, or for ever.
+fn sleep(seconds: Option<f64>) -> i32 {
+    match seconds {
+        Some(seconds) => std::thread::sleep(Duration::from_secs_f64(seconds)),
+        None => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+    }
+    0
+}
+
+/// Says "ready", waits for any signal and prints its number.
+fn wait_signal() -> i32 {
+    let signal = sys::wait_for_signal(|| {
+        say("ready");
+    });
+    match signal {
+        Ok(signal) => say(&signal.to_string()),
+        Err(_) => 1,
+    }
+}
+
+/// Starts sleeping children, says "ready" and sleeps itself.
+fn children(count: usize) -> i32 {
+    let Ok(program) = std::env::current_exe() else {
+        return 1;
+    };
+    let mut started = Vec::new();
+    for _ in 0..count {
+        match std::process::Command::new(&program).arg("sleep").spawn() {
+            Ok(child) => started.push(child),
+            Err(error) => {
+                eprintln!("{}", errno_name(&error));
+                return 1;
+            }
+        }
+    }
+    say("ready");
+    sleep(None)
+}
+
+fn print_fd(number: i32) -> i32 {
+    let Some(fd) = sys::inherited_fd(number) else {
+        eprintln!("EBADF");
+        return 1;
+    };
+    let copied = fd
+        .try_clone_to_owned()
+        .and_then(|fd| std::io::copy(&mut std::fs::File::from(fd), &mut std::io::stdout()));
+    result(copied)
+}
+
+/// For each path "ok", or the name of the error that open(2) gives.
+fn open(mode: &str, paths: &[&str]) -> Value {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(mode == "r").write(mode == "w");
+    let one = |path: &&str| {
+        let outcome = options
+            .open(path)
+            .map_or_else(|error| errno_name(&error), |_| "ok".into());
+        ((*path).to_owned(), json!(outcome))
+    };
+    Value::Object(paths.iter().map(one).collect())
+}
+
+fn read_file(path: &str) -> i32 {
+    let mut text = Vec::new();
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text));
+    match read {
+        Ok(_) => result(std::io::stdout().write_all(&text)),
+        Err(error) => result::<()>(Err(error)),
+    }
+}
+
+fn write_file(path: &str, text: &str) -> std::io::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?
+        .write_all(text.as_bytes())
+}
+
+fn stat(paths: &[&str]) -> Value {
+    Value::Object(
+        paths
+            .iter()
+            .map(|path| ((*path).to_owned(), files::stat(Path::new(path))))
+            .collect(),
+    )
+}

@@ -1,0 +1,194 @@
+//! The command line of `conformance`.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::{check, lane, runner, runtime};
+
+const HELP: &str = "\
+conformance: checks of an OCI runtime by running it
+
+  conformance run [--runtime FILE] [--jobs N] [--quiet] [WORD...]
+      runs the checks whose name contains a WORD (all without) and ends with
+      `N passed, N failed`. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
+      the corten that was built beside this program
+  conformance list [WORD...]
+      prints the names of the checks
+  conformance native [--read-only] [--leaks] [--limit SECONDS] -- COMMAND...
+      runs a command in the native lane: private namespaces with cgroup v2 and a
+      /dev and /run of their own. --read-only protects the machine's files, --leaks
+      fails if anything is left behind, --limit kills all of it after a time
+";
+
+/// Runs the command line, and returns the exit code.
+#[must_use]
+pub fn main(arguments: &[OsString]) -> i32 {
+    let words: Vec<&str> = arguments
+        .iter()
+        .map(|word| word.to_str().unwrap_or("?"))
+        .collect();
+    let outcome = match words.as_slice() {
+        ["run", rest @ ..] => run(rest),
+        ["list", rest @ ..] => {
+            list(rest);
+            Ok(0)
+        }
+        ["native", ..] => native(&arguments[1..]),
+        // Not for people: how the program calls itself.
+        ["lane-init", ..] => lane::inside::run(&arguments[1..]).map_err(|e| e.to_string()),
+        ["check", path] => one(path),
+        ["libtest", rest @ ..] => libtest(rest),
+        ["on-tty", ..] => on_tty(&arguments[1..]),
+        ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(0)
+        }
+        _ => Err(format!("no such command\n{HELP}")),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("conformance: {error}");
+        1
+    })
+}
+
+/// How many checks at a time: they wait more than they compute.
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+fn run(words: &[&str]) -> Result<i32, String> {
+    let mut options = runner::Options {
+        jobs: default_jobs(),
+        quiet: false,
+        libtest: false,
+    };
+    let mut filters = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match *word {
+            "--quiet" | "-q" => options.quiet = true,
+            "--jobs" | "-j" => options.jobs = number(value()?)?,
+            "--runtime" => set_runtime(value()?)?,
+            option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
+            filter => filters.push(filter.to_owned()),
+        }
+    }
+    finish(&filters, &options)
+}
+
+fn finish(filters: &[String], options: &runner::Options) -> Result<i32, String> {
+    let checks = check::matching(filters);
+    if checks.is_empty() {
+        return Err(format!("no check is named like {filters:?}"));
+    }
+    Ok(i32::from(!runner::run(&checks, options)?))
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+/// Re-executes with the variable set: setting it here would need unsafe code.
+fn set_runtime(path: &str) -> Result<(), String> {
+    let wanted = std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?;
+    if std::env::var_os(runtime::VARIABLE).is_some_and(|now| now == wanted.as_os_str()) {
+        return Ok(());
+    }
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut again = Command::new(this);
+    again
+        .args(std::env::args_os().skip(1))
+        .env(runtime::VARIABLE, wanted);
+    Err(again.exec().to_string())
+}
+
+fn list(words: &[&str]) {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    for check in check::matching(&words) {
+        println!("{}", check.path());
+    }
+}
+
+fn native(arguments: &[OsString]) -> Result<i32, String> {
+    let mut options = lane::Options::default();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--read-only") => options.read_only = true,
+            Some("--leaks") => options.leaks = true,
+            Some("--limit") => {
+                let seconds = arguments
+                    .next()
+                    .and_then(|text| text.to_str())
+                    .unwrap_or_default();
+                options.limit = Some(Duration::from_secs(number(seconds)?));
+            }
+            Some("--") => break,
+            _ => return Err(format!("{}: unknown option of native", argument.display())),
+        }
+    }
+    let command: Vec<OsString> = arguments.cloned().collect();
+    if command.is_empty() {
+        return Err("native: a command is needed, after --".to_owned());
+    }
+    lane::native(&options, &command).map_err(|error| format!("native lane: {error}"))
+}
+
+fn one(path: &str) -> Result<i32, String> {
+    let check = check::all().find(|check| check.path() == path);
+    let check = check.ok_or_else(|| format!("{path}: no such check"))?;
+    runner::in_lane(&check).map(|()| 0)
+}
+
+/// What cargo and nextest ask of a test binary: `--list`, `--exact`, filters.
+fn libtest(words: &[&str]) -> Result<i32, String> {
+    let mut options = runner::Options {
+        jobs: default_jobs(),
+        quiet: false,
+        libtest: true,
+    };
+    let (mut filters, mut listing, mut exact) = (Vec::new(), false, false);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--list" => listing = true,
+            "--exact" => exact = true,
+            "--quiet" | "-q" => options.quiet = true,
+            // No check is ignored.
+            "--ignored" => return Ok(0),
+            "--test-threads" => options.jobs = number(words.next().unwrap_or(&""))?,
+            "--format" | "--color" | "--skip" | "-Z" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            filter => filters.push(filter.to_owned()),
+        }
+    }
+    if listing {
+        for check in check::matching(&filters) {
+            println!("{}: test", check.path());
+        }
+        return Ok(0);
+    }
+    if exact {
+        let checks: Vec<_> = check::all()
+            .filter(|check| filters.contains(&check.path()))
+            .collect();
+        return Ok(i32::from(!runner::run(&checks, &options)?));
+    }
+    // Under `cargo test WORD` most test binaries have no test of that name.
+    let checks = check::matching(&filters);
+    Ok(i32::from(!runner::run(&checks, &options)?))
+}
+
+/// Makes stdin the controlling terminal of a new session and becomes the command.
+fn on_tty(command: &[OsString]) -> Result<i32, String> {
+    let [program, arguments @ ..] = command else {
+        return Err("on-tty: no command".to_owned());
+    };
+    rustix::process::setsid().map_err(|error| format!("setsid: {error}"))?;
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+        .map_err(|error| format!("TIOCSCTTY: {error}"))?;
+    Err(Command::new(program).args(arguments).exec().to_string())
+}

@@ -1,0 +1,65 @@
+//! System calls that rustix does not have or has only as unsafe.
+//!
+//! The only unsafe code of the library. One wrapper per call, named like its man page.
+#![allow(
+    unsafe_code,
+    reason = "raw system calls; every block says why it is sound"
+)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use rustix::thread::UnshareFlags;
+
+fn check(rc: libc::c_long) -> io::Result<()> {
+    if rc < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// `unshare(2)` for namespaces. The fd table can't be unshared with it.
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    assert!(
+        !flags.contains(UnshareFlags::FILES),
+        "fds may not be unshared"
+    );
+    // SAFETY: only CLONE_FILES can break the I/O safety of other threads.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// `mount_setattr(2)`: makes a mount and all below it read-only.
+pub(crate) fn mount_setattr_read_only(path: &CStr) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: path and attributes live through the call, the size is the structure's.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+}
+
+/// `SIOCSIFFLAGS` of netdevice(7): brings the loopback interface up.
+pub(crate) fn loopback_up(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = 1; // IFF_UP
+    // SAFETY: the request lives through the call and its name ends in a zero byte.
+    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
+    check(rc.into())
+}
