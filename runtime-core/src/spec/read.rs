@@ -1,0 +1,75 @@
+//! Reads config.json.
+//!
+//! The plain parser runs first; only when it fails does a second, slower one run that knows the
+//! path of what it reads. So a good file costs nothing for the sake of a bad one's message.
+
+use serde_json::error::Category;
+use serde_path_to_error::Segment;
+
+use super::error::{member, one_line};
+use super::json::Object;
+use super::{Spec, SpecError};
+
+/// Reads a config.json.
+///
+/// Unknown fields are ignored and `null` means absent, as the spec and its reference
+/// implementation have it; numbers must be whole and fit. Does not look at what the values mean,
+/// see [`validate`](super::validate).
+///
+/// # Errors
+/// [`SpecError::Parse`] with line, column and JSON path.
+///
+/// # Examples
+/// ```
+/// let error = corten_core::spec::parse(br#"{"process": {"user": {"uid": "a"}}}"#).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "process.user.uid: invalid type: string \"a\", expected u32 at line 1 column 32",
+/// );
+/// ```
+pub fn parse(bytes: &[u8]) -> Result<Spec, SpecError> {
+    match serde_json::from_slice::<Object<Spec>>(bytes) {
+        Ok(spec) => Ok(spec.0),
+        Err(error) => Err(located(bytes).unwrap_or_else(|| parse_error(String::new(), &error))),
+    }
+}
+
+/// The error again, with its path; `None` if this parser finds nothing.
+fn located(bytes: &[u8]) -> Option<SpecError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, Object<Spec>>(&mut json) {
+        Err(error) => Some(parse_error(dotted(error.path()), error.inner())),
+        Ok(_) => json
+            .end()
+            .err()
+            .map(|error| parse_error(String::new(), &error)),
+    }
+}
+
+/// A path in the form all messages use.
+pub(super) fn dotted(path: &serde_path_to_error::Path) -> String {
+    path.iter()
+        .fold(String::new(), |path, segment| match segment {
+            Segment::Seq { index } => format!("{path}[{index}]"),
+            Segment::Map { key } => member(&path, key),
+            // A variant is the value itself, not a place in it.
+            Segment::Enum { .. } | Segment::Unknown => path,
+        })
+}
+
+fn parse_error(path: String, error: &serde_json::Error) -> SpecError {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let place = format!(" at line {line} column {column}");
+    let cause = one_line(text.strip_suffix(&place).unwrap_or(&text));
+    let cause = match error.classify() {
+        Category::Syntax | Category::Eof => format!("not JSON: {cause}"),
+        Category::Data | Category::Io => cause,
+    };
+    SpecError::Parse {
+        path,
+        cause,
+        line,
+        column,
+    }
+}

@@ -1,0 +1,116 @@
+//! What this version does not do yet.
+
+use serde_json::{Value, json};
+
+use super::{DOCKER, FULL, with};
+use crate::spec::{Spec, default_spec, parse, rootless_spec, unsupported};
+
+fn paths(spec: &Spec) -> Vec<String> {
+    unsupported(spec)
+        .iter()
+        .map(|error| error.path().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_defaults_ask_for_nothing_that_is_not_done() {
+    for spec in [default_spec(), rootless_spec(1, 1), with(json!({}))] {
+        assert_eq!(unsupported(&spec), []);
+    }
+}
+
+#[test]
+fn every_field_that_is_not_done_is_named() {
+    let expected = "process.apparmorProfile process.scheduler process.selinuxLabel \
+        process.ioPriority process.execCPUAffinity mounts[0].options[2] mounts[0].uidMappings \
+        mounts[0].gidMappings hooks.prestart hooks.createRuntime hooks.createContainer \
+        hooks.startContainer hooks.poststart hooks.poststop linux.namespaces[1].path \
+        linux.namespaces[7].type linux.rootfsPropagation linux.sysctl linux.devices \
+        linux.netDevices linux.seccomp linux.mountLabel linux.intelRdt linux.memoryPolicy \
+        linux.personality linux.timeOffsets linux.resources.blockIO linux.resources.hugepageLimits \
+        linux.resources.network linux.resources.rdma linux.resources.memory.kernel \
+        linux.resources.memory.kernelTCP linux.resources.memory.swappiness \
+        linux.resources.memory.disableOOMKiller linux.resources.memory.useHierarchy \
+        linux.resources.memory.checkBeforeUpdate linux.resources.cpu.realtimeRuntime \
+        linux.resources.cpu.realtimePeriod";
+    let found = paths(&parse(FULL.as_bytes()).unwrap());
+    assert_eq!(found, expected.split_whitespace().collect::<Vec<_>>());
+}
+
+#[test]
+fn messages_name_the_field_and_where_it_matters_the_value() {
+    let cases = [
+        (
+            json!({ "/hooks/prestart": [{ "path": "/bin/a" }] }),
+            "hooks.prestart: not supported yet by this version of corten",
+        ),
+        (
+            json!({ "/linux/rootfsPropagation": "shared" }),
+            "linux.rootfsPropagation: \"shared\" is not supported yet by this version of corten",
+        ),
+        (
+            json!({ "/mounts": [{ "destination": "/a", "options": ["bind", "idmap=uids=0-1-2"] }] }),
+            "mounts[0].options[1]: \"idmap=uids=0-1-2\" is not supported yet by this version of corten",
+        ),
+        (
+            json!({ "/linux/namespaces": [] }),
+            "root: needs a mount namespace (linux.namespaces)",
+        ),
+    ];
+    for (changes, expected) in cases {
+        let found: Vec<String> = unsupported(&with(changes))
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, [expected]);
+    }
+}
+
+#[test]
+fn what_docker_writes_without_meaning_it_is_let_through() {
+    let mut config: Value = serde_json::from_str(DOCKER).unwrap();
+    let found = paths(&parse(config.to_string().as_bytes()).unwrap());
+    let expected = [
+        "process.apparmorProfile",
+        "hooks.prestart",
+        "linux.sysctl",
+        "linux.seccomp",
+    ];
+    assert_eq!(found, expected);
+    for (object, key) in [
+        ("/process", "apparmorProfile"),
+        ("", "hooks"),
+        ("/linux", "sysctl"),
+        ("/linux", "seccomp"),
+    ] {
+        config
+            .pointer_mut(object)
+            .unwrap()
+            .as_object_mut()
+            .unwrap()
+            .remove(key);
+    }
+    assert_eq!(
+        paths(&parse(config.to_string().as_bytes()).unwrap()),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn empty_fields_and_the_kernels_defaults_are_let_through() {
+    let spec = with(json!({
+        "/hooks": { "prestart": [], "poststop": null },
+        "/process/execCPUAffinity": {},
+        "/linux/sysctl": {},
+        "/linux/devices": [],
+        "/linux/timeOffsets": {},
+        "/linux/personality": { "domain": "LINUX" },
+        "/linux/rootfsPropagation": "rslave",
+        "/linux/resources": {
+            "hugepageLimits": [], "rdma": {}, "network": {}, "blockIO": { "weightDevice": [] },
+            "memory": { "kernel": 0, "disableOOMKiller": false, "limit": 1_000_000 },
+            "unified": { "memory.high": "1" }, "pids": { "limit": 7 },
+        },
+    }));
+    assert_eq!(unsupported(&spec), []);
+}

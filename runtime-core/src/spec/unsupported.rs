@@ -1,0 +1,203 @@
+//! What config.json may ask for that this version can't do.
+//!
+//! Refused by name, because a runtime that ignores a seccomp profile or a hook is dangerous. To
+//! support a field, delete its row. A row fires only if the field asks for something: what is
+//! empty or the kernel's default anyway may stand in the file.
+
+use super::{
+    BlockIo, Cpu, CpuAffinity, Linux, Memory, Mount, NamespaceKind, Network, Personality, Process,
+    Resources, Spec, SpecError,
+};
+
+/// A path below the table's object, and whether the object asks for it.
+type Row<T> = (&'static str, fn(&T) -> bool);
+
+const PROCESS: &[Row<Process>] = &[
+    ("apparmorProfile", |p| p.apparmor_profile.is_some()),
+    ("scheduler", |p| p.scheduler.is_some()),
+    ("selinuxLabel", |p| p.selinux_label.is_some()),
+    ("ioPriority", |p| p.io_priority.is_some()),
+    ("execCPUAffinity", |p| {
+        p.exec_cpu_affinity.as_ref().is_some_and(has_cpus)
+    }),
+];
+
+const LINUX: &[Row<Linux>] = &[
+    ("sysctl", |l| !l.sysctl.is_empty()),
+    ("devices", |l| !l.devices.is_empty()),
+    ("netDevices", |l| !l.net_devices.is_empty()),
+    ("seccomp", |l| l.seccomp.is_some()),
+    ("mountLabel", |l| l.mount_label.is_some()),
+    ("intelRdt", |l| l.intel_rdt.is_some()),
+    ("memoryPolicy", |l| l.memory_policy.is_some()),
+    ("personality", |l| {
+        l.personality.as_ref().is_some_and(changes_personality)
+    }),
+    ("timeOffsets", |l| !l.time_offsets.is_empty()),
+];
+
+const RESOURCES: &[Row<Resources>] = &[
+    ("blockIO", |r| {
+        r.block_io.as_ref().is_some_and(limits_block_io)
+    }),
+    ("hugepageLimits", |r| !r.hugepage_limits.is_empty()),
+    ("network", |r| r.network.as_ref().is_some_and(classifies)),
+    ("rdma", |r| !r.rdma.is_empty()),
+];
+
+const MEMORY: &[Row<Memory>] = &[
+    ("kernel", |m| m.kernel.is_some_and(|limit| limit > 0)),
+    ("kernelTCP", |m| m.kernel_tcp.is_some_and(|limit| limit > 0)),
+    ("swappiness", |m| m.swappiness.is_some()),
+    ("disableOOMKiller", |m| m.disable_oom_killer == Some(true)),
+    ("useHierarchy", |m| m.use_hierarchy == Some(true)),
+    ("checkBeforeUpdate", |m| m.check_before_update == Some(true)),
+];
+
+const CPU: &[Row<Cpu>] = &[
+    ("realtimeRuntime", |c| {
+        c.realtime_runtime.is_some_and(|time| time != 0)
+    }),
+    ("realtimePeriod", |c| {
+        c.realtime_period.is_some_and(|time| time != 0)
+    }),
+];
+
+const MOUNT: &[Row<Mount>] = &[
+    ("uidMappings", |m| !m.uid_mappings.is_empty()),
+    ("gidMappings", |m| !m.gid_mappings.is_empty()),
+];
+
+/// Also refused with a value, as `idmap=uids=0-1-10`.
+const MOUNT_OPTIONS: &[&str] = &[
+    "idmap",
+    "ridmap",
+    "tmpcopyup",
+    "copy-symlink",
+    "src-nofollow",
+    "dest-nofollow",
+];
+
+const PROPAGATIONS: &[&str] = &["shared", "rshared", "unbindable", "runbindable"];
+
+/// Everything the spec asks for that is not done yet, in the order of the fields.
+///
+/// Meant for a spec that [`validate`](super::validate) has accepted.
+pub fn unsupported(spec: &Spec) -> Vec<SpecError> {
+    let mut found = Vec::new();
+    if let Some(process) = &spec.process {
+        rows(&mut found, "process", process, PROCESS);
+    }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let path = format!("mounts[{index}]");
+        mount_options(&mut found, &path, mount);
+        rows(&mut found, &path, mount, MOUNT);
+    }
+    for (kind, list) in spec.hooks.iter().flat_map(|hooks| hooks.kinds()) {
+        if !list.is_empty() {
+            found.push(SpecError::Unsupported {
+                path: format!("hooks.{kind}"),
+                value: None,
+            });
+        }
+    }
+    namespaces(&mut found, spec);
+    if let Some(linux) = &spec.linux {
+        of_linux(&mut found, linux);
+    }
+    found
+}
+
+fn rows<T>(found: &mut Vec<SpecError>, path: &str, object: &T, table: &[Row<T>]) {
+    let asked = table.iter().filter(|(_, asks)| asks(object));
+    found.extend(asked.map(|(field, _)| SpecError::Unsupported {
+        path: format!("{path}.{field}"),
+        value: None,
+    }));
+}
+
+fn of_linux(found: &mut Vec<SpecError>, linux: &Linux) {
+    if let Some(value) = &linux.rootfs_propagation
+        && PROPAGATIONS.contains(&value.as_str())
+    {
+        let path = "linux.rootfsPropagation".to_owned();
+        found.push(SpecError::Unsupported {
+            path,
+            value: Some(value.clone()),
+        });
+    }
+    rows(found, "linux", linux, LINUX);
+    let Some(resources) = &linux.resources else {
+        return;
+    };
+    rows(found, "linux.resources", resources, RESOURCES);
+    if let Some(memory) = &resources.memory {
+        rows(found, "linux.resources.memory", memory, MEMORY);
+    }
+    if let Some(cpu) = &resources.cpu {
+        rows(found, "linux.resources.cpu", cpu, CPU);
+    }
+}
+
+/// Namespaces that are joined, the time namespace, and doing without a mount namespace.
+fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
+    for (index, ns) in spec.namespaces().iter().enumerate() {
+        let path = format!("linux.namespaces[{index}]");
+        if ns.kind == NamespaceKind::Time {
+            let value = Some(ns.kind.to_string());
+            found.push(SpecError::Unsupported {
+                path: format!("{path}.type"),
+                value,
+            });
+        }
+        if let Some(file) = &ns.path {
+            let value = Some(file.clone());
+            found.push(SpecError::Unsupported {
+                path: format!("{path}.path"),
+                value,
+            });
+        }
+    }
+    if spec.namespace(NamespaceKind::Mount).is_none() {
+        let (path, kind) = ("root".to_owned(), NamespaceKind::Mount);
+        found.push(SpecError::NeedsNamespace { path, kind });
+    }
+}
+
+fn mount_options(found: &mut Vec<SpecError>, path: &str, mount: &Mount) {
+    for (index, option) in mount.options.iter().enumerate() {
+        let name = option
+            .split_once('=')
+            .map_or(option.as_str(), |(name, _)| name);
+        if MOUNT_OPTIONS.contains(&name) {
+            let path = format!("{path}.options[{index}]");
+            found.push(SpecError::Unsupported {
+                path,
+                value: Some(option.clone()),
+            });
+        }
+    }
+}
+
+fn has_cpus(affinity: &CpuAffinity) -> bool {
+    *affinity != CpuAffinity::default()
+}
+
+/// `LINUX` is what every process has.
+fn changes_personality(personality: &Personality) -> bool {
+    personality.domain != "LINUX" || !personality.flags.is_empty()
+}
+
+/// Docker writes a weight of 0 when none was asked for.
+fn limits_block_io(io: &BlockIo) -> bool {
+    let asks = BlockIo {
+        weight: io.weight.filter(|weight| *weight != 0),
+        leaf_weight: io.leaf_weight.filter(|weight| *weight != 0),
+        ..io.clone()
+    };
+    asks != BlockIo::default()
+}
+
+fn classifies(network: &Network) -> bool {
+    network.class_id.is_some_and(|class| class != 0) || !network.priorities.is_empty()
+}

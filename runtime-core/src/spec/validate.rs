@@ -1,0 +1,216 @@
+//! Checks what a config.json means, as far as the file alone can tell.
+//!
+//! Nothing of the machine or the bundle is looked at: that a rootfs or an executable exists is for
+//! later. What the reference runtime only warns about is a warning here too.
+
+use super::error::{member, quoted};
+use super::{Mount, NamespaceKind, Spec, SpecError};
+
+mod idmap;
+mod process;
+mod resources;
+mod strings;
+
+/// Refuses a spec that can't work or contradicts itself.
+///
+/// Says nothing of fields that this version doesn't do, see [`unsupported`](super::unsupported).
+///
+/// # Errors
+/// The first of [`problems`].
+pub fn validate(spec: &Spec) -> Result<(), SpecError> {
+    problems(spec).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Everything [`validate`] would refuse, in the order of the fields.
+pub fn problems(spec: &Spec) -> Vec<SpecError> {
+    let mut found = Vec::new();
+    strings::nul_bytes(&mut found, spec);
+    version(&mut found, &spec.oci_version);
+    match &spec.process {
+        Some(process) => process::check(&mut found, process),
+        None => found.push(missing("process")),
+    }
+    if spec.root.as_ref().is_none_or(|root| root.path.is_empty()) {
+        found.push(missing(if spec.root.is_some() {
+            "root.path"
+        } else {
+            "root"
+        }));
+    }
+    uts_name(&mut found, spec, "hostname", spec.hostname.as_deref());
+    uts_name(&mut found, spec, "domainname", spec.domainname.as_deref());
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        check_mount(&mut found, &format!("mounts[{index}]"), mount);
+    }
+    namespaces(&mut found, spec);
+    idmap::check(&mut found, spec);
+    if let Some(linux) = &spec.linux {
+        propagation(&mut found, linux.rootfs_propagation.as_deref());
+        hidden_paths(&mut found, spec, "linux.maskedPaths", &linux.masked_paths);
+        hidden_paths(
+            &mut found,
+            spec,
+            "linux.readonlyPaths",
+            &linux.readonly_paths,
+        );
+        if let Some(resources) = &linux.resources {
+            resources::check(&mut found, resources);
+        }
+    }
+    found
+}
+
+/// What works, but hardly as it was meant. One line each, without the word "warning".
+pub fn warnings(spec: &Spec) -> Vec<String> {
+    let capabilities = spec
+        .process
+        .iter()
+        .filter_map(process::unknown_capabilities);
+    let relative =
+        spec.mounts.iter().enumerate().filter(|(_, mount)| {
+            !mount.destination.is_empty() && !mount.destination.starts_with('/')
+        });
+    let relative = relative.map(|(index, mount)| {
+        let destination = quoted(&mount.destination);
+        format!("mounts[{index}].destination: {destination} is not absolute, taken as below /")
+    });
+    capabilities.chain(relative).collect()
+}
+
+fn missing(path: impl Into<String>) -> SpecError {
+    SpecError::Missing { path: path.into() }
+}
+
+fn invalid(path: impl Into<String>, cause: impl Into<String>) -> SpecError {
+    SpecError::Invalid {
+        path: path.into(),
+        cause: cause.into(),
+    }
+}
+
+/// `Err` if the value is not in the range.
+fn in_range<T: Copy + PartialOrd + Into<i128>>(
+    path: impl Into<String>,
+    value: T,
+    range: std::ops::RangeInclusive<T>,
+    expected: &'static str,
+) -> Result<(), SpecError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(SpecError::OutOfRange {
+        path: path.into(),
+        value: value.into(),
+        expected,
+    })
+}
+
+/// Any 1.x is taken: within a major version the spec only grows.
+fn version(found: &mut Vec<SpecError>, version: &str) {
+    if version.is_empty() {
+        found.push(missing("ociVersion"));
+    } else if semver_major(version) != Some(1) {
+        found.push(SpecError::Unknown {
+            path: "ociVersion".to_owned(),
+            value: version.to_owned(),
+            expected: "1.x.y",
+        });
+    }
+}
+
+/// The major number of a semantic version, `None` if it is not one (semver.org, 2.0.0).
+fn semver_major(version: &str) -> Option<u64> {
+    let release = version.split(['-', '+']).next().unwrap_or_default();
+    let suffix = version.get(release.len()..).unwrap_or_default();
+    let rest = suffix.get(1..).unwrap_or("0");
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    let numbers = release.split('.').map(|part| {
+        let plain = part == "0" || (!part.starts_with('0') && !part.starts_with('+'));
+        part.parse::<u64>().ok().filter(|_| plain)
+    });
+    let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
+    let well_formed = numbers.len() == 3 && !rest.is_empty() && rest.chars().all(word);
+    numbers.first().copied().filter(|_| well_formed)
+}
+
+/// `__NEW_UTS_LEN` of the kernel, the most that sethostname(2) and setdomainname(2) take.
+const UTS_NAME_MAX: usize = 64;
+
+fn uts_name(found: &mut Vec<SpecError>, spec: &Spec, path: &str, name: Option<&str>) {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return;
+    };
+    if name.len() > UTS_NAME_MAX {
+        found.push(invalid(
+            path,
+            format!("{} bytes, the kernel takes {UTS_NAME_MAX}", name.len()),
+        ));
+    }
+    needs(found, spec, path, NamespaceKind::Uts);
+}
+
+fn needs(found: &mut Vec<SpecError>, spec: &Spec, path: &str, kind: NamespaceKind) {
+    if spec.namespace(kind).is_none() {
+        found.push(SpecError::NeedsNamespace {
+            path: path.to_owned(),
+            kind,
+        });
+    }
+}
+
+fn check_mount(found: &mut Vec<SpecError>, path: &str, mount: &Mount) {
+    if mount.destination.is_empty() {
+        found.push(missing(member(path, "destination")));
+    }
+    idmap::entries(found, &member(path, "uidMappings"), &mount.uid_mappings);
+    idmap::entries(found, &member(path, "gidMappings"), &mount.gid_mappings);
+}
+
+fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
+    let all = spec.namespaces();
+    for (index, ns) in all.iter().enumerate() {
+        let path = format!("linux.namespaces[{index}]");
+        if let Some(first) = all
+            .iter()
+            .take(index)
+            .position(|other| other.kind == ns.kind)
+        {
+            found.push(SpecError::Duplicate {
+                path: path.clone(),
+                what: "ns",
+                value: ns.kind.to_string(),
+                first: format!("linux.namespaces[{first}]"),
+            });
+        }
+        if let Some(file) = ns.path.as_ref().filter(|file| !file.starts_with('/')) {
+            let (path, value) = (member(&path, "path"), file.clone());
+            found.push(SpecError::NotAbsolute { path, value });
+        }
+    }
+}
+
+fn propagation(found: &mut Vec<SpecError>, value: Option<&str>) {
+    let value = value.unwrap_or("private");
+    let word = value.strip_prefix('r').unwrap_or(value);
+    if !matches!(word, "shared" | "slave" | "private" | "unbindable") {
+        found.push(SpecError::Unknown {
+            path: "linux.rootfsPropagation".to_owned(),
+            value: value.to_owned(),
+            expected: "[r]shared, [r]slave, [r]private or [r]unbindable",
+        });
+    }
+}
+
+fn hidden_paths(found: &mut Vec<SpecError>, spec: &Spec, path: &str, list: &[String]) {
+    for (index, value) in list
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| !value.starts_with('/'))
+    {
+        let (path, value) = (format!("{path}[{index}]"), value.clone());
+        found.push(SpecError::NotAbsolute { path, value });
+    }
+    if !list.is_empty() {
+        needs(found, spec, path, NamespaceKind::Mount);
+    }
+}
