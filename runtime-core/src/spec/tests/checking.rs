@@ -186,6 +186,15 @@ fn numbers_of_the_process_are_what_the_kernel_takes() {
 }
 
 #[test]
+fn more_groups_than_the_kernel_takes_are_refused() {
+    accepted(json!({ "/process/user/additionalGids": vec![7; 65536] }));
+    refused(
+        json!({ "/process/user/additionalGids": vec![7; 65537] }),
+        "process.user.additionalGids: 65537 groups, the kernel takes 65536",
+    );
+}
+
+#[test]
 fn the_id_that_means_no_change_to_the_kernel_is_refused() {
     let last = u32::MAX;
     for (changes, path) in [

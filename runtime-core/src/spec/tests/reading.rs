@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{DOCKER, FULL, minimal, with};
-use crate::spec::{NamespaceKind, SeccompAction, SeccompOperator, Spec, SpecError, parse};
+use crate::spec::{
+    NamespaceKind, SeccompAction, SeccompOperator, Spec, SpecError, parse, unsupported,
+};
 
 #[test]
 fn every_field_is_read_and_written_back() {
@@ -269,4 +271,38 @@ fn a_message_is_one_line_and_short_whatever_the_file_holds() {
     let config = json!({ "annotations": { long: 1 } });
     let text = read(&config).unwrap_err().to_string();
     assert!(!text.contains('\n') && text.len() < 1500, "{text}");
+}
+
+#[test]
+fn a_damaged_file_is_an_error_of_one_line_or_a_spec() {
+    // Every ninth byte of the file in turn becomes one that means something to JSON, or is lost.
+    for at in (0..FULL.len()).step_by(9) {
+        for byte in [
+            Some(b'"'),
+            Some(b'['),
+            Some(b'9'),
+            Some(b'\\'),
+            Some(0xff),
+            None,
+        ] {
+            let mut file = FULL.as_bytes().to_vec();
+            match byte {
+                Some(byte) => file[at] = byte,
+                None => drop(file.remove(at)),
+            }
+            let texts: Vec<String> = match parse(&file) {
+                Err(error) => vec![error.to_string()],
+                Ok(spec) => {
+                    let found = crate::spec::problems(&spec).into_iter();
+                    found
+                        .chain(unsupported(&spec))
+                        .map(|error| error.to_string())
+                        .collect()
+                }
+            };
+            for text in texts {
+                assert!(!text.contains('\n'), "byte {at} as {byte:?}: {text}");
+            }
+        }
+    }
 }

@@ -60,6 +60,9 @@ fn environment(found: &mut Vec<SpecError>, index: usize, variable: &str) {
     found.push(invalid(format!("process.env[{index}]"), cause));
 }
 
+/// `NGROUPS_MAX`, the most that setgroups(2) takes.
+const GROUPS_MAX: usize = 65536;
+
 fn ids(found: &mut Vec<SpecError>, user: &User) {
     // To setresuid(2) and its kin the last number means "leave it as it is", which is root here.
     let mut id = |path: String, id: u32| {
@@ -69,6 +72,11 @@ fn ids(found: &mut Vec<SpecError>, user: &User) {
     id("process.user.gid".to_owned(), user.gid);
     for (index, gid) in user.additional_gids.iter().enumerate() {
         id(format!("process.user.additionalGids[{index}]"), *gid);
+    }
+    let groups = user.additional_gids.len();
+    if groups > GROUPS_MAX {
+        let cause = format!("{groups} groups, the kernel takes {GROUPS_MAX}");
+        found.push(invalid("process.user.additionalGids", cause));
     }
     let umask = user.umask.unwrap_or_default();
     found.extend(
