@@ -4,6 +4,8 @@
 //! every call of `run`, `cgroup` and `container` goes through [`call`], where fault
 //! injection can hook in.
 
+pub(crate) mod file;
+
 use rustix::io::Errno;
 
 /// Makes one system call on behalf of the runtime half.
