@@ -1,4 +1,4 @@
 //! An OCI bundle in, a contained process out.
-pub mod spec;
 mod cgroup;
+pub mod spec;
 mod sys;

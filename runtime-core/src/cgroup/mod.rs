@@ -1,1 +1,128 @@
-//! cgroup
+//! cgroup v2: what limits a container and what holds its processes together.
+//!
+//! # Layout
+//! - `settings`, `path`, `device_program`: pure; from config.json to what is to be done.
+//! - `fs`: makes, opens and fills a cgroup, kills and freezes what is in it.
+//! - `enable`: switches controllers on, down the path.
+//! - `remove`: takes a cgroup away again.
+//! - `walk`: a cgroup and all below it, whatever a container made there.
+//! - `error`: [`CgroupError`].
+//!
+//! See cgroups(7) and the kernel's admin-guide/cgroup-v2. cgroup v1 is not used; [`mode`]
+//! tells what the machine has.
+#![allow(dead_code, unused_imports, reason = "run and container will use it")]
+
+mod device_program;
+mod enable;
+mod error;
+mod fs;
+mod path;
+mod remove;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::sys::{call, file};
+
+pub(crate) use device_program::{DeviceProgram, attach, device_program};
+pub(crate) use error::CgroupError;
+pub(crate) use fs::{Cgroup, Events};
+pub(crate) use path::cgroup_path;
+pub(crate) use remove::remove;
+pub(crate) use settings::{Absent, Setting, settings};
+
+/// Where the hierarchy is mounted on every machine with cgroup v2.
+pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
+
+/// What is mounted where the cgroup hierarchy belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CgroupMode {
+    /// cgroup v2.
+    V2,
+    /// cgroup v1, with a v2 hierarchy that has few controllers or none beside it.
+    Hybrid,
+    /// cgroup v1.
+    V1,
+    /// Nothing that is known.
+    None,
+}
+
+/// Looks at `mount`, [`MOUNT`] as a rule.
+pub(crate) fn mode(mount: &Path) -> CgroupMode {
+    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+    const CGROUP_SUPER_MAGIC: i64 = 0x27_e0eb;
+    let magic =
+        |path: &Path| call("statfs", || rustix::fs::statfs(path)).map_or(0, |statfs| statfs.f_type);
+    // In a v1 tree `mount` is a tmpfs with one mount per controller.
+    let v1 = ["memory", "cpu", "pids", "systemd"];
+    if magic(mount) == CGROUP2_SUPER_MAGIC {
+        CgroupMode::V2
+    } else if magic(&mount.join("unified")) == CGROUP2_SUPER_MAGIC {
+        CgroupMode::Hybrid
+    } else if v1
+        .iter()
+        .any(|c| magic(&mount.join(c)) == CGROUP_SUPER_MAGIC)
+    {
+        CgroupMode::V1
+    } else {
+        CgroupMode::None
+    }
+}
+
+/// The caller's own cgroup, as an absolute path below the root of the hierarchy.
+pub(crate) fn own_cgroup() -> Result<PathBuf, CgroupError> {
+    let path = Path::new("/proc/self/cgroup");
+    let bytes = file::read(path).map_err(|errno| CgroupError::Io {
+        call: "read",
+        path: path.to_owned(),
+        errno,
+    })?;
+    parse_own(&bytes)
+}
+
+fn parse_own(proc_self_cgroup: &[u8]) -> Result<PathBuf, CgroupError> {
+    let own = proc_self_cgroup
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"0::"))
+        .ok_or(CgroupError::Own {
+            why: "has no cgroup v2 line (0::)",
+        })?;
+    // The last process of a removed cgroup; its place can be made again.
+    let own = own.strip_suffix(b" (deleted)").unwrap_or(own);
+    if own.starts_with(b"/..") {
+        return Err(CgroupError::Own {
+            why: "is outside of the cgroup namespace",
+        });
+    }
+    Ok(PathBuf::from(OsStr::from_bytes(own)))
+}
+
+/// `path` for a system call relative to the hierarchy's root.
+fn below_root(path: &Path) -> &Path {
+    match path.strip_prefix("/") {
+        Ok(below) if below.as_os_str().is_empty() => Path::new("."),
+        Ok(below) => below,
+        Err(_) => path,
+    }
+}
+
+/// For `map_err`: a failed `call` on the cgroup `path`.
+fn io<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(Errno) -> CgroupError + 'a {
+    move |errno| CgroupError::Io {
+        call,
+        path: path.to_owned(),
+        errno,
+    }
+}
+
+/// Whether an answer means that the cgroup went away meanwhile.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NODEV)
+}

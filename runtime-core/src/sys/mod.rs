@@ -4,6 +4,7 @@
 //! every call of `run`, `cgroup` and `container` goes through [`call`], where fault
 //! injection can hook in.
 
+pub(crate) mod bpf;
 pub(crate) mod file;
 
 use rustix::io::Errno;

@@ -1,0 +1,270 @@
+//! `linux.resources.devices` as one eBPF program.
+//!
+//! cgroup v2 has no device files; a program of type `BPF_PROG_TYPE_CGROUP_DEVICE` on the
+//! cgroup is asked for each open(2) and mknod(2) of a device. Compiling is pure.
+//!
+//! The meaning: access is asked for in three parts (read, write, mknod), each is decided
+//! by the last rule that names the device and that part, and all must be allowed. Where
+//! no rule does, access is denied. After the config's rules come [`ALWAYS_ALLOWED`]:
+//! containers have them with every runtime. That agrees with runc wherever runc accepts
+//! the rules; it refuses a rule that makes a hole in a wildcard, here the hole is made,
+//! and a denied write can't be had by opening for both.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::CgroupError;
+use crate::spec::DeviceRule;
+use crate::sys::bpf::{self, Insn};
+
+/// Bits of the access that is asked for, as linux/bpf.h numbers them.
+const MKNOD: u8 = 1;
+const READ: u8 = 2;
+const WRITE: u8 = 4;
+const ALL: u8 = MKNOD | READ | WRITE;
+
+/// Kinds of device, as linux/bpf.h numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Any = 0,
+    Block = 1,
+    Char = 2,
+}
+
+/// A rule with everything checked; no number means any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: Kind,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: u8,
+}
+
+/// What every container may use, after its own rules: as runc has it, so that images
+/// that count on it work. A path is given where a device of the config can take its place.
+const ALWAYS_ALLOWED: [(&str, Rule); 11] = [
+    ("", allowed(Kind::Char, None, None, MKNOD)),
+    ("", allowed(Kind::Block, None, None, MKNOD)),
+    ("/dev/null", allowed(Kind::Char, Some(1), Some(3), ALL)),
+    ("/dev/random", allowed(Kind::Char, Some(1), Some(8), ALL)),
+    ("/dev/full", allowed(Kind::Char, Some(1), Some(7), ALL)),
+    ("/dev/tty", allowed(Kind::Char, Some(5), Some(0), ALL)),
+    ("/dev/zero", allowed(Kind::Char, Some(1), Some(5), ALL)),
+    ("/dev/urandom", allowed(Kind::Char, Some(1), Some(9), ALL)),
+    // pts/*, then ptmx, then tun: the last for want of a way to ask for it in some engines.
+    ("", allowed(Kind::Char, Some(136), None, ALL)),
+    ("", allowed(Kind::Char, Some(5), Some(2), ALL)),
+    ("", allowed(Kind::Char, Some(10), Some(200), ALL)),
+];
+
+const fn allowed(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
+    Rule {
+        allow: true,
+        kind,
+        major,
+        minor,
+        access,
+    }
+}
+
+/// A compiled set of device rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceProgram {
+    instructions: Vec<Insn>,
+}
+
+impl DeviceProgram {
+    /// The number of instructions.
+    pub(crate) fn len(&self) -> usize {
+        self.instructions.len()
+    }
+}
+
+/// Compiles `linux.resources.devices`; None when they allow everything.
+///
+/// `device_paths` are the paths of `linux.devices`: a node there takes the place of the
+/// usual one, and the usual one's rule is not added.
+pub(crate) fn device_program<'a>(
+    configured: &[DeviceRule],
+    device_paths: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<DeviceProgram>, CgroupError> {
+    let mut rules = Vec::new();
+    for (index, rule) in configured.iter().enumerate() {
+        rules.push(checked(index, rule)?);
+    }
+    let replaced: Vec<&str> = device_paths.into_iter().collect();
+    let always = ALWAYS_ALLOWED.iter();
+    let always = always.filter(|(path, _)| path.is_empty() || !replaced.contains(path));
+    rules.extend(always.map(|(_, rule)| *rule));
+    let (default, rules) = effective(rules);
+    if default && rules.is_empty() {
+        return Ok(None);
+    }
+    let instructions = compile(default, &rules);
+    Ok(Some(DeviceProgram { instructions }))
+}
+
+/// Loads `program` and attaches it to the cgroup `dir`, beside those that are there.
+///
+/// Without the privilege (rootless, nested) [`CgroupError::is_not_permitted`] is true.
+pub(crate) fn attach(dir: BorrowedFd<'_>, program: &DeviceProgram) -> Result<(), CgroupError> {
+    let failed = |what| move |errno| CgroupError::DeviceProgram { what, errno };
+    let loaded = bpf::load_device_program(&program.instructions).map_err(failed("load"))?;
+    bpf::attach_device_program(dir, loaded.as_fd()).map_err(failed("attach"))
+}
+
+fn checked(index: usize, rule: &DeviceRule) -> Result<Rule, CgroupError> {
+    let field = |name: &str| format!("linux.resources.devices[{index}].{name}");
+    let invalid = |name, why: String| CgroupError::Invalid {
+        field: field(name),
+        why,
+    };
+    let kind = match rule.kind.as_deref() {
+        None | Some("" | "a") => Kind::Any,
+        Some("b") => Kind::Block,
+        Some("c") => Kind::Char,
+        Some(other) => {
+            return Err(invalid(
+                "type",
+                format!("invalid cgroup device type {other:?}"),
+            ));
+        }
+    };
+    let number = |name, number: Option<i64>| match number {
+        None | Some(-1) => Ok(None),
+        Some(n) => match u32::try_from(n) {
+            Ok(n) => Ok(Some(n)),
+            Err(_) => Err(invalid(name, format!("{n} is not a device number"))),
+        },
+    };
+    let mut access = 0;
+    for letter in rule.access.as_deref().unwrap_or_default().chars() {
+        access |= match letter {
+            'r' => READ,
+            'w' => WRITE,
+            'm' => MKNOD,
+            _ => {
+                return Err(invalid(
+                    "access",
+                    format!("unknown device access {letter:?}"),
+                ));
+            }
+        };
+    }
+    if access == 0 {
+        return Err(invalid("access", "cannot be empty".to_owned()));
+    }
+    Ok(Rule {
+        allow: rule.allow,
+        kind,
+        major: number("major", rule.major)?,
+        minor: number("minor", rule.minor)?,
+        access,
+    })
+}
+
+/// What is decided where no rule is left, and the rules that can change it.
+fn effective(rules: Vec<Rule>) -> (bool, Vec<Rule>) {
+    let is_for_all = |rule: &Rule| {
+        rule.kind == Kind::Any && rule.major.is_none() && rule.minor.is_none() && rule.access == ALL
+    };
+    // A rule for everything makes those before it void.
+    let (default, first) = match rules.iter().rposition(is_for_all) {
+        Some(last) => (rules.get(last).is_some_and(|rule| rule.allow), last + 1),
+        None => (false, 0),
+    };
+    let left = rules.into_iter().skip(first);
+    (
+        default,
+        left.skip_while(|rule| rule.allow == default).collect(),
+    )
+}
+
+/// Register numbers; `CONTEXT` holds the argument and serves as scratch afterwards.
+const ANSWER: u8 = 0;
+const CONTEXT: u8 = 1;
+const KIND: u8 = 2;
+const ACCESS: u8 = 3;
+const MAJOR: u8 = 4;
+const MINOR: u8 = 5;
+
+/// Instruction codes, from linux/bpf_common.h and linux/bpf.h.
+const LOAD_WORD: u8 = 0x61; // LDX | MEM | W
+const AND: u8 = 0x54; // ALU | AND | K: 32 bits
+const SHIFT_RIGHT: u8 = 0x74; // ALU | RSH | K
+const MOVE: u8 = 0xb4; // ALU | MOV | K
+const MOVE_REGISTER: u8 = 0xbc; // ALU | MOV | X
+const JUMP_IF_EQUAL: u8 = 0x16; // JMP32 | JEQ | K
+const JUMP_UNLESS_EQUAL: u8 = 0x56; // JMP32 | JNE | K
+const EXIT: u8 = 0x95; // JMP | EXIT
+
+/// The program: from the last rule to the first, each takes off the parts that it decides.
+fn compile(default: bool, rules: &[Rule]) -> Vec<Insn> {
+    // struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; }, where
+    // access_type is access << 16 | kind.
+    let mut program = vec![
+        Insn::new(LOAD_WORD, KIND, CONTEXT, 0, 0),
+        Insn::new(MOVE_REGISTER, ACCESS, KIND, 0, 0),
+        Insn::new(AND, KIND, 0, 0, 0xffff),
+        Insn::new(SHIFT_RIGHT, ACCESS, 0, 0, 16),
+        Insn::new(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
+        Insn::new(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+    ];
+    for rule in rules.iter().rev() {
+        program.extend(block(*rule));
+    }
+    program.extend(answer(default));
+    program
+}
+
+/// The instructions of one rule; those that don't match jump behind it.
+fn block(rule: Rule) -> Vec<Insn> {
+    let mut block = Vec::new();
+    // The jump's distance is set below.
+    let mut only_if = |code, register, operand: u32| {
+        block.push(Insn::new(code, register, 0, 0, operand.cast_signed()));
+    };
+    if rule.kind != Kind::Any {
+        only_if(JUMP_UNLESS_EQUAL, KIND, rule.kind as u32);
+    }
+    if let Some(major) = rule.major {
+        only_if(JUMP_UNLESS_EQUAL, MAJOR, major);
+    }
+    if let Some(minor) = rule.minor {
+        only_if(JUMP_UNLESS_EQUAL, MINOR, minor);
+    }
+    match (rule.allow, rule.access) {
+        (_, ALL) => {}
+        (true, access) => {
+            // Allowed parts need no other rule; when none is left the answer is clear.
+            let left = i32::from(ALL & !access);
+            block.push(Insn::new(AND, ACCESS, 0, 0, left));
+            block.push(Insn::new(JUMP_UNLESS_EQUAL, ACCESS, 0, 0, 0));
+        }
+        (false, access) => {
+            // One denied part is enough.
+            block.push(Insn::new(MOVE_REGISTER, CONTEXT, ACCESS, 0, 0));
+            block.push(Insn::new(AND, CONTEXT, 0, 0, i32::from(access)));
+            block.push(Insn::new(JUMP_IF_EQUAL, CONTEXT, 0, 0, 0));
+        }
+    }
+    block.extend(answer(rule.allow));
+    let end = block.len();
+    for (at, insn) in block.iter_mut().enumerate() {
+        if matches!(insn.code, JUMP_IF_EQUAL | JUMP_UNLESS_EQUAL) {
+            insn.offset = i16::try_from(end - at - 1).expect("a block has at most 8 instructions");
+        }
+    }
+    block
+}
+
+fn answer(allow: bool) -> [Insn; 2] {
+    [
+        Insn::new(MOVE, ANSWER, 0, 0, i32::from(allow)),
+        Insn::new(EXIT, 0, 0, 0, 0),
+    ]
+}
+
+#[cfg(test)]
+#[path = "device_program_tests.rs"]
+mod tests;

@@ -1,0 +1,390 @@
+//! One cgroup in the file system: made, opened, filled with limits, stopped.
+
+use std::io::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+
+use super::settings::{Absent, Setting};
+use super::walk::{Visit, walk};
+use super::{CgroupError, below_root, enable, io, is_gone};
+use crate::sys::{call, file};
+
+/// A cgroup, held open.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    dir: OwnedFd,
+    made: Vec<PathBuf>,
+}
+
+/// What `cgroup.events` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Events {
+    /// A process lives in the cgroup or below it.
+    pub(crate) populated: bool,
+    /// The cgroup stands still, by its own `cgroup.freeze` or one above it.
+    pub(crate) frozen: bool,
+}
+
+impl Cgroup {
+    /// Makes the cgroup `path` of the hierarchy on `mount`, with what `settings` need.
+    ///
+    /// Makes the missing directories and switches controllers on down the path; writes
+    /// no limit yet. A cgroup that is there already must be empty, and not frozen. After
+    /// an error nothing that was made is left.
+    pub(crate) fn create(
+        mount: &Path,
+        path: &Path,
+        settings: &[Setting],
+    ) -> Result<Cgroup, CgroupError> {
+        // A neighbour's `remove` may take a common ancestor away between two steps.
+        const ATTEMPTS: usize = 32;
+        let mut attempt = 1;
+        loop {
+            let mut made = Vec::new();
+            match Cgroup::create_once(mount, path, settings, &mut made) {
+                Ok(dir) => {
+                    return Ok(Cgroup {
+                        path: path.to_owned(),
+                        dir,
+                        made,
+                    });
+                }
+                Err(CgroupError::Io { errno, .. }) if is_gone(errno) && attempt < ATTEMPTS => {
+                    undo(mount, &made);
+                }
+                Err(error) => {
+                    undo(mount, &made);
+                    return Err(error);
+                }
+            }
+            attempt += 1;
+        }
+    }
+
+    fn create_once(
+        mount: &Path,
+        path: &Path,
+        settings: &[Setting],
+        made: &mut Vec<PathBuf>,
+    ) -> Result<OwnedFd, CgroupError> {
+        let mut at = PathBuf::from("/");
+        let mut dir = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
+        let mut offered = enable::offered(dir.as_fd(), &at, settings)?;
+        for name in below_root(path) {
+            offered = enable::enable(dir.as_fd(), &at, offered, settings)?;
+            at.push(name);
+            let mode = Mode::from_raw_mode(0o755);
+            match call("mkdirat", || rustix::fs::mkdirat(&dir, name, mode)) {
+                Ok(()) => made.push(at.clone()),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(io("mkdir", &at)(errno)),
+            }
+            dir = file::open_dir_at(&dir, Path::new(name)).map_err(io("open", &at))?;
+        }
+        let events = read_events(dir.as_fd()).map_err(io("read cgroup.events", &at))?;
+        match events {
+            Events {
+                populated: true, ..
+            } => Err(CgroupError::NotEmpty { path: at }),
+            Events { frozen: true, .. } => Err(CgroupError::Frozen { path: at }),
+            _ => Ok(dir),
+        }
+    }
+
+    /// Opens the cgroup `path` of the hierarchy on `mount`.
+    pub(crate) fn open(mount: &Path, path: &Path) -> Result<Cgroup, CgroupError> {
+        let dir =
+            file::open_dir_at(CWD, &mount.join(below_root(path))).map_err(io("open", path))?;
+        Ok(Cgroup {
+            path: path.to_owned(),
+            dir,
+            made: Vec::new(),
+        })
+    }
+
+    /// Its path below the root of the hierarchy.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, for `CLONE_INTO_CGROUP` and bpf(2).
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The cgroups that `create` made, this one last; for [`super::remove`].
+    pub(crate) fn made(&self) -> &[PathBuf] {
+        &self.made
+    }
+
+    /// Writes the settings, in their order.
+    ///
+    /// One that the kernel refuses while another still has its old value (burst above the
+    /// new quota) is tried again after the others.
+    pub(crate) fn apply(&self, settings: &[Setting]) -> Result<(), CgroupError> {
+        let mut later = Vec::new();
+        for setting in settings {
+            match self.write_setting(setting) {
+                Err(Errno::INVAL) => later.push(setting),
+                done => done.map_err(|errno| self.not_applied(setting, errno))?,
+            }
+        }
+        for setting in later {
+            self.write_setting(setting)
+                .map_err(|errno| self.not_applied(setting, errno))?;
+        }
+        Ok(())
+    }
+
+    fn write_setting(&self, setting: &Setting) -> Result<(), Errno> {
+        let path = Path::new(&setting.file);
+        // Files with a line per device take one line per write.
+        for line in setting.value.lines() {
+            match file::write_at(&self.dir, path, line.as_bytes()) {
+                Err(Errno::NOENT) if setting.absent == Absent::Fine => {}
+                written => written?,
+            }
+        }
+        Ok(())
+    }
+
+    fn not_applied(&self, setting: &Setting, errno: Errno) -> CgroupError {
+        CgroupError::Apply {
+            origin: setting.origin.clone(),
+            file: setting.file.clone(),
+            value: setting.value.clone(),
+            path: self.path.clone(),
+            errno,
+        }
+    }
+
+    /// Moves the process `pid`, with all its threads, into the cgroup.
+    pub(crate) fn enter(&self, pid: i32) -> Result<(), CgroupError> {
+        let mut line = [0u8; 12];
+        let mut rest = line.as_mut_slice();
+        write!(rest, "{pid}").expect("an i32 has at most 11 characters");
+        let length = 12 - rest.len();
+        let line = &line[..length];
+        self.write("cgroup.procs", line)
+            .map_err(io("write cgroup.procs", &self.path))
+    }
+
+    /// What `cgroup.events` says now.
+    pub(crate) fn events(&self) -> Result<Events, CgroupError> {
+        read_events(self.dir()).map_err(io("read cgroup.events", &self.path))
+    }
+
+    /// Whether a process lives in the cgroup or below it.
+    pub(crate) fn populated(&self) -> Result<bool, CgroupError> {
+        Ok(self.events()?.populated)
+    }
+
+    /// Stops everything in the cgroup and below it, and waits until it stands still.
+    ///
+    /// If that takes longer than `timeout`, lets it go on again.
+    pub(crate) fn freeze(&self, timeout: Duration) -> Result<(), CgroupError> {
+        self.write("cgroup.freeze", b"1")
+            .map_err(io("write cgroup.freeze", &self.path))?;
+        if self.wait_for(timeout, |events| events.frozen)? {
+            return Ok(());
+        }
+        self.thaw()?;
+        Err(CgroupError::NotFrozen {
+            path: self.path.clone(),
+            timeout,
+        })
+    }
+
+    /// Lets a frozen cgroup go on.
+    pub(crate) fn thaw(&self) -> Result<(), CgroupError> {
+        self.write("cgroup.freeze", b"0")
+            .map_err(io("write cgroup.freeze", &self.path))
+    }
+
+    /// Sends SIGKILL to everything in the cgroup and below it; does not wait.
+    ///
+    /// New processes can't slip through: by `cgroup.kill`, or, before Linux 5.14, one by
+    /// one while the cgroup is frozen.
+    pub(crate) fn kill(&self) -> Result<(), CgroupError> {
+        match self.write("cgroup.kill", b"1") {
+            Ok(()) => Ok(()),
+            Err(Errno::NOENT) if self.write("cgroup.freeze", b"1").is_ok() => self.kill_frozen(),
+            Err(errno) if is_gone(errno) => Ok(()),
+            Err(errno) => Err(io("write cgroup.kill", &self.path)(errno)),
+        }
+    }
+
+    /// The way before Linux 5.14; the cgroup is being frozen.
+    fn kill_frozen(&self) -> Result<(), CgroupError> {
+        /// A process that hangs in the kernel never freezes, and its children can't exist.
+        const TIMEOUT: Duration = Duration::from_millis(200);
+        let frozen = self.wait_for(TIMEOUT, |events| events.frozen)?;
+        log::debug!(
+            "cgroup {}: frozen to be killed: {frozen}",
+            self.path.display()
+        );
+        for pid in self.procs()? {
+            let Some(pid) = Pid::from_raw(pid) else {
+                continue;
+            };
+            match call("kill", || rustix::process::kill_process(pid, Signal::KILL)) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(io("kill a process", &self.path)(errno)),
+            }
+        }
+        self.thaw()
+    }
+
+    /// The processes in the cgroup and below it, as this pid namespace numbers them.
+    ///
+    /// Those that can't be seen from here are left out.
+    pub(crate) fn procs(&self) -> Result<Vec<i32>, CgroupError> {
+        let mut collect = Collect(Vec::new());
+        match walk(self.dir(), &mut collect) {
+            Err(errno) if !is_gone(errno) => Err(io("read cgroup.procs", &self.path)(errno)),
+            _ => Ok(collect.0),
+        }
+    }
+
+    /// Waits until no process lives in the cgroup or below it; false after `timeout`.
+    pub(crate) fn wait_empty(&self, timeout: Duration) -> Result<bool, CgroupError> {
+        self.wait_for(timeout, |events| !events.populated)
+    }
+
+    /// How many of its processes the out-of-memory killer has killed.
+    ///
+    /// None where the memory controller is missing.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        ["memory.events.local", "memory.events"]
+            .iter()
+            .find_map(|name| {
+                let bytes = file::read_at(&self.dir, Path::new(name)).ok()?;
+                value_of(&bytes, "oom_kill")
+            })
+    }
+
+    /// Polls `cgroup.events` until `done`; false after `timeout`.
+    fn wait_for(
+        &self,
+        timeout: Duration,
+        done: impl Fn(Events) -> bool,
+    ) -> Result<bool, CgroupError> {
+        let failed = |errno| io("wait on cgroup.events", &self.path)(errno);
+        let mut watch = match Watch::new(self.dir(), timeout) {
+            Err(errno) if is_gone(errno) => return Ok(true),
+            watch => watch.map_err(failed)?,
+        };
+        loop {
+            match read_events(self.dir()) {
+                Err(errno) if is_gone(errno) => return Ok(true),
+                events if done(events.map_err(failed)?) => return Ok(true),
+                _ if !watch.wait().map_err(failed)? => return Ok(false),
+                _ => {}
+            }
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+        file::write_at(&self.dir, Path::new(name), bytes)
+    }
+}
+
+/// Waits for changes of `cgroup.events`, up to a time.
+pub(super) struct Watch {
+    file: OwnedFd,
+    until: Instant,
+    slice: Duration,
+}
+
+impl Watch {
+    pub(super) fn new(cgroup: BorrowedFd<'_>, timeout: Duration) -> Result<Watch, Errno> {
+        Ok(Watch {
+            file: file::open_at(cgroup, Path::new("cgroup.events"), OFlags::RDONLY)?,
+            until: Instant::now() + timeout,
+            slice: Duration::from_millis(1),
+        })
+    }
+
+    /// Waits for a change, or a little while; false when the time is over.
+    ///
+    /// The kernel holds a notice back for up to 10 ms after the one before it, and gives
+    /// none for what only delays rmdir(2). So waits begin at 1 ms and grow to 50.
+    pub(super) fn wait(&mut self) -> Result<bool, Errno> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let wait = Timespec::try_from(left.min(self.slice)).map_err(|_| Errno::INVAL)?;
+        self.slice = (self.slice * 2).min(Duration::from_millis(50));
+        // Reading it is what arms the next notice.
+        let mut seen = [0u8; 64];
+        call("pread64", || rustix::io::pread(&self.file, &mut seen, 0))?;
+        let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
+        match call("ppoll", || rustix::event::poll(&mut fds, Some(&wait))) {
+            Ok(_) | Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// The pids of each cgroup on the walk.
+struct Collect(Vec<i32>);
+
+impl Visit for Collect {
+    fn enter(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
+        let bytes = match file::read_at(cgroup, Path::new("cgroup.procs")) {
+            // A threaded cgroup lists threads only; the signal reaches their processes.
+            Err(Errno::OPNOTSUPP) => file::read_at(cgroup, Path::new("cgroup.threads"))?,
+            read => read?,
+        };
+        let pids = bytes
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| str::from_utf8(line).ok()?.parse::<i32>().ok())
+            // 0 is a process that this pid namespace can't see; kill(0) would be our own group.
+            .filter(|pid| *pid > 0);
+        self.0.extend(pids);
+        Ok(())
+    }
+
+    fn leave(&mut self, _: BorrowedFd<'_>, _: &std::ffi::OsStr) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+fn read_events(cgroup: BorrowedFd<'_>) -> Result<Events, Errno> {
+    let bytes = file::read_at(cgroup, Path::new("cgroup.events"))?;
+    Ok(Events {
+        populated: value_of(&bytes, "populated") == Some(1),
+        frozen: value_of(&bytes, "frozen") == Some(1),
+    })
+}
+
+/// The number after `key` in a file of `key number` lines.
+fn value_of(bytes: &[u8], key: &str) -> Option<u64> {
+    str::from_utf8(bytes)
+        .ok()?
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find_map(|(name, value)| (name == key).then(|| value.trim().parse().ok())?)
+}
+
+/// Takes away what a failed `create` made.
+fn undo(mount: &Path, made: &[PathBuf]) {
+    for path in made.iter().rev() {
+        let dir = mount.join(below_root(path));
+        let removed = call("unlinkat", || {
+            rustix::fs::unlinkat(CWD, &dir, AtFlags::REMOVEDIR)
+        });
+        if let Err(errno) = removed {
+            // A neighbour has begun to use it: it is theirs now.
+            log::debug!("cgroup {}: rmdir: {errno}", path.display());
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! bpf(2): loading a program and attaching it to a cgroup.
+//!
+//! Only what a device program needs. The kernel's names are in linux/bpf.h.
+
+#![allow(unsafe_code, reason = "bpf(2) has no safe wrapper elsewhere")]
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::call;
+
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_ATTACH: libc::c_long = 8;
+
+/// `BPF_PROG_TYPE_CGROUP_DEVICE`.
+const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+/// `BPF_CGROUP_DEVICE`.
+const ATTACH_CGROUP_DEVICE: u32 = 6;
+/// `BPF_F_ALLOW_MULTI`: programs of this cgroup and of all above it must agree.
+const F_ALLOW_MULTI: u32 = 2;
+
+/// How often a load is tried again when a signal stops the verifier (`EAGAIN`).
+const LOAD_ATTEMPTS: usize = 8;
+
+/// One eBPF instruction: the kernel's `struct bpf_insn`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Insn {
+    /// Class, operation and source kind.
+    pub(crate) code: u8,
+    /// Both registers, a nibble each, in the order of the machine's bit fields.
+    registers: u8,
+    /// Jump distance or memory offset.
+    pub(crate) offset: i16,
+    /// The constant operand.
+    pub(crate) immediate: i32,
+}
+
+impl Insn {
+    /// An instruction on the registers `destination` and `source`, 0 to 10.
+    pub(crate) const fn new(
+        code: u8,
+        destination: u8,
+        source: u8,
+        offset: i16,
+        immediate: i32,
+    ) -> Insn {
+        let registers = if cfg!(target_endian = "little") {
+            (destination & 0xf) | (source << 4)
+        } else {
+            (source & 0xf) | (destination << 4)
+        };
+        Insn {
+            code,
+            registers,
+            offset,
+            immediate,
+        }
+    }
+
+    /// The destination and the source register.
+    #[cfg(test)]
+    pub(crate) const fn destination_and_source(self) -> (u8, u8) {
+        let (low, high) = (self.registers & 0xf, self.registers >> 4);
+        if cfg!(target_endian = "little") {
+            (low, high)
+        } else {
+            (high, low)
+        }
+    }
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads.
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_ATTACH` reads.
+#[repr(C)]
+struct ProgAttach {
+    target_fd: u32,
+    attach_bpf_fd: u32,
+    attach_type: u32,
+    attach_flags: u32,
+}
+
+/// Loads a device program.
+///
+/// `EPERM` without the privilege (`CAP_BPF` and more in the first user namespace).
+/// The kernel accounts for the memory in the caller's cgroup since 5.11, so
+/// `RLIMIT_MEMLOCK` needs no raising.
+pub(crate) fn load_device_program(program: &[Insn]) -> Result<OwnedFd, Errno> {
+    const LICENSE: &core::ffi::CStr = c"Apache-2.0";
+    let attr = ProgLoad {
+        prog_type: PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: u32::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
+        insns: program.as_ptr().expose_provenance() as u64,
+        license: LICENSE.as_ptr().expose_provenance() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: *b"corten_devices\0\0",
+        prog_ifindex: 0,
+        expected_attach_type: ATTACH_CGROUP_DEVICE,
+    };
+    let mut attempts = LOAD_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        // SAFETY: the kernel reads `size_of::<ProgLoad>()` bytes of `attr`, `insn_cnt`
+        // instructions at `insns` and a C string at `license`; `attr`, `program` and the
+        // constant outlive the call, and the kernel keeps no pointer. No log buffer is
+        // given, so nothing is written.
+        let loaded = call("bpf", || unsafe {
+            check(libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_LOAD,
+                &raw const attr,
+                size_of::<ProgLoad>(),
+            ))
+        });
+        match loaded {
+            Err(Errno::AGAIN) if attempts > 0 => {}
+            Err(errno) => return Err(errno),
+            Ok(fd) => {
+                // SAFETY: a successful BPF_PROG_LOAD returns a new fd (close-on-exec) that
+                // nobody else owns.
+                return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+}
+
+/// Attaches a device program to a cgroup, beside those that are there.
+///
+/// The attachment outlives both fds: the cgroup holds it until it is removed.
+pub(crate) fn attach_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let attr = ProgAttach {
+        // An open fd is never negative.
+        target_fd: cgroup.as_raw_fd().unsigned_abs(),
+        attach_bpf_fd: program.as_raw_fd().unsigned_abs(),
+        attach_type: ATTACH_CGROUP_DEVICE,
+        attach_flags: F_ALLOW_MULTI,
+    };
+    // SAFETY: the kernel reads `size_of::<ProgAttach>()` bytes of `attr`, which outlives
+    // the call; both fds are open for as long as they are borrowed.
+    call("bpf", || unsafe {
+        check(libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_ATTACH,
+            &raw const attr,
+            size_of::<ProgAttach>(),
+        ))
+    })
+    .map(|_| ())
+}
+
+/// The result of libc's `syscall`, whose answers here all fit an `int`.
+fn check(rc: libc::c_long) -> Result<i32, Errno> {
+    if rc < 0 {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        return Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EINVAL)));
+    }
+    i32::try_from(rc).map_err(|_| Errno::OVERFLOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_has_the_kernels_layout() {
+        assert_eq!(size_of::<Insn>(), 8);
+        let insn = Insn::new(0x61, 2, 1, 4, 0);
+        assert_eq!(insn.destination_and_source(), (2, 1));
+        assert_eq!((insn.code, insn.offset, insn.immediate), (0x61, 4, 0));
+    }
+
+    #[test]
+    fn the_attributes_have_no_padding() {
+        assert_eq!(size_of::<ProgLoad>(), 72);
+        assert_eq!(size_of::<ProgAttach>(), 16);
+    }
+}
