@@ -1,4 +1,45 @@
 //! An OCI bundle in, a contained process out.
+//!
+//! ```no_run
+//! use corten_core::{Bundle, CreateOptions, Delete, Runtime};
+//!
+//! let runtime = Runtime::builder().root("/run/corten").build()?;
+//! let bundle = Bundle::load("/bundles/web")?;
+//! let mut web = runtime.create("web", &bundle, CreateOptions::default())?;
+//! web.start()?;
+//! println!("{:?}", web.wait()?.status);
+//! web.delete(Delete::IfStopped)?;
+//! # Ok::<(), corten_core::Error>(())
+//! ```
+//!
+//! The library never prints, never exits, never reads the environment, and changes
+//! nothing of the process that it is part of. It may be used from any number of threads.
+//!
+//! # Layout
+//! - [`bundle`](Bundle): finding and reading a bundle
+//! - [`spec`]: config.json as data
+//! - [`host`]: what planning must know of the machine and of the bundle
+//! - [`plan`]: from config.json to a list of steps; pure
+//! - `run`: the runtime half, which walks a plan; init is a package of its own
+//! - `cgroup`: limits
+//! - `container`: the life of a container
+//! - `sys`: system calls, the only unsafe code
+
+mod bundle;
 mod cgroup;
+mod container;
+mod error;
+pub mod host;
+pub mod plan;
+mod run;
 pub mod spec;
+#[allow(unsafe_code, reason = "the one module that talks to the kernel")]
 mod sys;
+
+pub use bundle::Bundle;
+pub use container::{
+    Cgroups, Container, CreateOptions, Delete, Exit, ExitStatus, Runtime, RuntimeBuilder, Rusage,
+    State, Status, Stdio,
+};
+pub use error::{Error, ErrorKind};
+pub use run::Trace;

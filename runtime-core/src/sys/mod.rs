@@ -6,6 +6,11 @@
 
 pub(crate) mod bpf;
 pub(crate) mod file;
+pub(crate) mod errno;
+pub(crate) mod ipc;
+pub(crate) mod launch;
+pub(crate) mod mount;
+pub(crate) mod process;
 
 use rustix::io::Errno;
 

@@ -1,0 +1,102 @@
+//! [`Bundle`]: a directory with a config.json and a root file system.
+//!
+//! See bundle.md of the OCI runtime specification.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::spec::{self, Spec};
+use crate::sys::file;
+
+/// Largest config.json that is read, in bytes.
+const CONFIG_MAX: usize = 64 << 20;
+
+/// A container's configuration and root file system.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bundle {
+    path: PathBuf,
+    rootfs: PathBuf,
+    spec: Spec,
+}
+
+impl Bundle {
+    /// Reads `config.json` in a directory, and checks it.
+    ///
+    /// ```no_run
+    /// let bundle = corten_core::Bundle::load("/bundles/web")?;
+    /// println!("{}", bundle.rootfs().display());
+    /// # Ok::<(), corten_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the file is missing, is no JSON, has a value of the wrong type or range, or
+    /// has a field that this version does not support; or when the root is no directory.
+    pub fn load(path: impl AsRef<Path>) -> Result<Bundle, Error> {
+        let given = path.as_ref();
+        let path = canonical(given)?;
+        let config = path.join("config.json");
+        let bytes = file::read_at_most(rustix::fs::CWD, &config, CONFIG_MAX)
+            .map_err(|errno| Error::call(config.display().to_string(), "open", errno))?;
+        let spec = spec::parse(&bytes)?;
+        let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
+        let rootfs = path.join(root);
+        Bundle::checked(spec, path, &rootfs)
+    }
+
+    /// Takes a configuration from memory; `rootfs` stands for its `root.path`, and for
+    /// the bundle's directory.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn from_spec(
+        spec: oci_spec::runtime::Spec,
+        rootfs: impl AsRef<Path>,
+    ) -> Result<Bundle, Error> {
+        let rootfs = rootfs.as_ref();
+        let mut spec = Spec::try_from(&spec)?;
+        let root = spec.root.get_or_insert_with(spec::Root::default);
+        root.path = rootfs.display().to_string();
+        let path = canonical(rootfs)?;
+        Bundle::checked(spec, path.clone(), &path)
+    }
+
+    fn checked(spec: Spec, path: PathBuf, rootfs: &Path) -> Result<Bundle, Error> {
+        spec::validate(&spec)?;
+        if let Some(error) = spec::unsupported(&spec).into_iter().next() {
+            return Err(error.into());
+        }
+        let object = || format!("root.path: {}", rootfs.display());
+        let stat = crate::sys::call("stat", || rustix::fs::stat(rootfs))
+            .map_err(|errno| Error::call(object(), "stat", errno))?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
+            return Err(Error::call(object(), "open", rustix::io::Errno::NOTDIR));
+        }
+        Ok(Bundle { rootfs: canonical(rootfs)?, path, spec })
+    }
+
+    /// The bundle's directory, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The root file system, absolute.
+    #[must_use]
+    pub fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+}
+
+/// The path without symbolic links, as the host sees it.
+fn canonical(path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(|error| {
+        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
+        Error::call(path.display().to_string(), "realpath", errno)
+    })
+}

@@ -1,0 +1,257 @@
+//! `create`: from a bundle to a process that waits for `start`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::dir::{self, StateDir};
+use super::state::{self, Intent, Saved};
+use super::{Container, Runtime};
+use crate::bundle::Bundle;
+use crate::error::{Cause, Error};
+use crate::host::{Facts, Host};
+use crate::plan::Plan;
+use crate::run::{Driver, Keeper, Made, Process, Trace, hand_on, late_steps};
+use crate::spec::NamespaceKind;
+use crate::sys::ipc;
+
+/// Descriptors for a container's standard input, output and error.
+///
+/// `None` means the caller's own. With `process.terminal` all three are the pty's.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: Option<OwnedFd>,
+    /// Standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// What a caller chooses besides config.json.
+///
+/// ```
+/// let mut options = corten_core::CreateOptions::default();
+/// options.no_new_keyring = true;
+/// ```
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// Standard input, output and error.
+    pub stdio: Stdio,
+    /// Unix socket that gets the pty's master; needs `process.terminal`.
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that gets the process's pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many of the caller's descriptors from 3 on the container keeps. Each must be
+    /// open.
+    pub preserve_fds: u32,
+    /// Use `MS_MOVE` instead of `pivot_root(2)`. Not supported yet.
+    pub no_pivot: bool,
+    /// Stay in the caller's session keyring.
+    pub no_new_keyring: bool,
+}
+
+impl Runtime {
+    /// Makes a container whose process waits for [`Container::start`].
+    ///
+    /// The process is a child of the calling process. Everything of the caller is as it
+    /// was before: nothing of the program's own state is changed, whatever its threads.
+    ///
+    /// # Errors
+    /// When config.json, this machine or the caller's rights do not allow it. Then
+    /// nothing is left.
+    pub fn create(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: CreateOptions,
+    ) -> Result<Container, Error> {
+        dir::check_id(id)?;
+        check_options(bundle, &options)?;
+        let host = Host::probe()?;
+        let (plan, facts) = self.plan_on(&host, id, bundle, &options)?;
+        self.make_root()?;
+        let dir = StateDir::make(&self.root, id)?;
+        let lock = dir.lock()?;
+        let new = New { bundle, options, host, plan, facts };
+        let container = new.run(self, id, &dir);
+        drop(lock);
+        match container {
+            Ok(parts) => Ok(parts.into_container(dir)),
+            Err(error) => {
+                if let Err(left) = dir.remove() {
+                    log::warn!("{left:#}");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> {
+    if options.no_pivot {
+        return Err(Error::other("no-pivot: not supported by this version of corten"));
+    }
+    let terminal = bundle.spec().process.as_ref().is_some_and(|process| process.terminal);
+    if options.console_socket.is_some() && !terminal {
+        return Err(Error::other("console socket: process.terminal is not true"));
+    }
+    for number in (0..options.preserve_fds).filter_map(|n| i32::try_from(n).ok()) {
+        if !ipc::is_open_number(number.saturating_add(3)) {
+            let text = format!("preserve-fds: descriptor {} is not open", number.saturating_add(3));
+            return Err(Error::other(text));
+        }
+    }
+    Ok(())
+}
+
+/// All that a creation works with.
+struct New<'a> {
+    bundle: &'a Bundle,
+    options: CreateOptions,
+    host: Host,
+    plan: Plan,
+    facts: Facts,
+}
+
+/// What a creation leaves.
+struct Parts {
+    saved: Saved,
+    process: Process,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+    trace: Trace,
+    steps: Vec<(String, String)>,
+}
+
+impl Parts {
+    fn into_container(self, dir: StateDir) -> Container {
+        let Parts { saved, process, console, warnings, trace, steps } = self;
+        Container { dir, saved, pidfd: Some(process.pidfd), console, warnings, trace, steps }
+    }
+}
+
+impl New<'_> {
+    fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Error> {
+        let stdio = std::mem::take(&mut self.options.stdio);
+        let mut keeper = StateKeeper { new: &self, id, dir, saved: None, console: None };
+        let spec = self.bundle.spec();
+        let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        let mut driver = Driver {
+            plan: &self.plan,
+            host: &self.host,
+            facts: &self.facts,
+            devices: resources.map_or(&[], |resources| &resources.devices),
+            dir: dir.fd(),
+            program: &runtime.program,
+            stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
+            keeper: &mut keeper,
+            made: Made::default(),
+            trace: Trace::default(),
+            warnings: Vec::new(),
+        };
+        let process = driver.run()?;
+        let Driver { trace, warnings: run_warnings, .. } = driver;
+        let saved = keeper.saved.take().ok_or_else(|| Error::other("no state was recorded"))?;
+        let console = keeper.console.take();
+        let mut warnings = self.plan.warnings.clone();
+        warnings.extend(run_warnings);
+        for warning in &warnings {
+            log::warn!("{warning}");
+        }
+        let init = self.plan.steps.into_iter().filter(|step| step.is_init());
+        let steps = init.map(|step| (step.origin, step.what)).collect();
+        Ok(Parts { saved, process, console, warnings, trace, steps })
+    }
+}
+
+/// Writes the container's records while the plan runs.
+struct StateKeeper<'a> {
+    new: &'a New<'a>,
+    id: &'a str,
+    dir: &'a StateDir,
+    saved: Option<Saved>,
+    console: Option<OwnedFd>,
+}
+
+impl Keeper for StateKeeper<'_> {
+    fn intent(&mut self) -> Result<(), Error> {
+        let intent = Intent { id: self.id.to_owned(), cgroup: self.new.facts.cgroup.clone() };
+        let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
+        self.dir.write(dir::INTENT, &bytes)
+    }
+
+    fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
+        match &self.new.options.console_socket {
+            Some(path) => hand_on(master.as_fd(), path).map_err(|errno| {
+                Error::call(format!("console socket {}", path.display()), "connect", errno)
+            }),
+            None => {
+                self.console = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    fn state(&mut self, process: &Process, made: &[PathBuf]) -> Result<(), Error> {
+        if let Some(path) = &self.new.options.pidfd_socket {
+            send_pidfd(process, path)?;
+        }
+        let saved = self.saved(process, made)?;
+        self.dir.write(dir::STATE, &saved.to_bytes())?;
+        self.saved = Some(saved);
+        Ok(())
+    }
+}
+
+impl StateKeeper<'_> {
+    fn saved(&self, process: &Process, made: &[PathBuf]) -> Result<Saved, Error> {
+        let New { bundle, plan, facts, .. } = self.new;
+        let spec = bundle.spec();
+        let start_time = state::start_time(process.pid)
+            .map_err(|errno| Error::call(format!("/proc/{}/stat", process.pid), "read", errno))?;
+        Ok(Saved {
+            oci_version: spec.oci_version.clone(),
+            id: self.id.to_owned(),
+            pid: process.pid,
+            start_time,
+            boot_id: state::boot_id()?,
+            bundle: bundle.path().to_owned(),
+            rootfs: bundle.rootfs().to_owned(),
+            created: state::timestamp(),
+            annotations: spec.annotations.clone(),
+            owner: owner(),
+            cgroup: facts.cgroup.clone(),
+            made_cgroups: made.to_vec(),
+            own_pid_namespace: spec.namespace(NamespaceKind::Pid).is_some(),
+            late_steps: late_steps(plan),
+            steps: plan.steps.len(),
+            init_steps: plan.steps.iter().filter(|step| step.is_init()).count(),
+        })
+    }
+}
+
+/// Name of the caller's user, or the number where /etc/passwd does not know it.
+fn owner() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let passwd = crate::sys::file::read(Path::new("/etc/passwd")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&passwd);
+    let wanted = uid.to_string();
+    let name = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == wanted).then(|| name.to_owned())
+    });
+    name.unwrap_or(wanted)
+}
+
+fn send_pidfd(process: &Process, path: &Path) -> Result<(), Error> {
+    let failed = |errno| Error::call(format!("pidfd socket {}", path.display()), "connect", errno);
+    let socket = ipc::connect(path).map_err(failed)?;
+    ipc::send(socket.as_fd(), b"standard", Some(process.pidfd.as_fd())).map_err(failed)
+}
+
+/// A state in which an operation makes no sense.
+pub(super) fn wrong_state(text: impl Into<String>) -> Error {
+    Cause::WrongState(text.into()).into()
+}

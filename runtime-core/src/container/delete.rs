@@ -1,0 +1,76 @@
+//! `delete`: nothing of a container is left.
+//!
+//! Bounded in time, and repeatable: state.json goes last.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::create::wrong_state;
+use super::runtime::remove_cgroup;
+use super::{Container, Status};
+use crate::error::Error;
+use crate::sys::{file, process};
+
+/// How long killed processes may take to be gone.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// What to do with a container that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// Refuse, unless it has stopped or was never started.
+    IfStopped,
+    /// Kill everything in it.
+    Force,
+}
+
+impl Container {
+    /// Removes the container: its processes, its cgroup, its state.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::WrongState`] if it runs and `how` does not allow that. When
+    /// something can't be killed or removed in a bounded time the error names it, the
+    /// state is kept, and a repeated call goes on.
+    pub fn delete(self, how: Delete) -> Result<(), Error> {
+        let _lock = self.dir.lock()?;
+        self.delete_locked(how)
+    }
+
+    pub(super) fn delete_locked(&self, how: Delete) -> Result<(), Error> {
+        match self.status()? {
+            Status::Stopped => {}
+            Status::Created => self.end()?,
+            Status::Running | Status::Paused if how == Delete::Force => self.end()?,
+            status => {
+                let id = self.id();
+                let text = format!("cannot delete container {id} that is not stopped: {status}");
+                return Err(wrong_state(text));
+            }
+        }
+        if let Some(path) = &self.saved.cgroup {
+            remove_cgroup(path, &self.saved.made_cgroups)?;
+        }
+        self.dir.remove()
+    }
+
+    /// Kills the container's processes and waits until the first one is gone.
+    fn end(&self) -> Result<(), Error> {
+        let Some(pidfd) = &self.pidfd else { return Ok(()) };
+        let failed = |call| move |errno| Error::call(self.saved.id.clone(), call, errno);
+        process::kill(pidfd.as_fd()).map_err(failed("pidfd_send_signal"))?;
+        if let Some(cgroup) = self.saved.open_cgroup() {
+            cgroup.kill()?;
+        }
+        if process::has_ended(pidfd.as_fd(), Some(LIMIT)).map_err(failed("poll"))? {
+            // A child of the caller would stay a zombie, and keep its cgroup.
+            process::reap(pidfd);
+            return Ok(());
+        }
+        let pid = self.saved.pid;
+        let wchan = file::read(std::path::Path::new(&format!("/proc/{pid}/wchan")));
+        let wchan = String::from_utf8_lossy(&wchan.unwrap_or_default()).into_owned();
+        Err(Error::other(format!(
+            "process {pid} was killed {} s ago and is still there, in {wchan}",
+            LIMIT.as_secs()
+        )))
+    }
+}

@@ -1,0 +1,183 @@
+//! The state directory of a container, `<root>/<id>/`, and its lock.
+//!
+//! Modes do not depend on the umask: 0700 for the root, 0711 for a container. The lock
+//! is flock(2) on the directory itself, so it ends with the process that holds it.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Cause, Error};
+use crate::sys::{call, file, ipc};
+
+/// How long somebody else may hold the lock.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) const STATE: &str = "state.json";
+pub(super) const INTENT: &str = "intent.json";
+pub(super) const EXEC_FIFO: &str = "exec.fifo";
+pub(super) const DONE: &str = "done";
+
+/// An open state directory.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// The lock on a state directory; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Lock(#[allow(dead_code, reason = "held for its drop")] OwnedFd);
+
+/// Whether `id` may name a container: the characters of runc, and no path.
+pub(super) fn check_id(id: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id == "." || id == ".." || id.len() > 255 || !id.chars().all(allowed) {
+        return Err(Cause::InvalidId(id.to_owned()).into());
+    }
+    Ok(())
+}
+
+/// Makes the directory of all containers, and those above it.
+pub(super) fn make_root(root: &Path) -> Result<(), Error> {
+    match make_dir(root, 0o700) {
+        Ok(()) | Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(Error::call(root.display().to_string(), "mkdir", errno)),
+    }
+    let parent = root.parent().ok_or_else(|| Error::other("the root has no parent"))?;
+    make_root(parent)?;
+    match make_dir(root, 0o700) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::call(root.display().to_string(), "mkdir", errno)),
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(mode);
+    call("mkdir", || rustix::fs::mkdir(path, mode))?;
+    // The embedder's umask may have taken bits away.
+    call("chmod", || rustix::fs::chmod(path, mode))
+}
+
+impl StateDir {
+    /// Makes the directory of a new container.
+    pub(super) fn make(root: &Path, id: &str) -> Result<StateDir, Error> {
+        let path = root.join(id);
+        match make_dir(&path, 0o711) {
+            Err(Errno::EXIST) => return Err(Cause::AlreadyExists.into()),
+            other => other.map_err(|errno| Error::call(path.display().to_string(), "mkdir", errno))?,
+        }
+        StateDir::open(root, id)
+    }
+
+    /// Opens the directory of an existing container.
+    pub(super) fn open(root: &Path, id: &str) -> Result<StateDir, Error> {
+        let path = root.join(id);
+        match file::open_dir_at(CWD, &path) {
+            Ok(fd) => Ok(StateDir { path, fd }),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(Cause::NotFound.into()),
+            Err(errno) => Err(Error::call(path.display().to_string(), "open", errno)),
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock, within a bounded time.
+    pub(super) fn lock(&self) -> Result<Lock, Error> {
+        let failed = |errno| Error::call(self.path.display().to_string(), "flock", errno);
+        // An open of its own: two threads of one program must exclude each other too.
+        let fd = file::open_dir_at(&self.fd, Path::new(".")).map_err(failed)?;
+        let deadline = Instant::now() + LOCK_LIMIT;
+        while !ipc::try_lock(fd.as_fd()).map_err(failed)? {
+            if Instant::now() > deadline {
+                let text = format!(
+                    "{}: another process has been working on this container for {} s",
+                    self.path.display(),
+                    LOCK_LIMIT.as_secs()
+                );
+                return Err(Error::other(text));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Ok(Lock(fd))
+    }
+
+    /// Replaces a file of the directory.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        file::write_new_atomic(&self.fd, OsStr::new(name), bytes, 0o600)
+            .map_err(|errno| self.failed(name, "write", errno))
+    }
+
+    /// Reads a file of the directory; none if it is not there.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match file::read_at(&self.fd, Path::new(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed(name, "read", errno)),
+        }
+    }
+
+    pub(super) fn failed(&self, name: &str, what: &'static str, errno: Errno) -> Error {
+        Error::call(self.path.join(name).display().to_string(), what, errno)
+    }
+
+    /// Whether init holds exec.fifo open: the container is *created*.
+    pub(super) fn waits_for_start(&self) -> Result<bool, Error> {
+        match ipc::open_fifo(self.fd(), EXEC_FIFO, OFlags::WRONLY) {
+            Ok(_) => Ok(true),
+            Err(Errno::NXIO | Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.failed(EXEC_FIFO, "open", errno)),
+        }
+    }
+
+    /// Removes one file; it may be gone already.
+    pub(super) fn unlink(&self, name: &str) -> Result<(), Error> {
+        match call("unlinkat", || rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed(name, "unlink", errno)),
+        }
+    }
+
+    /// Removes the directory with its files. state.json goes last, so that a delete that
+    /// was killed on the way can be repeated.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        let entries = file::read_dir(&self.fd).map_err(|errno| self.failed("", "read", errno))?;
+        for entry in &entries {
+            if entry.file_type != FileType::Directory && entry.name != STATE {
+                self.unlink(&entry.name.to_string_lossy())?;
+            }
+        }
+        self.unlink(STATE)?;
+        match call("rmdir", || rustix::fs::rmdir(&self.path)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("", "rmdir", errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_id;
+
+    #[test]
+    fn ids_are_names_and_no_paths() {
+        for id in ["a", "web-1", "x_y+z.0", "...", "-"] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        for id in ["", ".", "..", "a/b", "/a", "a b", "ä", "a\n", "a\0"] {
+            assert!(check_id(id).is_err(), "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Containers: their life from `create` to `delete`.
+//!
+//! # Layout
+//! - `runtime`: [`Runtime`], where containers are kept
+//! - `create`, `start`, `kill`, `wait`, `delete`: one operation each, of [`Container`]
+//! - `state`: [`State`] and what is kept on disk
+//! - `dir`: the state directory and its lock
+
+mod create;
+mod delete;
+mod dir;
+mod kill;
+mod runtime;
+mod start;
+mod state;
+mod wait;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::Error;
+use crate::run::{Report, Trace};
+use dir::StateDir;
+use state::Saved;
+
+pub use create::{CreateOptions, Stdio};
+pub use delete::Delete;
+pub use runtime::{Cgroups, Runtime, RuntimeBuilder};
+pub use state::{State, Status};
+pub use wait::{Exit, ExitStatus, Rusage};
+
+/// A container: created, running, or stopped and not yet deleted.
+///
+/// `AsFd` gives its pidfd, which is readable once the container's process has ended, so
+/// that it fits any event loop. Dropping a `Container` does nothing to the container.
+#[derive(Debug)]
+pub struct Container {
+    dir: StateDir,
+    saved: Saved,
+    /// The process; none when it was gone before this value was made.
+    pidfd: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+    trace: Trace,
+    /// Origin and words of init's steps, where this value made the container.
+    steps: Vec<(String, String)>,
+}
+
+impl Container {
+    /// The container's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.saved.id
+    }
+
+    /// Process id of the container's first process, in the caller's pid namespace; 0
+    /// when it has ended.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        if self.has_ended() { 0 } else { self.saved.pid }
+    }
+
+    /// What the container is and does now.
+    ///
+    /// # Errors
+    /// When the state directory can't be read.
+    pub fn state(&self) -> Result<State, Error> {
+        let status = self.status()?;
+        Ok(self.saved.state(status))
+    }
+
+    /// The pty's master side, if config.json asks for a terminal and no console socket
+    /// was given; only once, and only from the value that [`Runtime::create`] returned.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// What was done differently from what config.json says, and why.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// When each step of the start began and ended.
+    ///
+    /// Known only to the value that [`Runtime::create`] returned; for any other the trace
+    /// is empty.
+    ///
+    /// # Errors
+    /// When the report in the state directory can't be read.
+    pub fn trace(&self) -> Result<Trace, Error> {
+        let mut trace = self.trace.clone();
+        let failed = |errno| self.dir.failed("report", "pread", errno);
+        let report = Report::open(self.dir.fd(), self.saved.init_steps).map_err(failed)?;
+        trace.add_init(&self.steps, &report.records().map_err(failed)?);
+        Ok(trace)
+    }
+
+    fn has_ended(&self) -> bool {
+        match &self.pidfd {
+            // A pidfd can always be polled; if not, the process is not to be trusted.
+            Some(pidfd) => crate::sys::process::has_ended(pidfd.as_fd(), Some(std::time::Duration::ZERO))
+                .unwrap_or(true),
+            None => true,
+        }
+    }
+
+    fn status(&self) -> Result<Status, Error> {
+        if self.has_ended() {
+            return Ok(Status::Stopped);
+        }
+        if self.dir.waits_for_start()? {
+            return Ok(Status::Created);
+        }
+        Ok(if self.saved.is_frozen() { Status::Paused } else { Status::Running })
+    }
+}
+
+impl AsFd for Container {
+    /// The pidfd of the container's process.
+    ///
+    /// For a container that had ended before this value was made there is none: the
+    /// state directory's descriptor stands in, which poll(2) calls readable as well.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_ref().map_or_else(|| self.dir.fd(), |pidfd| pidfd.as_fd())
+    }
+}

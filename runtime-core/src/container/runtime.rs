@@ -1,0 +1,214 @@
+//! [`Runtime`]: where containers are kept, and how they are made.
+
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::dir::{self, StateDir};
+use super::state::{Intent, Saved};
+use super::{Container, CreateOptions, State};
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Error, ErrorKind};
+use crate::host::{Facts, Host};
+use crate::plan::{Plan, PlanOptions};
+use crate::run::{InitProgram, Trace};
+use crate::sys::{call, file};
+
+/// Which cgroups containers get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cgroups {
+    /// cgroup v2, by its file system.
+    #[default]
+    Fs,
+    /// None: containers stay in their creator's, and limits are refused.
+    Disabled,
+}
+
+/// A directory of containers.
+///
+/// ```no_run
+/// use corten_core::{Bundle, CreateOptions, Delete, Runtime};
+///
+/// let runtime = Runtime::builder().root("/run/corten").build()?;
+/// let bundle = Bundle::load("/bundles/web")?;
+/// let mut web = runtime.create("web", &bundle, CreateOptions::default())?;
+/// web.start()?;
+/// let exit = web.wait()?;
+/// println!("{:?}", exit.status);
+/// web.delete(Delete::IfStopped)?;
+/// # Ok::<(), corten_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Runtime {
+    pub(super) root: PathBuf,
+    pub(super) cgroups: Cgroups,
+    pub(super) program: InitProgram,
+}
+
+/// Settings of a [`Runtime`].
+#[derive(Clone, Debug)]
+pub struct RuntimeBuilder {
+    root: PathBuf,
+    cgroups: Cgroups,
+}
+
+impl RuntimeBuilder {
+    /// The directory of all containers' state, `/run/corten` if not set. Made when the
+    /// first container is, with mode 0700.
+    #[must_use]
+    pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = root.into();
+        self
+    }
+
+    /// Which cgroups containers get; [`Cgroups::Fs`] if not set.
+    #[must_use]
+    pub fn cgroups(mut self, cgroups: Cgroups) -> Self {
+        self.cgroups = cgroups;
+        self
+    }
+
+    /// The runtime. Nothing is made yet.
+    ///
+    /// # Errors
+    /// When the root is `/` or no absolute path.
+    pub fn build(self) -> Result<Runtime, Error> {
+        if !self.root.is_absolute() || self.root.parent().is_none() {
+            let text = format!("root {}: must be an absolute path, not /", self.root.display());
+            return Err(Error::other(text));
+        }
+        let RuntimeBuilder { root, cgroups } = self;
+        Ok(Runtime { root, cgroups, program: InitProgram::default() })
+    }
+}
+
+impl Runtime {
+    /// Settings for a new value.
+    #[must_use]
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder { root: PathBuf::from("/run/corten"), cgroups: Cgroups::default() }
+    }
+
+    /// The directory of all containers' state.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The steps that [`Runtime::create`] would take. Looks at the machine and at the
+    /// bundle, and changes nothing; needs no privilege.
+    ///
+    /// # Errors
+    /// When the container can't be planned.
+    pub fn plan(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<Plan, Error> {
+        dir::check_id(id)?;
+        let host = Host::probe()?;
+        let (plan, _) = self.plan_on(&host, id, bundle, options)?;
+        Ok(plan)
+    }
+
+    pub(super) fn plan_on(
+        &self,
+        host: &Host,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<(Plan, Facts), Error> {
+        let options = PlanOptions {
+            id: id.to_owned(),
+            no_new_keyring: options.no_new_keyring,
+            no_cgroup: self.cgroups == Cgroups::Disabled,
+            preserve_fds: options.preserve_fds,
+        };
+        let spec = bundle.spec();
+        let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), host, &options)?;
+        Ok((Plan::new(spec, host, &facts, &options)?, facts))
+    }
+
+    /// A container that exists.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none of this id, or it was never finished
+    /// (see [`Runtime::delete_leftovers`]).
+    pub fn container(&self, id: &str) -> Result<Container, Error> {
+        dir::check_id(id)?;
+        let dir = StateDir::open(&self.root, id)?;
+        let Some(bytes) = dir.read(dir::STATE)? else {
+            return Err(crate::error::Cause::NotFound.into());
+        };
+        let saved = Saved::parse(&bytes, &dir.path().join(dir::STATE))?;
+        let pidfd = saved.open_process()?;
+        let trace = Trace::default();
+        let (warnings, steps) = (Vec::new(), Vec::new());
+        Ok(Container { dir, saved, pidfd, console: None, warnings, trace, steps })
+    }
+
+    /// The state of every container, ordered by id.
+    ///
+    /// # Errors
+    /// When the root can't be read. A container that vanishes meanwhile is left out.
+    pub fn list(&self) -> Result<Vec<State>, Error> {
+        let failed = |errno| Error::call(self.root.display().to_string(), "open", errno);
+        let root = match file::open_dir_at(rustix::fs::CWD, &self.root) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            other => other.map_err(failed)?,
+        };
+        let mut states = Vec::new();
+        for name in file::read_dir_names(&root).map_err(failed)? {
+            let Some(id) = name.to_str().filter(|id| dir::check_id(id).is_ok()) else { continue };
+            match self.container(id).and_then(|container| container.state()) {
+                Ok(state) => states.push(state),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(states)
+    }
+
+    /// Removes what a creator that was killed left behind: a state directory without
+    /// state.json, the cgroup that its intent record names, the processes in it.
+    ///
+    /// # Errors
+    /// When something is left that can't be removed. Nothing there is no error.
+    pub fn delete_leftovers(&self, id: &str) -> Result<(), Error> {
+        dir::check_id(id)?;
+        let dir = match StateDir::open(&self.root, id) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let _lock = dir.lock()?;
+        if dir.read(dir::STATE)?.is_some() {
+            return self.container(id)?.delete_locked(super::Delete::Force);
+        }
+        if let Some(bytes) = dir.read(dir::INTENT)? {
+            let intent: Intent = serde_json::from_slice(&bytes)
+                .map_err(|error| Error::other(format!("{}: {error}", dir::INTENT)))?;
+            if let Some(path) = intent.cgroup {
+                remove_cgroup(&path, &[])?;
+            }
+        }
+        dir.remove()
+    }
+
+    /// Whether the root exists and can be read.
+    pub(super) fn make_root(&self) -> Result<(), Error> {
+        let open = || call("access", || rustix::fs::access(&self.root, rustix::fs::Access::EXISTS));
+        if open().is_ok() { Ok(()) } else { dir::make_root(&self.root) }
+    }
+}
+
+/// Kills what is in a cgroup, waits, and removes it.
+pub(super) fn remove_cgroup(path: &Path, made: &[PathBuf]) -> Result<(), Error> {
+    let mount = Path::new(cgroup::MOUNT);
+    if let Ok(cgroup) = Cgroup::open(mount, path) {
+        cgroup.kill()?;
+    }
+    Ok(cgroup::remove(mount, path, made, super::delete::LIMIT)?)
+}

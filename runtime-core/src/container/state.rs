@@ -1,0 +1,234 @@
+//! [`State`]: what `state` shows, and `Saved`: what is kept in state.json.
+//!
+//! See runtime.md of the OCI specification, "State". A process is known by pid, start
+//! time and boot id; a pid alone could be somebody else by now.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::{self, Cgroup};
+use crate::error::Error;
+use crate::run::LateStep;
+use crate::sys::{file, process};
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It waits for `start`.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its cgroup is frozen.
+    Paused,
+    /// Its process has ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+/// The state of a container, as the OCI specification and runc write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct State {
+    /// `ociVersion` of its config.json.
+    pub oci_version: String,
+    /// Its id.
+    pub id: String,
+    /// Its process; 0 when stopped.
+    pub pid: i32,
+    /// What it does.
+    pub status: Status,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Its root file system.
+    pub rootfs: PathBuf,
+    /// When it was created: RFC 3339 in UTC with nanoseconds.
+    pub created: String,
+    /// `annotations` of its config.json.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Name of the user who created it, or the uid in decimal.
+    pub owner: String,
+}
+
+/// What a delete must undo, written before anything of it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Intent {
+    pub(super) id: String,
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+/// state.json.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Saved {
+    pub(super) oci_version: String,
+    pub(super) id: String,
+    pub(super) pid: i32,
+    /// Field 22 of /proc/PID/stat, see proc_pid_stat(5).
+    pub(super) start_time: u64,
+    pub(super) boot_id: String,
+    pub(super) bundle: PathBuf,
+    pub(super) rootfs: PathBuf,
+    pub(super) created: String,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) owner: String,
+    pub(super) cgroup: Option<PathBuf>,
+    /// The cgroups above it that were made for it.
+    pub(super) made_cgroups: Vec<PathBuf>,
+    /// Whether it has a pid namespace of its own, which dies with its process.
+    pub(super) own_pid_namespace: bool,
+    /// Steps that `start` drives.
+    pub(super) late_steps: Vec<LateStep>,
+    /// Steps of the plan.
+    pub(super) steps: usize,
+    /// Those of them that are init's.
+    pub(super) init_steps: usize,
+}
+
+impl Saved {
+    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Saved, Error> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| Error::other(format!("{}: {error}", path.display())))
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        // Strings, numbers and lists only: there is nothing that can't be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    pub(super) fn state(&self, status: Status) -> State {
+        State {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            status,
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
+            owner: self.owner.clone(),
+        }
+    }
+
+    /// The process, if it is still the one that was started.
+    pub(super) fn open_process(&self) -> Result<Option<OwnedFd>, Error> {
+        if boot_id()? != self.boot_id {
+            return Ok(None);
+        }
+        let pidfd = match process::pidfd_open(self.pid) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(Error::call(self.pid.to_string(), "pidfd_open", errno)),
+        };
+        // Read after the pidfd is open: the pid can't be reused between.
+        Ok((start_time(self.pid) == Ok(self.start_time)).then_some(pidfd))
+    }
+
+    /// Its cgroup, if it has one and that still exists.
+    pub(super) fn open_cgroup(&self) -> Option<Cgroup> {
+        let path = self.cgroup.as_deref()?;
+        Cgroup::open(Path::new(cgroup::MOUNT), path).ok()
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        self.open_cgroup().and_then(|cgroup| cgroup.events().ok()).is_some_and(|e| e.frozen)
+    }
+}
+
+/// When a process was started, in clock ticks since boot.
+pub(super) fn start_time(pid: i32) -> Result<u64, Errno> {
+    let bytes = file::read(Path::new(&format!("/proc/{pid}/stat")))?;
+    parse_start_time(&bytes).ok_or(Errno::PROTO)
+}
+
+/// Field 22. The second field is the program's name in brackets and may hold anything.
+fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The kernel's id of this boot.
+pub(super) fn boot_id() -> Result<String, Error> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// Now as RFC 3339 in UTC with nanoseconds.
+pub(super) fn timestamp() -> String {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let days = time.tv_sec.div_euclid(86_400);
+    let second = time.tv_sec.rem_euclid(86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let nanos = time.tv_nsec;
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// The Gregorian date of a day counted from 1970-01-01: years are counted from March,
+/// so that the leap day is the last of a year.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_a_name_with_brackets() {
+        let mut stat = b"7 (a) b) R".to_vec();
+        for field in 4..=24 {
+            stat.extend(format!(" {field}").bytes());
+        }
+        assert_eq!(parse_start_time(&stat), Some(22));
+    }
+
+    #[test]
+    fn dates_are_gregorian() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (59, (1970, 3, 1)),
+            (10_957, (2000, 1, 1)),
+            (11_016, (2000, 2, 29)),
+            (20_778, (2026, 11, 21)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(civil(days), date, "{days}");
+        }
+    }
+
+    #[test]
+    fn the_own_process_has_a_start_time() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(start_time(pid).unwrap() > 0);
+    }
+}

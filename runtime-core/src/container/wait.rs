@@ -1,0 +1,96 @@
+//! `wait`: how a container's process ended.
+//!
+//! See waitid(2), and ioctl_pidfd(2) for a process that is no child or was reaped by
+//! somebody else.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Container;
+use crate::error::Error;
+use crate::sys::process::{self, Ended, Usage};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+    /// Nobody can say: somebody else reaped it, or the caller ignores `SIGCHLD`, and the
+    /// kernel is older than 6.15, which keeps the status at the pidfd.
+    Unknown,
+}
+
+/// What a process and its waited-for children used; see getrusage(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rusage {
+    /// Time in user mode.
+    pub user: Duration,
+    /// Time in the kernel.
+    pub system: Duration,
+    /// Largest resident set of one process, in bytes.
+    pub max_rss: u64,
+}
+
+/// The end of a container's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exit {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Whether the kernel killed a process of the container for want of memory; `None`
+    /// where nobody can say (no memory controller).
+    pub oom_killed: Option<bool>,
+    /// What it used; `None` unless the caller is its parent.
+    pub rusage: Option<Rusage>,
+}
+
+impl Container {
+    /// Waits until the container's process has ended.
+    ///
+    /// A child of the caller is reaped. For any other process, or one that was reaped
+    /// already, the kernel is asked through the pidfd; where it does not know (before
+    /// Linux 6.15) the status is [`ExitStatus::Unknown`]. Never waits for a process that
+    /// is not the container's.
+    ///
+    /// # Errors
+    /// When the process can't be waited for at all.
+    pub fn wait(&mut self) -> Result<Exit, Error> {
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(Exit { status: ExitStatus::Unknown, oom_killed: None, rusage: None });
+        };
+        let failed = |call| move |errno| Error::call(self.saved.id.clone(), call, errno);
+        let (status, rusage) = match process::wait_child(pidfd.as_fd()) {
+            Ok((ended, usage)) => (ended.into(), Some(usage.into())),
+            Err(Errno::CHILD) => {
+                process::has_ended(pidfd.as_fd(), None).map_err(failed("poll"))?;
+                let ended = process::ended_by_info(pidfd.as_fd());
+                (ended.map_or(ExitStatus::Unknown, ExitStatus::from), None)
+            }
+            Err(errno) => return Err(failed("waitid")(errno)),
+        };
+        let oom_killed = self.saved.open_cgroup().and_then(|cgroup| cgroup.oom_kills());
+        Ok(Exit { status, oom_killed: oom_killed.map(|kills| kills > 0), rusage })
+    }
+}
+
+impl From<Ended> for ExitStatus {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Code(code) => ExitStatus::Code(code),
+            Ended::Signal(signal) => ExitStatus::Signal(signal),
+        }
+    }
+}
+
+impl From<Usage> for Rusage {
+    fn from(usage: Usage) -> Self {
+        let Usage { user, system, max_rss } = usage;
+        Rusage { user, system, max_rss }
+    }
+}

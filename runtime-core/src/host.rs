@@ -1,0 +1,154 @@
+//! [`Host`] and [`Facts`]: what planning must know and can't find out by itself.
+//!
+//! Both are plain data, probed here and nowhere else, and can be printed.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use serde::Serialize;
+
+pub use crate::cgroup::CgroupMode;
+use crate::cgroup;
+use crate::error::Error;
+use crate::plan::PlanOptions;
+use crate::spec::Spec;
+use crate::sys::{call, file};
+
+/// How init can be executed from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemfdExec {
+    /// With `MFD_EXEC`, which Linux 6.3 and newer want said.
+    Flag,
+    /// As any memfd was before.
+    Plain,
+    /// Not at all: `vm.memfd_noexec` is 2.
+    Forbidden,
+}
+
+/// What is true of this machine, and of the caller on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Host {
+    /// Kernel release, as uname(2) says it.
+    pub kernel: String,
+    /// Effective uid of the caller.
+    pub euid: u32,
+    /// Permitted capabilities of the caller, as bits.
+    pub permitted_caps: u64,
+    /// Highest capability that the kernel knows.
+    pub last_cap: u32,
+    /// What is mounted on /sys/fs/cgroup.
+    pub cgroup: CgroupMode,
+    /// Whether `clone3(2)` may be called; a seccomp filter can hide it.
+    pub clone3: bool,
+    /// How init can be executed from memory.
+    pub memfd_exec: MemfdExec,
+    /// Whether /proc/kcore exists.
+    pub kcore: bool,
+}
+
+/// What is true of this bundle now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Facts {
+    /// The bundle's directory, absolute.
+    pub bundle: PathBuf,
+    /// The root file system, absolute.
+    pub rootfs: PathBuf,
+    /// The container's cgroup, below the root of the hierarchy; none without cgroups.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Host {
+    /// Looks at the machine.
+    ///
+    /// # Errors
+    /// When /proc is not readable.
+    pub fn probe() -> Result<Host, Error> {
+        let last_cap = read_number("/proc/sys/kernel/cap_last_cap")?;
+        Ok(Host {
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            euid: rustix::process::geteuid().as_raw(),
+            permitted_caps: permitted_caps()?,
+            last_cap,
+            cgroup: cgroup::mode(Path::new(cgroup::MOUNT)),
+            clone3: crate::sys::launch::has_clone3(),
+            memfd_exec: memfd_exec(),
+            kcore: call("access", || {
+                rustix::fs::access("/proc/kcore", rustix::fs::Access::EXISTS)
+            })
+            .is_ok(),
+        })
+    }
+}
+
+impl Facts {
+    /// Looks at what a bundle refers to.
+    ///
+    /// # Errors
+    /// When `linux.cgroupsPath` makes no sense, or /proc is not readable.
+    pub fn probe(
+        spec: &Spec,
+        bundle: &Path,
+        rootfs: &Path,
+        host: &Host,
+        options: &PlanOptions,
+    ) -> Result<Facts, Error> {
+        let cgroup = if crate::plan::cgroup_is_used(options.no_cgroup, host) {
+            let asked = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+            let own = cgroup::own_cgroup()?;
+            let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+            let settings = resources.map_or(Ok(Vec::new()), cgroup::settings)?;
+            Some(cgroup::cgroup_path(asked, &options.id, &own, &settings)?)
+        } else {
+            None
+        };
+        Ok(Facts { bundle: bundle.to_owned(), rootfs: rootfs.to_owned(), cgroup })
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+fn read_number(path: &str) -> Result<u32, Error> {
+    let bytes =
+        file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim().parse().map_err(|_| Error::other(format!("{path}: not a number: {text:?}")))
+}
+
+fn permitted_caps() -> Result<u64, Error> {
+    let caps = call("capget", || rustix::thread::capabilities(None))
+        .map_err(|errno| Error::call("capabilities", "capget", errno))?;
+    Ok(caps.permitted.bits())
+}
+
+
+/// `MFD_EXEC` is refused where memfds may never be executed, and unknown before 6.3.
+fn memfd_exec() -> MemfdExec {
+    use rustix::fs::MemfdFlags;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
+    match call("memfd_create", || rustix::fs::memfd_create(c"corten-probe", flags)) {
+        Ok(_) => MemfdExec::Flag,
+        Err(Errno::INVAL) => MemfdExec::Plain,
+        Err(_) => MemfdExec::Forbidden,
+    }
+}
+
+/// Descriptors 0, 1 and 2 of the caller, if they are open.
+pub(crate) fn own_stdio() -> [Option<BorrowedFd<'static>>; 3] {
+    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+        .map(|fd| crate::sys::ipc::is_open(fd).then_some(fd))
+}

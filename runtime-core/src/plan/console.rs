@@ -1,0 +1,39 @@
+//! `process.terminal`: a pty of the container's own devpts.
+//!
+//! See pts(4). The master goes to the runtime half at a barrier of its own.
+
+use corten_init::abi::{Op, Slot};
+
+use super::{Context, RunOp, Step};
+
+const ORIGIN: &str = "process.terminal";
+
+/// Opens the pty, binds it on /dev/console and sends its master out.
+pub(super) fn open(cx: &Context<'_>) -> Vec<Step> {
+    if !cx.process.terminal {
+        return Vec::new();
+    }
+    let size = cx.process.console_size.as_ref();
+    let cells = |of: fn(&crate::spec::ConsoleSize) -> u64| {
+        size.map_or(0, |size| u32::try_from(of(size)).unwrap_or(u32::from(u16::MAX)))
+    };
+    let (rows, columns) = (cells(|size| size.height), cells(|size| size.width));
+    let open = Op::OpenPty { uid: cx.process.user.uid, rows, columns };
+    vec![
+        Step::init(open, ORIGIN, "open a pty in /dev/pts"),
+        Step::init(Op::BindConsole {}, ORIGIN, "bind the pty on /dev/console"),
+        Step::init(Op::SendConsole {}, ORIGIN, "send the pty's master out"),
+        Step::run(RunOp::TakeConsole, ORIGIN, "hand the pty's master on"),
+    ]
+}
+
+/// Makes the pty the process's terminal.
+pub(super) fn use_it(cx: &Context<'_>) -> Vec<Step> {
+    if !cx.process.terminal {
+        return Vec::new();
+    }
+    vec![
+        Step::init(Op::UseConsole {}, ORIGIN, "use the pty as terminal"),
+        Step::init(Op::Close { slot: Slot::PTY }, ORIGIN, "close the pty"),
+    ]
+}

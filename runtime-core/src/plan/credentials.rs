@@ -1,0 +1,122 @@
+//! `process.user`, `process.capabilities` and `process.noNewPrivileges`.
+//!
+//! See credentials(7) and capabilities(7). Every set is exactly what config.json says.
+
+use corten_init::abi::Op;
+
+use super::{Context, PlanError, Step};
+use crate::spec::{Capabilities, NamespaceKind};
+
+/// The five sets as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sets {
+    pub(super) bounding: u64,
+    pub(super) effective: u64,
+    pub(super) permitted: u64,
+    pub(super) inheritable: u64,
+    pub(super) ambient: u64,
+}
+
+/// In the order of DESIGN: bounding set, ids, capabilities, ambient, no_new_privs.
+pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let user = &cx.process.user;
+    let sets = sets(cx.process.capabilities.as_ref(), cx.host.last_cap);
+    check(cx, sets)?;
+    let last = cx.host.last_cap;
+    let mut steps = vec![Step::init(
+        Op::BoundingSet { keep: sets.bounding, last },
+        "process.capabilities.bounding",
+        format!("drop the bounding set to {:#x}", sets.bounding),
+    )];
+    if user.uid != 0 {
+        steps.push(Step::init(
+            Op::KeepCaps {},
+            "process.capabilities",
+            "keep capabilities over the change of uid",
+        ));
+    }
+    let gids = user.additional_gids.clone();
+    let text = gids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    steps.extend([
+        Step::init(
+            Op::SetGroups { gids },
+            "process.user.additionalGids",
+            format!("set supplementary groups ({text})"),
+        ),
+        Step::init(Op::SetGid { gid: user.gid }, "process.user.gid", format!("set gid {}", user.gid)),
+        Step::init(Op::SetUid { uid: user.uid }, "process.user.uid", format!("set uid {}", user.uid)),
+        Step::init(
+            Op::SetCaps {
+                effective: sets.effective,
+                permitted: sets.permitted,
+                inheritable: sets.inheritable,
+            },
+            "process.capabilities",
+            format!(
+                "set capabilities (effective {:#x}, permitted {:#x}, inheritable {:#x})",
+                sets.effective, sets.permitted, sets.inheritable
+            ),
+        ),
+    ]);
+    for cap in (0..=last).filter(|cap| sets.ambient >> cap & 1 == 1) {
+        let op = Op::RaiseAmbient { cap };
+        let name = name(cap);
+        let what = format!("raise ambient {name}");
+        steps.push(Step::init(op, "process.capabilities.ambient", what).or_warn());
+    }
+    if cx.process.no_new_privileges {
+        let op = Op::NoNewPrivs {};
+        steps.push(Step::init(op, "process.noNewPrivileges", "set no_new_privs"));
+    }
+    Ok(steps)
+}
+
+/// The sets of config.json; names that nobody knows are left out (with a warning by
+/// [`crate::spec::warnings`]), and so are those that this kernel does not know.
+pub(super) fn sets(capabilities: Option<&Capabilities>, last: u32) -> Sets {
+    let Some(capabilities) = capabilities else { return Sets::default() };
+    let known = |names: &[String]| {
+        names
+            .iter()
+            .filter_map(|name| name.parse::<caps::Capability>().ok())
+            .filter(|cap| u32::from(cap.index()) <= last)
+            .fold(0, |bits, cap| bits | cap.bitmask())
+    };
+    Sets {
+        bounding: known(&capabilities.bounding),
+        effective: known(&capabilities.effective),
+        permitted: known(&capabilities.permitted),
+        inheritable: known(&capabilities.inheritable),
+        ambient: known(&capabilities.ambient),
+    }
+}
+
+/// What capset(2) would refuse with nothing but EPERM is said by name here.
+fn check(cx: &Context<'_>, sets: Sets) -> Result<(), PlanError> {
+    if let Some(cap) = lowest(sets.effective & !sets.permitted) {
+        return Err(PlanError::value(
+            "process.capabilities.effective",
+            format!("{}: not in process.capabilities.permitted", name(cap)),
+        ));
+    }
+    // A new user namespace gives its first process every capability.
+    if cx.new_namespace(NamespaceKind::User) {
+        return Ok(());
+    }
+    if let Some(cap) = lowest(sets.permitted & !cx.host.permitted_caps) {
+        return Err(PlanError::host(
+            "process.capabilities.permitted",
+            format!("{}: corten itself does not have it", name(cap)),
+        ));
+    }
+    Ok(())
+}
+
+fn lowest(bits: u64) -> Option<u32> {
+    (bits != 0).then(|| bits.trailing_zeros())
+}
+
+fn name(cap: u32) -> String {
+    let all = caps::all().into_iter().find(|known| u32::from(known.index()) == cap);
+    all.map_or_else(|| format!("capability {cap}"), |known| known.to_string())
+}

@@ -1,0 +1,69 @@
+//! `linux.resources`, `process.rlimits` and `process.oomScoreAdj`: the runtime half's.
+//!
+//! See cgroups(7), prlimit(2), proc_pid_oom_score_adj(5). What is written to the cgroup
+//! is decided by [`crate::cgroup`]; here it becomes steps.
+
+use super::{Context, Entry, PlanError, RunOp, Step};
+use crate::cgroup::Setting;
+
+/// The files of the cgroup and their values.
+pub(super) fn settings(cx: &Context<'_>) -> Result<Vec<Setting>, PlanError> {
+    match cx.resources() {
+        Some(resources) => {
+            let settings = crate::cgroup::settings(resources)?;
+            match settings.first() {
+                Some(first) if cx.options.no_cgroup => Err(PlanError::value(
+                    first.origin.clone(),
+                    "a limit needs a cgroup, and cgroups are disabled",
+                )),
+                _ => Ok(settings),
+            }
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Before init runs: the record of what may have to be undone, the cgroup with its
+/// limits, the fifos.
+pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
+    let mut steps = vec![Step::run(RunOp::RecordIntent, "process", "write the intent record")];
+    if let Some(path) = &cx.facts.cgroup {
+        steps.push(Step::run(
+            RunOp::MakeCgroup,
+            "linux.cgroupsPath",
+            format!("make cgroup {}", path.display()),
+        ));
+        for (limit, setting) in limits.iter().enumerate() {
+            let what = format!("write {} to {}", setting.value, setting.file);
+            steps.push(Step::run(RunOp::WriteCgroup { limit }, setting.origin.clone(), what));
+        }
+        if cx.resources().is_some_and(|resources| !resources.devices.is_empty()) {
+            steps.push(Step::run(
+                RunOp::AttachDevices,
+                "linux.resources.devices",
+                "attach the device program to the cgroup",
+            ));
+        }
+    }
+    steps.push(Step::run(RunOp::MakeFifos, "process", "make exec.fifo and done"));
+    steps
+}
+
+/// At barrier *ready*.
+pub(super) fn ready(cx: &Context<'_>, _entry: Entry) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(score) = cx.process.oom_score_adj {
+        let what = format!("set oom_score_adj {score}");
+        steps.push(Step::run(RunOp::SetOomScoreAdj(score), "process.oomScoreAdj", what));
+    }
+    for (index, limit) in cx.process.rlimits.iter().enumerate() {
+        let Some(resource) = limit.resource() else { continue };
+        let (soft, hard) = (limit.soft, limit.hard);
+        steps.push(Step::run(
+            RunOp::SetRlimit { resource, soft, hard },
+            format!("process.rlimits[{index}]"),
+            format!("set {} to {soft}:{hard}", limit.kind),
+        ));
+    }
+    steps
+}

@@ -1,0 +1,170 @@
+//! From config.json to a list of steps.
+//!
+//! Planning is pure: it reads no file, no environment and no clock. All it knows
+//! besides the configuration are its arguments [`Host`], [`Facts`] and [`PlanOptions`].
+//!
+//! # Layout
+//! - `step`: the data; `print`: a plan as text and JSON; `flatten`: as bytes for init
+//! - `check`: that every slot is filled before it is used
+//! - one file per facility: `namespaces`, `rootfs`, `mounts`, `options` (mount options),
+//!   `devices`, `paths` (masked and read-only), `console`, `process`, `credentials`,
+//!   `limits`
+
+mod check;
+mod console;
+mod credentials;
+mod devices;
+mod error;
+mod flatten;
+mod limits;
+mod mounts;
+mod namespaces;
+mod options;
+mod paths;
+mod print;
+mod process;
+mod rootfs;
+mod step;
+
+#[cfg(test)]
+mod tests;
+
+use corten_init::abi::{Barrier, Op};
+
+use crate::cgroup::Setting;
+use crate::host::{Facts, Host};
+use crate::spec::{NamespaceKind, Process, Resources, Spec};
+
+pub use error::PlanError;
+pub(crate) use flatten::{Flat, Fds};
+pub(crate) use namespaces::cgroup_is_used;
+pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
+
+/// What the caller of `create` chose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlanOptions {
+    /// The container's id.
+    pub id: String,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// Use no cgroup at all.
+    pub no_cgroup: bool,
+    /// How many descriptors from 3 on the container gets.
+    pub preserve_fds: u32,
+}
+
+/// The ordered steps that make a container, and what they refer to.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The steps of both halves, in the order in which they happen.
+    pub steps: Vec<Step>,
+    /// `process.args`.
+    pub argv: Vec<Bytes>,
+    /// The environment: the last of several entries with one name.
+    pub envp: Vec<Bytes>,
+    /// How the process enters its cgroup.
+    pub entry: Entry,
+    /// Most descriptors that init has open at once, besides stdio and preserved ones.
+    pub peak_fds: usize,
+    /// What is done differently from what config.json says, and why.
+    pub warnings: Vec<String>,
+    pub(crate) limits: Vec<Setting>,
+    pub(crate) preserve_fds: u32,
+}
+
+/// All that the facilities look at.
+pub(crate) struct Context<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) process: &'a Process,
+    pub(crate) host: &'a Host,
+    pub(crate) facts: &'a Facts,
+    pub(crate) options: &'a PlanOptions,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Context<'_> {
+    /// Whether the container gets a new namespace of this kind.
+    pub(crate) fn new_namespace(&self, kind: NamespaceKind) -> bool {
+        self.spec.namespace(kind).is_some_and(|ns| ns.path.is_none())
+    }
+
+    pub(crate) fn resources(&self) -> Option<&Resources> {
+        self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref())
+    }
+}
+
+impl Plan {
+    /// Plans a container.
+    ///
+    /// `spec` must be valid ([`crate::spec::validate`]).
+    ///
+    /// # Errors
+    /// [`PlanError`] when this host can't do what config.json asks for, or Corten can't.
+    pub fn new(
+        spec: &Spec,
+        host: &Host,
+        facts: &Facts,
+        options: &PlanOptions,
+    ) -> Result<Plan, PlanError> {
+        let process = spec.process.as_ref().ok_or(PlanError::NoProcess)?;
+        let warnings = crate::spec::warnings(spec);
+        let mut cx = Context { spec, process, host, facts, options, warnings };
+        namespaces::check(&cx)?;
+        let entry = namespaces::entry(&cx)?;
+        let limits = limits::settings(&cx)?;
+
+        let mut steps = limits::before(&cx, &limits);
+        steps.extend(namespaces::enter(&cx, entry)?);
+        steps.extend(rootfs::prepare(&cx)?);
+        steps.extend(mounts::mounts(&mut cx)?);
+        steps.extend(devices::devices(&cx));
+        steps.extend(console::open(&cx));
+        steps.extend(paths::paths(&cx));
+        steps.extend(namespaces::names(&cx));
+        steps.extend(rootfs::finish(&cx));
+        steps.extend(process::process(&cx)?);
+        steps.extend(wait(Barrier::Ready, limits::ready(&cx, entry)));
+        steps.extend(credentials::credentials(&mut cx)?);
+        steps.extend(process::start());
+
+        let peak_fds = check::slots(&steps)?;
+        Ok(Plan {
+            steps,
+            argv: process.args.iter().map(Bytes::from).collect(),
+            envp: process::environment(&process.env),
+            entry,
+            peak_fds,
+            warnings: cx.warnings,
+            limits,
+            preserve_fds: options.preserve_fds,
+        })
+    }
+
+    /// How many steps init runs.
+    pub(crate) fn init_steps(&self) -> usize {
+        self.steps.iter().filter(|step| step.is_init()).count()
+    }
+
+    /// Position in [`Plan::steps`] of init's step number `index`.
+    pub(crate) fn position(&self, index: usize) -> Option<usize> {
+        let init = self.steps.iter().enumerate().filter(|(_, step)| step.is_init());
+        init.map(|(position, _)| position).nth(index)
+    }
+}
+
+/// A barrier and what the runtime half does there; nothing where there is nothing to do.
+pub(crate) fn wait(barrier: Barrier, work: Vec<Step>) -> Vec<Step> {
+    if work.is_empty() {
+        return work;
+    }
+    let name = format!("{barrier:?}").to_lowercase();
+    let mut steps = vec![Step::init(
+        Op::Wait { barrier },
+        "process",
+        format!("wait at barrier {name}"),
+    )];
+    steps.extend(work);
+    steps
+}

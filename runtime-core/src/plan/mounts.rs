@@ -1,0 +1,287 @@
+//! `mounts`: each one made detached, given its attributes, attached in order.
+//!
+//! See mount(8), fsopen(2), open_tree(2), mount_setattr(2). proc and sysfs must be
+//! mounted on an ordinary directory.
+
+use std::path::Path;
+
+use corten_init::abi::{Op, Place, Slot};
+
+use super::options::{self, Options};
+use super::{Context, InitOp, PlanError, Step};
+use crate::spec::{Mount, NamespaceKind};
+
+/// Longest value that `fsconfig(2)` takes.
+const FSCONFIG_MAX: usize = 255;
+
+/// The mounts of config.json, and the attributes that must wait until all is in place.
+pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let mut steps = Vec::new();
+    let mut last = Vec::new();
+    for (index, mount) in cx.spec.mounts.iter().enumerate() {
+        let planned = Planned::new(cx, mount, format!("mounts[{index}]"))?;
+        if let Some(warning) = planned.warning() {
+            cx.warnings.push(warning);
+        }
+        steps.extend(planned.steps()?);
+        last.extend(planned.deferred());
+    }
+    if !steps.is_empty() {
+        steps.push(Step::init(
+            Op::Close { slot: Slot::MOUNT },
+            "mounts",
+            "close the last mount's descriptor",
+        ));
+    }
+    steps.extend(last);
+    Ok(steps)
+}
+
+/// Where a mount comes from.
+enum Source {
+    /// A new file system of this type.
+    Fs { kind: String, source: String },
+    /// A copy of a part of the host's tree.
+    Bind { path: Vec<u8>, recursive: bool },
+    /// What is mounted there already.
+    Remount,
+}
+
+struct Planned {
+    source: Source,
+    destination: String,
+    origin: String,
+    options: Options,
+    /// Read-only only after the nodes and mount points in it are made.
+    ro_later: bool,
+}
+
+impl Planned {
+    fn new(cx: &Context<'_>, mount: &Mount, origin: String) -> Result<Planned, PlanError> {
+        let mut options = options::parse(&mount.options);
+        let destination = clean(&mount.absolute_destination());
+        if destination == "/" {
+            return Err(PlanError::value(
+                format!("{origin}.destination"),
+                "a mount on / would hide root.path",
+            ));
+        }
+        let source = source(cx, mount, &options, &origin)?;
+        let kind = mount.kind.as_deref().unwrap_or("");
+        let wants_ro = options.attrs.set & options::RDONLY != 0;
+        let is_fs = matches!(source, Source::Fs { .. });
+        let ro_later = is_fs && wants_ro && (kind == "tmpfs" || destination == "/dev");
+        if ro_later {
+            options.attrs.set &= !options::RDONLY;
+        }
+        Ok(Planned { source, destination, origin, options, ro_later })
+    }
+
+    /// A bind takes no data; mount(2) ignores it too, but in silence.
+    fn warning(&self) -> Option<String> {
+        let ignored = match self.source {
+            Source::Bind { .. } if !self.options.data.is_empty() => self.options.data.join(","),
+            _ => return None,
+        };
+        Some(format!("{}.options: a bind mount ignores {ignored}", self.origin))
+    }
+
+    fn steps(&self) -> Result<Vec<Step>, PlanError> {
+        let into = self.slot();
+        let mut steps = Vec::new();
+        let mut attrs = self.options.attrs;
+        match &self.source {
+            Source::Fs { kind, source } => {
+                self.check_data()?;
+                let made = attrs.set;
+                attrs = options::Change { set: 0, clear: attrs.clear & !made };
+                // A new mount has no attribute to clear but those set here.
+                attrs.clear = 0;
+                let what = format!("mount \"{kind}\" on {}", self.destination);
+                let op = self.new_fs(kind, source, made, into);
+                steps.push(self.step(op, what));
+            }
+            Source::Bind { path, recursive } => {
+                let shown = String::from_utf8_lossy(path);
+                let word = if *recursive { "rbind" } else { "bind" };
+                let what = format!("{word} {shown} on {}", self.destination);
+                let op = Op::OpenTree { path: path.into(), recursive: *recursive, into };
+                steps.push(self.step(op, what));
+            }
+            Source::Remount => return Ok(vec![self.remount()]),
+        }
+        steps.extend(self.attributes(into, attrs));
+        let what = format!("attach {}{}", self.destination, self.attr_text());
+        let op = Op::Attach { mount: into, path: (&self.destination).into(), place: self.place() };
+        steps.push(self.step(op, what));
+        Ok(steps)
+    }
+
+    fn step(&self, op: InitOp, what: String) -> Step {
+        Step::init(op, self.origin.clone(), what)
+    }
+
+    /// /dev stays open: nodes and links are made by its descriptor.
+    fn slot(&self) -> Slot {
+        if self.destination == "/dev" { Slot::DEV } else { Slot::MOUNT }
+    }
+
+    fn place(&self) -> Place {
+        match &self.source {
+            Source::Fs { kind, .. } if kind == "proc" || kind == "sysfs" => {
+                Place::OrdinaryDirectory
+            }
+            _ => Place::LikeSource,
+        }
+    }
+
+    fn new_fs(&self, kind: &str, source: &str, attrs: u64, into: Slot) -> InitOp {
+        let mut data: Vec<u8> = Vec::new();
+        let read_only = attrs & options::RDONLY != 0;
+        let words = self.options.data.iter().map(String::as_str);
+        for word in words.chain(read_only.then_some("ro")) {
+            data.extend_from_slice(word.as_bytes());
+            data.push(0);
+        }
+        Op::NewFs { kind: kind.into(), source: source.into(), data: data.into(), attrs, into }
+    }
+
+    fn check_data(&self) -> Result<(), PlanError> {
+        let too_long = |word: &&String| {
+            word.split_once('=').is_some_and(|(_, value)| value.len() > FSCONFIG_MAX)
+        };
+        match self.options.data.iter().find(too_long) {
+            None => Ok(()),
+            Some(word) => {
+                let key = word.split('=').next().unwrap_or_default();
+                Err(PlanError::unsupported(
+                    format!("{}.options", self.origin),
+                    format!("{key} with a value of more than {FSCONFIG_MAX} bytes"),
+                ))
+            }
+        }
+    }
+
+    /// What is left to change on the detached tree.
+    fn attributes(&self, mount: Slot, attrs: options::Change) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (change, recursive) in [(self.options.recursive, true), (attrs, false)] {
+            if !change.is_none() {
+                let names = options::names(change);
+                let tree = if recursive { " and all below" } else { "" };
+                let what = format!("set {names} on {}{tree}", self.destination);
+                let (set, clear) = (change.set, change.clear);
+                steps.push(self.step(Op::SetAttr { mount, set, clear, propagation: 0, recursive }, what));
+            }
+        }
+        if let Some((propagation, recursive)) = self.options.propagation {
+            let what = format!("set propagation of {}", self.destination);
+            steps.push(self.step(Op::SetAttr { mount, set: 0, clear: 0, propagation, recursive }, what));
+        }
+        steps
+    }
+
+    fn remount(&self) -> Step {
+        let change = self.options.attrs;
+        self.step(
+            Op::SetAttrAt {
+                path: (&self.destination).into(),
+                set: change.set,
+                clear: change.clear,
+            },
+            format!("set {} on {}", options::names(change), self.destination),
+        )
+    }
+
+    fn deferred(&self) -> Option<Step> {
+        if !self.ro_later {
+            return None;
+        }
+        let path = (&self.destination).into();
+        let op = Op::SetAttrAt { path, set: options::RDONLY, clear: 0 };
+        Some(self.step(op, format!("make {} read-only", self.destination)))
+    }
+
+    fn attr_text(&self) -> String {
+        let names = options::names(self.options.attrs);
+        if names.is_empty() { names } else { format!(" ({names})") }
+    }
+}
+
+fn source(
+    cx: &Context<'_>,
+    mount: &Mount,
+    options: &Options,
+    origin: &str,
+) -> Result<Source, PlanError> {
+    let kind = mount.kind.as_deref().unwrap_or("");
+    let given = mount.source.as_deref().unwrap_or("");
+    if options.remount {
+        return if options.data.is_empty() {
+            Ok(Source::Remount)
+        } else {
+            let what = format!("remount with {}", options.data.join(","));
+            Err(PlanError::unsupported(format!("{origin}.options"), what))
+        };
+    }
+    let bind = options.bind.or((kind == "bind").then_some(false));
+    if let Some(recursive) = bind {
+        if given.is_empty() {
+            return Err(PlanError::value(format!("{origin}.source"), "a bind mount needs one"));
+        }
+        // A relative source is relative to the bundle (config.md, mounts).
+        let path = cx.facts.bundle.join(given);
+        return Ok(Source::Bind { path: path.as_os_str().as_encoded_bytes().to_vec(), recursive });
+    }
+    match kind {
+        "" | "none" => Err(PlanError::value(format!("{origin}.type"), "missing")),
+        "cgroup" | "cgroup2" => cgroup(cx, given, origin),
+        _ => Ok(Source::Fs { kind: kind.to_owned(), source: given.to_owned() }),
+    }
+}
+
+/// In its own cgroup namespace a container gets a new mount, whose root is its cgroup;
+/// in the host's, a bind of its part of the tree.
+fn cgroup(cx: &Context<'_>, given: &str, origin: &str) -> Result<Source, PlanError> {
+    if cx.new_namespace(NamespaceKind::Cgroup) {
+        return Ok(Source::Fs { kind: "cgroup2".to_owned(), source: given.to_owned() });
+    }
+    match &cx.facts.cgroup {
+        Some(path) => {
+            let relative = path.strip_prefix("/").unwrap_or(path);
+            let path = Path::new("/sys/fs/cgroup").join(relative);
+            Ok(Source::Bind { path: path.as_os_str().as_encoded_bytes().to_vec(), recursive: false })
+        }
+        None => Err(PlanError::value(
+            origin,
+            "a cgroup mount needs a cgroup or a new cgroup namespace",
+        )),
+    }
+}
+
+/// The path without `.`, `..` and doubled slashes, as if `/` were the root.
+pub(super) fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn a_cleaned_path_never_climbs_above_the_root() {
+        for (path, cleaned) in
+            [("/a/../b", "/b"), ("/../../etc", "/etc"), ("//a/./b/", "/a/b"), ("/", "/")]
+        {
+            assert_eq!(clean(path), cleaned);
+        }
+    }
+}

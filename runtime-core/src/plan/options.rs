@@ -1,0 +1,217 @@
+//! Mount options: words of fstab(5) to attributes, propagation and file system data.
+//!
+//! See mount(8), mount_setattr(2). A word that is none of these is the file system's.
+
+/// `MOUNT_ATTR_*` of linux/mount.h.
+pub(super) const RDONLY: u64 = 0x1;
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const NOEXEC: u64 = 0x8;
+/// The field of the access time modes.
+const ATIME: u64 = 0x70;
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+const NODIRATIME: u64 = 0x80;
+const NOSYMFOLLOW: u64 = 0x20_0000;
+
+const MS_UNBINDABLE: u64 = 1 << 17;
+const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
+const MS_SHARED: u64 = 1 << 20;
+
+/// Attributes to set and to clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) set: u64,
+    pub(super) clear: u64,
+}
+
+impl Change {
+    fn add(&mut self, word: Change) {
+        // The last word wins; the access time modes are one field.
+        self.set = (self.set & !word.clear) | word.set;
+        self.clear = (self.clear & !word.set) | word.clear;
+    }
+
+    pub(super) fn is_none(self) -> bool {
+        self == Change::default()
+    }
+}
+
+/// A mount's options, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Of the mount itself.
+    pub(super) attrs: Change,
+    /// Of the mount and all below it (the `r` words).
+    pub(super) recursive: Change,
+    /// `MS_*` and whether it goes for all below too.
+    pub(super) propagation: Option<(u64, bool)>,
+    /// `bind` (false) or `rbind` (true).
+    pub(super) bind: Option<bool>,
+    pub(super) remount: bool,
+    /// What the file system gets, in order.
+    pub(super) data: Vec<String>,
+}
+
+/// Sorts the options of one mount.
+pub(super) fn parse(options: &[String]) -> Options {
+    let mut sorted = Options::default();
+    for word in options.iter().flat_map(|option| option.split(',')) {
+        if let Some(change) = attribute(word) {
+            sorted.attrs.add(change);
+        } else if let Some(change) = word.strip_prefix('r').and_then(recursive) {
+            sorted.recursive.add(change);
+        } else if let Some(propagation) = propagation(word) {
+            sorted.propagation = Some(propagation);
+        } else {
+            match word {
+                "bind" => sorted.bind = sorted.bind.or(Some(false)),
+                "rbind" => sorted.bind = Some(true),
+                "remount" => sorted.remount = true,
+                // Words for the tools that read fstab, and the kernel's own defaults.
+                "" | "defaults" | "loud" | "silent" | "noiversion" | "nomand" | "norelatime" => {}
+                "async" | "dirsync" | "lazytime" | "mand" | "nolazytime" | "sync" => {
+                    sorted.data.push(word.to_owned());
+                }
+                _ => sorted.data.push(word.to_owned()),
+            }
+        }
+    }
+    sorted
+}
+
+const fn set(bits: u64) -> Option<Change> {
+    Some(Change { set: bits, clear: 0 })
+}
+
+const fn clear(bits: u64) -> Option<Change> {
+    Some(Change { set: 0, clear: bits })
+}
+
+/// An access time mode replaces whatever was there.
+const fn atime(mode: u64) -> Option<Change> {
+    Some(Change { set: mode, clear: ATIME })
+}
+
+fn attribute(word: &str) -> Option<Change> {
+    match word {
+        "ro" => set(RDONLY),
+        "rw" => clear(RDONLY),
+        "nosuid" => set(NOSUID),
+        "suid" => clear(NOSUID),
+        "nodev" => set(NODEV),
+        "dev" => clear(NODEV),
+        "noexec" => set(NOEXEC),
+        "exec" => clear(NOEXEC),
+        "nosymfollow" => set(NOSYMFOLLOW),
+        "symfollow" => clear(NOSYMFOLLOW),
+        "nodiratime" => set(NODIRATIME),
+        "diratime" => clear(NODIRATIME),
+        "noatime" => atime(NOATIME),
+        "strictatime" => atime(STRICTATIME),
+        "relatime" | "atime" | "nostrictatime" => atime(0),
+        _ => None,
+    }
+}
+
+/// The words that exist with an `r` in front, for a whole tree.
+fn recursive(word: &str) -> Option<Change> {
+    match word {
+        // `rsuid` is a word, `rw` and `relatime` are not `r` words.
+        "w" | "elatime" => None,
+        "rw" | "ro" => attribute(word),
+        _ => attribute(word),
+    }
+}
+
+fn propagation(word: &str) -> Option<(u64, bool)> {
+    let known = |word: &str| match word {
+        "private" => Some(MS_PRIVATE),
+        "shared" => Some(MS_SHARED),
+        "slave" => Some(MS_SLAVE),
+        "unbindable" => Some(MS_UNBINDABLE),
+        _ => None,
+    };
+    match known(word) {
+        Some(kind) => Some((kind, false)),
+        None => Some((known(word.strip_prefix('r')?)?, true)),
+    }
+}
+
+/// `ro,nosuid`: the attributes as mountinfo writes them.
+pub(super) fn names(change: Change) -> String {
+    let words = [
+        (RDONLY, "ro", "rw"),
+        (NOSUID, "nosuid", "suid"),
+        (NODEV, "nodev", "dev"),
+        (NOEXEC, "noexec", "exec"),
+        (NOSYMFOLLOW, "nosymfollow", "symfollow"),
+        (NODIRATIME, "nodiratime", "diratime"),
+    ];
+    let mut names: Vec<&str> = Vec::new();
+    for (bit, on, off) in words {
+        if change.set & bit != 0 {
+            names.push(on);
+        } else if change.clear & bit != 0 {
+            names.push(off);
+        }
+    }
+    if change.clear & ATIME != 0 {
+        names.push(match change.set & ATIME {
+            NOATIME => "noatime",
+            STRICTATIME => "strictatime",
+            _ => "relatime",
+        });
+    }
+    names.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Options {
+        parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_last_of_two_opposite_words_wins() {
+        let options = parsed(&["ro", "rw", "noatime", "strictatime"]);
+        assert_eq!(options.attrs.set, STRICTATIME);
+        assert_eq!(options.attrs.clear, RDONLY | ATIME);
+    }
+
+    #[test]
+    fn rw_and_relatime_are_not_recursive_words() {
+        let options = parsed(&["rw", "relatime"]);
+        assert!(options.recursive.is_none());
+        assert!(options.data.is_empty());
+    }
+
+    #[test]
+    fn recursive_words_are_kept_apart() {
+        let options = parsed(&["rro", "rnosuid", "ratime", "ro"]);
+        assert_eq!(options.recursive, Change { set: RDONLY | NOSUID, clear: ATIME });
+        assert_eq!(options.attrs.set, RDONLY);
+    }
+
+    #[test]
+    fn what_is_no_option_of_a_mount_is_the_file_systems() {
+        let options = parsed(&["nosuid", "mode=755", "size=64k", "newinstance"]);
+        assert_eq!(options.data, ["mode=755", "size=64k", "newinstance"]);
+    }
+
+    #[test]
+    fn propagation_and_bind_words() {
+        let options = parsed(&["rbind", "rprivate"]);
+        assert_eq!((options.bind, options.propagation), (Some(true), Some((MS_PRIVATE, true))));
+        let options = parsed(&["bind", "shared"]);
+        assert_eq!((options.bind, options.propagation), (Some(false), Some((MS_SHARED, false))));
+    }
+
+    #[test]
+    fn attributes_are_named_as_in_mountinfo() {
+        assert_eq!(names(parsed(&["nosuid", "noexec", "nodev", "ro"]).attrs), "ro,nosuid,nodev,noexec");
+    }
+}

@@ -1,0 +1,81 @@
+//! What the process is besides its credentials: directory, home, umask, program.
+//!
+//! Nothing here is inherited from the creator: see execve(2) on what would be.
+
+use std::collections::BTreeMap;
+
+use corten_init::abi::{Barrier, Op, Slot};
+
+use super::{Bytes, Context, PlanError, RunOp, Step, console, wait};
+use crate::sys::errno;
+
+/// The umask where config.json has none.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// After the pivot, still with all privileges.
+pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let process = cx.process;
+    let mut steps = Vec::new();
+    if !cx.options.no_new_keyring {
+        let name = format!("_ses.{}", cx.options.id);
+        let op = Op::SessionKeyring { name: (&name).into() };
+        let step = Step::init(op, "process", format!("join new session keyring {name}"));
+        // A kernel may have no keyrings, and a quota or a filter may forbid one.
+        steps.push(step.or_skip(&[errno::ENOSYS, errno::EDQUOT, errno::EPERM], 0));
+    }
+    let nice = Step::init(Op::SetNice { nice: 0 }, "process", "set nice 0");
+    steps.push(nice.or_warn());
+    steps.push(Step::init(Op::AllCpus {}, "process", "allow every CPU").or_warn());
+    let op = Op::ChangeDir { path: (&process.cwd).into() };
+    steps.push(Step::init(op, "process.cwd", format!("change directory to {}", process.cwd)));
+    if !environment(&process.env).iter().any(|entry| entry.0.starts_with(b"HOME=")) {
+        let uid = process.user.uid;
+        let op = Op::FindHome { uid };
+        steps.push(Step::init(op, "process.env", format!("find HOME of uid {uid}")));
+    }
+    steps.extend(console::use_it(cx));
+    let mask = process.user.umask.unwrap_or(DEFAULT_UMASK);
+    let op = Op::SetUmask { mask };
+    steps.push(Step::init(op, "process.user.umask", format!("set umask {mask:04o}")));
+    Ok(steps)
+}
+
+/// From the last barrier to execve.
+pub(super) fn start() -> Vec<Step> {
+    let mut steps =
+        vec![Step::init(Op::FindProgram {}, "process.args[0]", "find the program")];
+    let record = Step::run(RunOp::RecordState, "process", "write state.json");
+    steps.extend(wait(Barrier::Created, vec![record]));
+    steps.extend([
+        Step::init(Op::Close { slot: Slot::SOCKET }, "process", "close the socket"),
+        Step::init(Op::WaitStart {}, "process", "wait for start"),
+        Step::init(Op::Exec {}, "process.args[0]", "exec"),
+    ]);
+    steps
+}
+
+/// The environment: of several entries with one name the last counts, and an empty
+/// HOME is as none.
+pub(super) fn environment(env: &[String]) -> Vec<Bytes> {
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    let name = |entry: &'_ str| entry.find('=').unwrap_or(entry.len());
+    for (index, entry) in env.iter().enumerate() {
+        last.insert(&entry[..name(entry)], index);
+    }
+    let kept = env.iter().enumerate().filter(|(index, entry)| {
+        last.get(&entry[..name(entry)]) == Some(index) && entry.as_str() != "HOME="
+    });
+    kept.map(|(_, entry)| Bytes::from(entry)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_entry_of_a_name_counts_and_an_empty_home_is_none() {
+        let env = ["A=1", "B=2", "A=3", "HOME=", "C"].map(str::to_owned);
+        let kept: Vec<Bytes> = ["B=2", "A=3", "C"].map(Bytes::from).to_vec();
+        assert_eq!(environment(&env), kept);
+    }
+}

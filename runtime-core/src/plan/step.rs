@@ -1,0 +1,174 @@
+//! The plan's data: steps, what they do, whose they are, where they come from.
+//!
+//! No step decides anything: what depends on config.json was decided while planning.
+
+use std::fmt;
+
+use corten_init::abi::{Form, OnError, Op};
+
+/// A string of an op: any bytes, since paths of a host need not be UTF-8.
+///
+/// Only the option list of a new file system holds NUL bytes, as separators.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub(crate) Vec<u8>);
+
+impl Bytes {
+    /// The bytes, without a terminating NUL.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl<T: AsRef<[u8]> From<T> for Bytes {
+    fn from(bytes: T) -> Self {
+        Bytes(bytes.as_ref().to_vec())
+    }
+}
+
+/// The form of an op while planning: strings are owned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned;
+
+impl Form for Planned {
+    type Text = Bytes;
+    type List = Vec<u32>;
+}
+
+/// An op of init, as planned.
+pub type InitOp = Op<Planned>;
+
+/// How the container's process gets into its cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// `CLONE_INTO_CGROUP` by the last clone.
+    IntoCgroup,
+    /// A systemd scope is made around its pid.
+    ScopeByPid,
+    /// Its pid is written to `cgroup.procs`.
+    MoveByWrite,
+    /// It stays in the cgroup of its creator.
+    None,
+}
+
+/// What the runtime half does in a step.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RunOp {
+    /// Writes down what a later delete would have to undo.
+    RecordIntent,
+    /// Makes the container's cgroup.
+    MakeCgroup,
+    /// Writes one file of the cgroup.
+    WriteCgroup {
+        /// Index into [`super::Plan::limits`].
+        limit: usize,
+    },
+    /// Loads the device program and attaches it to the cgroup.
+    AttachDevices,
+    /// Makes exec.fifo and the `done` fifo.
+    MakeFifos,
+    /// Starts init: `clone3(2)` and `execveat(2)`.
+    Launch {
+        /// Namespaces of the clone, `CLONE_NEW*`.
+        namespaces: u64,
+        /// Whether this clone enters the cgroup.
+        into_cgroup: bool,
+        /// Whether init itself makes the container's process by a second clone.
+        stage0: bool,
+    },
+    /// Writes `uid_map`.
+    WriteUidMap(String),
+    /// Writes `gid_map`.
+    WriteGidMap(String),
+    /// Writes `cgroup.procs`.
+    MoveIntoCgroup,
+    /// Writes `oom_score_adj`.
+    SetOomScoreAdj(i64),
+    /// `prlimit(2)`.
+    SetRlimit {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// The soft limit; `u64::MAX` is no limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+    },
+    /// Takes the pty's master and hands it on.
+    TakeConsole,
+    /// Writes state.json.
+    RecordState,
+}
+
+/// What a step does, and so whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Init does it, in the container.
+    Init(InitOp),
+    /// The runtime half does it, on the host.
+    Run(RunOp),
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// The place in config.json that asked for it, such as `mounts[3]`.
+    pub origin: String,
+    /// The same in words, such as `mount proc on /proc`.
+    pub what: String,
+    /// What its error means.
+    pub on_error: OnError,
+}
+
+impl Step {
+    /// A step of init whose error ends the start.
+    pub(crate) fn init(op: InitOp, origin: impl Into<String>, what: impl Into<String>) -> Step {
+        Step {
+            action: Action::Init(op),
+            origin: origin.into(),
+            what: what.into(),
+            on_error: OnError::Fail,
+        }
+    }
+
+    /// A step of the runtime half whose error ends the start.
+    pub(crate) fn run(op: RunOp, origin: impl Into<String>, what: impl Into<String>) -> Step {
+        Step {
+            action: Action::Run(op),
+            origin: origin.into(),
+            what: what.into(),
+            on_error: OnError::Fail,
+        }
+    }
+
+    /// The same step, whose error is only a warning.
+    pub(crate) fn or_warn(mut self) -> Step {
+        self.on_error = OnError::Warn;
+        self
+    }
+
+    /// The same step, for which these errnos mean that there is nothing to do; then the
+    /// `steps` that follow are left out too.
+    pub(crate) fn or_skip(mut self, codes: &[i32], steps: u8) -> Step {
+        let mut errnos = [0; 3];
+        for (place, code) in errnos.iter_mut().zip(codes) {
+            *place = u16::try_from(*code).unwrap_or(0);
+        }
+        self.on_error = OnError::Skip { errnos, steps };
+        self
+    }
+
+    /// Whether init runs this step.
+    #[must_use]
+    pub fn is_init(&self) -> bool {
+        matches!(self.action, Action::Init(_))
+    }
+}

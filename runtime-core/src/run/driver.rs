@@ -1,0 +1,414 @@
+//! The walk over a plan's steps, and the way back when one fails.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+use corten_init::abi::Slot;
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+
+use super::link::{Link, Said};
+use super::report::Report;
+use super::trace::{Span, Trace, now};
+use super::{InitProgram, console, failure};
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Cause, Error, errno_text};
+use crate::host::{Facts, Host};
+use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
+use crate::spec::DeviceRule;
+use crate::sys::launch::{Launch, launch};
+use crate::sys::{file, ipc, process};
+
+/// How long the kernel may take to let go of a cgroup whose processes were killed.
+const REMOVE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the driver asks of whoever keeps the container's state.
+pub(crate) trait Keeper {
+    /// Writes down what a delete must undo, before anything of it is done.
+    fn intent(&mut self) -> Result<(), Error>;
+    /// Takes the pty's master.
+    fn console(&mut self, master: OwnedFd) -> Result<(), Error>;
+    /// Writes state.json.
+    fn state(&mut self, process: &Process, made: &[std::path::PathBuf]) -> Result<(), Error>;
+}
+
+/// The container's process, a child of the caller.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Descriptors for the container's standard input, output and error; none: the caller's.
+pub(crate) type Stdio3 = [Option<OwnedFd>; 3];
+
+/// Runs one plan.
+pub(crate) struct Driver<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) host: &'a Host,
+    pub(crate) facts: &'a Facts,
+    pub(crate) devices: &'a [DeviceRule],
+    /// The state directory.
+    pub(crate) dir: BorrowedFd<'a>,
+    pub(crate) program: &'a InitProgram,
+    pub(crate) stdio: Stdio3,
+    pub(crate) keeper: &'a mut dyn Keeper,
+    pub(crate) made: Made,
+    pub(crate) trace: Trace,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What exists so far.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    cgroup: Option<Cgroup>,
+    fifos: Option<[OwnedFd; 2]>,
+    report: Option<Report>,
+    link: Option<Link>,
+    /// What init's own clone came from; gone when the process is known.
+    stage0: Option<OwnedFd>,
+    process: Option<Process>,
+    master: Option<OwnedFd>,
+}
+
+impl Driver<'_> {
+    /// Runs the plan up to the wait for `start`. After an error nothing is left of it.
+    pub(crate) fn run(&mut self) -> Result<Process, Error> {
+        match self.walk() {
+            Ok(process) => Ok(process),
+            Err(error) => {
+                self.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn walk(&mut self) -> Result<Process, Error> {
+        let plan = self.plan;
+        self.run_from(0)?;
+        let last = failure::late_steps(plan).first().map_or(usize::MAX, |step| step.index);
+        loop {
+            match self.listen()? {
+                Said::Cloned { pid, pidfd } => self.cloned(Process { pid, pidfd }),
+                Said::Console { master } => {
+                    self.made.master = Some(master);
+                    let taken =
+                        |step: &Step| matches!(step.action, Action::Run(RunOp::TakeConsole));
+                    let at = plan.steps.iter().position(taken);
+                    self.run_from(at.ok_or_else(out_of_step)?)?;
+                }
+                Said::Barrier { index } => {
+                    let at = plan.position(index).ok_or_else(out_of_step)?;
+                    self.run_from(at + 1)?;
+                    self.link()?.go().map_err(|errno| Error::call("init", "sendmsg", errno))?;
+                    if index + 1 == last {
+                        return self.finish();
+                    }
+                }
+                Said::Gone => return Err(self.why_gone()),
+            }
+        }
+    }
+
+    fn link(&self) -> Result<&Link, Error> {
+        self.made.link.as_ref().ok_or_else(out_of_step)
+    }
+
+    fn listen(&self) -> Result<Said, Error> {
+        let process = self.made.process.as_ref().map(|process| &process.pidfd);
+        let pidfd = self.made.stage0.as_ref().or(process).ok_or_else(out_of_step)?;
+        self.link()?.next(pidfd.as_fd()).map_err(|errno| Error::call("init", "recvmsg", errno))
+    }
+
+    /// Stage 0 has made the process: from now on that one is watched.
+    fn cloned(&mut self, process: Process) {
+        self.made.process = Some(process);
+        if let Some(stage0) = self.made.stage0.take() {
+            process::reap(&stage0);
+        }
+    }
+
+    /// The reason in the report, if there is one.
+    fn why_gone(&self) -> Error {
+        let read = self.made.report.as_ref().ok_or(Errno::IO);
+        match read.and_then(|report| Ok((report.failure()?, report.current()?))) {
+            Ok((Some(failed), _)) => failure::of_plan(self.plan, &failed),
+            Ok((None, current)) => failure::killed(self.plan, current),
+            Err(errno) => Error::call("report", "pread", errno),
+        }
+    }
+
+    fn finish(&mut self) -> Result<Process, Error> {
+        self.collect();
+        self.made.link = None;
+        self.made.process.take().ok_or_else(out_of_step)
+    }
+
+    /// Init's warnings and times so far.
+    fn collect(&mut self) {
+        let Some(Ok(records)) = self.made.report.as_ref().map(Report::records) else { return };
+        let steps = self.plan.steps.iter().filter(|step| step.is_init());
+        for (step, record) in steps.zip(&records) {
+            if record.outcome == corten_init::abi::report::WARNED {
+                self.warnings.push(failure::warning(step, record.errno));
+            }
+        }
+    }
+
+    /// Runs the runtime half's steps from this position up to init's next step.
+    fn run_from(&mut self, position: usize) -> Result<(), Error> {
+        let plan = self.plan;
+        let own = plan.steps.iter().zip(1..).skip(position);
+        for (step, number) in own {
+            let Action::Run(op) = &step.action else { break };
+            self.step(step, op, number)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one step: the only way to any of them.
+    fn step(&mut self, step: &Step, op: &RunOp, number: usize) -> Result<(), Error> {
+        let start = now();
+        let result = self.perform(op);
+        self.trace.spans.push(Span {
+            name: step.what.clone(),
+            origin: step.origin.clone(),
+            init: false,
+            start,
+            end: now(),
+        });
+        let of = self.plan.steps.len();
+        result.map_err(|failed| match failed {
+            Failed::Told(error) => error,
+            Failed::Errno(errno) => Cause::Step {
+                origin: step.origin.clone(),
+                what: format!("{}: {}", step.what, errno_text(errno.raw_os_error())),
+                step: number,
+                of,
+            }
+            .into(),
+        })
+    }
+
+    fn perform(&mut self, op: &RunOp) -> Result<(), Failed> {
+        match op {
+            RunOp::RecordIntent => Ok(self.keeper.intent()?),
+            RunOp::MakeCgroup => self.make_cgroup(),
+            RunOp::WriteCgroup { limit } => {
+                let setting = self.plan.limits.get(*limit).ok_or_else(out_of_step)?;
+                self.cgroup()?.apply(std::slice::from_ref(setting)).map_err(told)
+            }
+            RunOp::AttachDevices => self.attach_devices(),
+            RunOp::MakeFifos => {
+                let fifo = |name| ipc::make_fifo(self.dir, name);
+                self.made.fifos = Some([fifo("exec.fifo")?, fifo("done")?]);
+                Ok(())
+            }
+            RunOp::Launch { namespaces, into_cgroup, stage0 } => {
+                self.launch(*namespaces, *into_cgroup, *stage0)
+            }
+            RunOp::TakeConsole => {
+                let master = self.made.master.take().ok_or_else(out_of_step)?;
+                console::make_plain(master.as_fd())?;
+                Ok(self.keeper.console(master)?)
+            }
+            RunOp::RecordState => {
+                let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
+                let made = self.made.cgroup.as_ref().map_or(&[][..], Cgroup::made);
+                Ok(self.keeper.state(process, made)?)
+            }
+            _ => self.perform_on_process(op),
+        }
+    }
+
+    /// Steps on the process, by its pid while its pidfd says that it was not reaped.
+    fn perform_on_process(&mut self, op: &RunOp) -> Result<(), Failed> {
+        let pid = self.made.process.as_ref().ok_or_else(out_of_step)?.pid;
+        let write = |name: &str, text: &str| {
+            let path = format!("/proc/{pid}/{name}");
+            file::write_at(rustix::fs::CWD, Path::new(&path), text.as_bytes())
+        };
+        match op {
+            RunOp::WriteUidMap(map) => Ok(write("uid_map", map)?),
+            RunOp::WriteGidMap(map) => Ok(write("gid_map", map)?),
+            RunOp::MoveIntoCgroup => self.cgroup()?.enter(pid).map_err(told),
+            RunOp::SetOomScoreAdj(score) => Ok(write("oom_score_adj", &score.to_string())?),
+            RunOp::SetRlimit { resource, soft, hard } => {
+                Ok(process::prlimit(pid, *resource, *soft, *hard)?)
+            }
+            _ => Err(out_of_step().into()),
+        }
+    }
+
+    fn cgroup(&self) -> Result<&Cgroup, Error> {
+        self.made.cgroup.as_ref().ok_or_else(out_of_step)
+    }
+
+    fn make_cgroup(&mut self) -> Result<(), Failed> {
+        let path = self.facts.cgroup.as_deref().ok_or_else(out_of_step)?;
+        let mount = Path::new(cgroup::MOUNT);
+        let made = Cgroup::create(mount, path, &self.plan.limits).map_err(told)?;
+        self.made.cgroup = Some(made);
+        Ok(())
+    }
+
+    fn attach_devices(&mut self) -> Result<(), Failed> {
+        let Some(program) = cgroup::device_program(self.devices, []).map_err(told)? else {
+            return Ok(());
+        };
+        match cgroup::attach(self.cgroup()?.dir(), &program) {
+            Err(error) if error.is_not_permitted() => {
+                let text = format!("linux.resources.devices: not applied: {error}");
+                self.warnings.push(text);
+                Ok(())
+            }
+            other => other.map_err(told),
+        }
+    }
+
+    fn launch(&mut self, namespaces: u64, into_cgroup: bool, stage0: bool) -> Result<(), Failed> {
+        let least = 3 + i32::try_from(self.plan.preserve_fds).unwrap_or(i32::MAX - 3);
+        let high = |fd: OwnedFd| ipc::at_least(fd, least);
+        let report = Report::make(self.dir, self.plan.init_steps())?;
+        let report_fd = high(report.fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?)?;
+        self.made.report = Some(report);
+        let (ours, theirs) = ipc::socket_pair()?;
+        let theirs = high(theirs)?;
+        self.made.link = Some(Link(ours));
+        let [exec, done] = self.made.fifos.take().ok_or_else(out_of_step)?;
+        let (exec, done) = (high(exec)?, high(done)?);
+        let cgroup = match &self.made.cgroup {
+            Some(cgroup) if stage0 => {
+                Some(high(cgroup.dir().try_clone_to_owned().map_err(|_| Errno::MFILE)?)?)
+            }
+            _ => None,
+        };
+        let stdio = self.stdio(least)?;
+        let mut slots = vec![
+            (Slot::SOCKET, theirs.as_raw_fd()),
+            (Slot::EXEC_FIFO, exec.as_raw_fd()),
+            (Slot::DONE, done.as_raw_fd()),
+        ];
+        slots.extend(cgroup.iter().map(|fd| (Slot::CGROUP, fd.as_raw_fd())));
+        let stdio_numbers = [0, 1, 2].map(|at: usize| stdio.get(at).map_or(-1, Stdio::number));
+        let fds = Fds { report: report_fd.as_raw_fd(), stdio: stdio_numbers, slots: &slots };
+        let flat = Flat::new(self.plan, &fds);
+        let flat = high(ipc::sealed_memfd(c"corten-plan", &flat.0, self.memfd_flags())?)?;
+
+        let mut inherit: Vec<RawFd> = vec![report_fd.as_raw_fd(), flat.as_raw_fd()];
+        inherit.extend(slots.iter().map(|(_, fd)| *fd));
+        inherit.extend(stdio_numbers);
+        inherit.extend(3..least);
+        let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
+        let launched = launch(&Launch {
+            namespaces,
+            cgroup: self.made.cgroup.as_ref().filter(|_| into_cgroup).map(Cgroup::dir),
+            program: self.program.file(self.host)?,
+            argument: &argument,
+            inherit: &inherit,
+        })?;
+        if stage0 {
+            self.made.stage0 = Some(launched.pidfd);
+        } else {
+            let pid = launched.pid.as_raw_nonzero().get();
+            self.made.process = Some(Process { pid, pidfd: launched.pidfd });
+        }
+        Ok(())
+    }
+
+    /// `MFD_NOEXEC_SEAL` where the kernel knows it: a plan is never executed.
+    fn memfd_flags(&self) -> MemfdFlags {
+        match self.host.memfd_exec {
+            crate::host::MemfdExec::Plain => MemfdFlags::empty(),
+            _ => MemfdFlags::NOEXEC_SEAL,
+        }
+    }
+
+    /// Descriptors for 0, 1 and 2: the given ones, else the caller's own, else /dev/null.
+    fn stdio(&mut self, least: i32) -> Result<Vec<Stdio>, Errno> {
+        let own = crate::host::own_stdio();
+        let given = std::mem::take(&mut self.stdio);
+        let pick = |(given, own): (Option<OwnedFd>, Option<BorrowedFd<'static>>)| match (given, own)
+        {
+            (Some(fd), _) => Ok(Stdio::Given(ipc::at_least(fd, least)?)),
+            (None, Some(fd)) => Ok(Stdio::Own(fd.as_raw_fd())),
+            (None, None) => {
+                let null = file::open_at(
+                    rustix::fs::CWD,
+                    Path::new("/dev/null"),
+                    rustix::fs::OFlags::RDWR,
+                )?;
+                Ok(Stdio::Given(ipc::at_least(null, least)?))
+            }
+        };
+        given.into_iter().zip(own).map(pick).collect()
+    }
+
+    /// Takes back what was made, as far as it can be.
+    fn undo(&mut self) {
+        // End of file tells an init that waits; one that does not gets SIGKILL.
+        self.made.link = None;
+        let process = self.made.process.take().map(|process| process.pidfd);
+        for pidfd in self.made.stage0.take().into_iter().chain(process) {
+            if let Err(errno) = process::kill(pidfd.as_fd()) {
+                log::warn!("init could not be killed: {errno}");
+            }
+            process::reap(&pidfd);
+        }
+        if let Some(cgroup) = self.made.cgroup.take() {
+            let mount = Path::new(cgroup::MOUNT);
+            let removed = cgroup.kill().and_then(|()| {
+                cgroup::remove(mount, cgroup.path(), cgroup.made(), REMOVE_LIMIT)
+            });
+            if let Err(error) = removed {
+                log::warn!("{error}");
+            }
+        }
+    }
+}
+
+/// Where a standard descriptor comes from.
+enum Stdio {
+    Given(OwnedFd),
+    Own(RawFd),
+}
+
+impl Stdio {
+    fn number(&self) -> RawFd {
+        match self {
+            Stdio::Given(fd) => fd.as_raw_fd(),
+            Stdio::Own(number) => *number,
+        }
+    }
+}
+
+/// Why a step of the runtime half failed.
+enum Failed {
+    /// The step and this errno say all.
+    Errno(Errno),
+    /// The error names its object itself.
+    Told(Error),
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Self {
+        Failed::Errno(errno)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed::Told(error)
+    }
+}
+
+fn told(error: cgroup::CgroupError) -> Failed {
+    Failed::Told(error.into())
+}
+
+/// The two halves disagree about the plan: a bug of Corten.
+fn out_of_step() -> Error {
+    Error::other("runtime and init are out of step: a bug of corten")
+}

@@ -1,0 +1,109 @@
+//! A failed step as one sentence: place in config.json, object, cause.
+
+use corten_init::abi::{Kind, Op};
+use serde::{Deserialize, Serialize};
+
+use super::report::ReportFailure;
+use crate::error::{Cause, Error, errno_text};
+use crate::plan::{Action, Plan, RunOp, Step};
+
+/// What `start`, which has no plan, must know of the steps that it drives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LateStep {
+    /// Index among init's steps.
+    pub(crate) index: usize,
+    /// Number in the plan, from 1.
+    pub(crate) number: usize,
+    pub(crate) origin: String,
+    pub(crate) what: String,
+}
+
+impl LateStep {
+    fn new(plan: &Plan, index: usize) -> Option<LateStep> {
+        let position = plan.position(index)?;
+        let step = plan.steps.get(position)?;
+        Some(LateStep {
+            index,
+            number: position + 1,
+            origin: step.origin.clone(),
+            what: step.what.clone(),
+        })
+    }
+}
+
+/// Init's steps behind the one where state.json is written.
+pub(crate) fn late_steps(plan: &Plan) -> Vec<LateStep> {
+    let recorded = |step: &Step| matches!(step.action, Action::Run(RunOp::RecordState));
+    let Some(at) = plan.steps.iter().position(recorded) else { return Vec::new() };
+    let early = plan.steps.iter().take(at).filter(|step| step.is_init()).count();
+    (early..plan.init_steps()).filter_map(|index| LateStep::new(plan, index)).collect()
+}
+
+/// A failure of init, while the plan is at hand.
+pub(crate) fn of_plan(plan: &Plan, failure: &ReportFailure) -> Error {
+    match LateStep::new(plan, failure.index) {
+        Some(step) => sentence(&step, failure, plan.steps.len()),
+        None => Error::other("init reports a step that the plan does not have"),
+    }
+}
+
+/// Init went away without a word: killed, by the kernel or by somebody.
+pub(crate) fn killed(plan: &Plan, index: Option<usize>) -> Error {
+    let step = index.and_then(|index| LateStep::new(plan, index));
+    step.map_or_else(
+        || Error::other("init was killed before its first step"),
+        |step| killed_in(&step, plan.steps.len()),
+    )
+}
+
+/// The same for a step of `start`.
+pub(crate) fn killed_in(step: &LateStep, of: usize) -> Error {
+    Cause::Step {
+        origin: step.origin.clone(),
+        what: format!("{}: init was killed", step.what),
+        step: step.number,
+        of,
+    }
+    .into()
+}
+
+/// The failed step with what init found out about it.
+pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> Error {
+    let cause = errno_text(failure.errno);
+    let ReportFailure { detail, .. } = failure;
+    let is_program = step.origin == "process.args[0]";
+    let what = match failure.kind {
+        Kind::Plain | Kind::NotExecutable if is_program && !detail.is_empty() => {
+            format!("exec {detail}: {cause}")
+        }
+        Kind::NotInPath if failure.errno == libc::ENOENT => {
+            format!("exec: \"{detail}\": executable file not found in $PATH")
+        }
+        Kind::NotInPath => format!("exec: \"{detail}\": {cause} in $PATH"),
+        Kind::Interpreter => format!("{}: interpreter {detail}: {cause}", step.what),
+        Kind::Loader => format!("{}: ELF loader {detail}: {cause}", step.what),
+        Kind::FileSystem => format!("{}: {cause}: {detail}", step.what),
+        Kind::NotOrdinaryDirectory => {
+            format!("{}: must be mounted on ordinary directory", step.what)
+        }
+        Kind::Impostor => format!("{}: {detail} is not the device that it should be", step.what),
+        Kind::Outside => format!("{}: leads out of the container", step.what),
+        Kind::RuntimeGone => format!("{}: the runtime went away", step.what),
+        Kind::Plain | Kind::NotExecutable if detail.is_empty() => {
+            format!("{}: {cause}", step.what)
+        }
+        Kind::Plain | Kind::NotExecutable => format!("{}: {detail}: {cause}", step.what),
+    };
+    Cause::Step { origin: step.origin.clone(), what, step: step.number, of }.into()
+}
+
+/// Whether an op only warns: the sentence of a warning.
+pub(crate) fn warning(step: &Step, errno: i32) -> String {
+    let cause = errno_text(errno);
+    match &step.action {
+        Action::Init(Op::RaiseAmbient { .. }) => {
+            format!("{}: can't {}: {cause}", step.origin, step.what)
+        }
+        _ => format!("{}: {}: {cause}", step.origin, step.what),
+    }
+}

@@ -1,0 +1,65 @@
+//! The socket to init: what it says, and the byte that lets it go on.
+//!
+//! The messages are [`corten_init::abi::message`]'s. Init is trusted until it has its
+//! final credentials, which is after the last message.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use corten_init::abi::message;
+use rustix::io::Errno;
+
+use crate::sys::{ipc, process};
+
+/// What init said.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// Stage 0 made the container's process.
+    Cloned { pid: i32, pidfd: OwnedFd },
+    /// It waits at a barrier: init's step with this index.
+    Barrier { index: usize },
+    /// Here is the pty's master.
+    Console { master: OwnedFd },
+    /// Nobody is there any more.
+    Gone,
+}
+
+/// The runtime half's end.
+#[derive(Debug)]
+pub(crate) struct Link(pub(crate) OwnedFd);
+
+impl Link {
+    /// Waits for the next message; `pidfd` is the process that must be alive meanwhile.
+    pub(crate) fn next(&self, pidfd: BorrowedFd<'_>) -> Result<Said, Errno> {
+        let ready = process::poll_in(&[self.0.as_fd(), pidfd], None)?;
+        // A process that forked while init was started may hold the other end too, so
+        // the end of the process counts as the end of the socket.
+        if ready.first() != Some(&true) {
+            return Ok(Said::Gone);
+        }
+        let mut buffer = [0; message::LEN];
+        let Some((length, passed)) = ipc::receive(self.0.as_fd(), &mut buffer)? else {
+            return Ok(Said::Gone);
+        };
+        let [kind, _, _, _, a, b, c, d] = buffer;
+        let number = i32::from_ne_bytes([a, b, c, d]);
+        match (kind, passed) {
+            _ if length != message::LEN => Err(Errno::PROTO),
+            (message::CLONED, Some(pidfd)) => Ok(Said::Cloned { pid: number, pidfd }),
+            (message::BARRIER, _) => {
+                let index = usize::try_from(number).map_err(|_| Errno::PROTO)?;
+                Ok(Said::Barrier { index })
+            }
+            (message::CONSOLE, Some(master)) => Ok(Said::Console { master }),
+            _ => Err(Errno::PROTO),
+        }
+    }
+
+    /// Lets init go on from its barrier.
+    pub(crate) fn go(&self) -> Result<(), Errno> {
+        match ipc::send(self.0.as_fd(), &[0], None) {
+            // It died meanwhile: the next read says so, and the report why.
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            other => other,
+        }
+    }
+}

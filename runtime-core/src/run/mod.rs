@@ -1,0 +1,28 @@
+//! The runtime half: everything on the host that makes a container's process.
+//!
+//! The only place with side effects outside init and `container`. A [`Driver`] walks a
+//! plan: its own steps it runs, init's it waits for.
+//!
+//! # Layout
+//! - `driver`: the walk, and the way back when a step fails
+//! - `init_program`: init as a file that can be executed
+//! - `link`: the socket to init
+//! - `report`: what init wrote about its steps
+//! - `failure`: a failed step as one sentence
+//! - `console`: the pty's master
+//! - `trace`: when each step began and ended
+
+mod console;
+mod driver;
+mod failure;
+mod init_program;
+mod link;
+mod report;
+mod trace;
+
+pub(crate) use console::hand_on;
+pub(crate) use driver::{Driver, Keeper, Made, Process};
+pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
+pub(crate) use init_program::InitProgram;
+pub(crate) use report::Report;
+pub use trace::Trace;

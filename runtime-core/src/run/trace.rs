@@ -1,0 +1,97 @@
+//! When each step of a start began and ended, as Chrome trace JSON.
+//!
+//! The format is the "Trace Event Format" that chrome://tracing and Perfetto read:
+//! complete events (`"ph":"X"`) with times in microseconds.
+
+use serde::Serialize;
+
+use super::report::Record;
+
+/// The spans of one start, of both halves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    pub(crate) spans: Vec<Span>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Span {
+    pub(crate) name: String,
+    pub(crate) origin: String,
+    /// Whether init ran it.
+    pub(crate) init: bool,
+    /// ns of CLOCK_MONOTONIC.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    trace_events: Vec<Event<'a>>,
+    display_time_unit: &'static str,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    name: &'a str,
+    cat: &'static str,
+    ph: &'static str,
+    ts: f64,
+    dur: f64,
+    pid: u32,
+    tid: u32,
+    args: Args<'a>,
+}
+
+#[derive(Serialize)]
+struct Args<'a> {
+    origin: &'a str,
+}
+
+impl Trace {
+    /// Adds init's steps, each with origin and words: one ends where the next begins.
+    pub(crate) fn add_init(&mut self, steps: &[(String, String)], records: &[Record]) {
+        let begun: Vec<_> =
+            steps.iter().zip(records).filter(|(_, record)| record.start != 0).collect();
+        let starts = begun.iter().map(|(_, record)| record.start);
+        let ends = starts.clone().skip(1).chain(starts.clone().last());
+        for (((origin, name), record), end) in begun.iter().zip(ends) {
+            let (name, origin) = (name.clone(), origin.clone());
+            self.spans.push(Span { name, origin, init: true, start: record.start, end });
+        }
+    }
+
+    /// The trace as a JSON document; times count from the first span.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let first = self.spans.iter().map(|span| span.start).min().unwrap_or(0);
+        let micros = |ns: u64| ns as f64 / 1000.0;
+        let event = |span| {
+            let Span { name, origin, init, start, end } = span;
+            let (cat, tid) = if *init { ("init", 2) } else { ("runtime", 1) };
+            Event {
+                name,
+                cat,
+                ph: "X",
+                ts: micros(start.saturating_sub(first)),
+                dur: micros(end.saturating_sub(*start)),
+                pid: 1,
+                tid,
+                args: Args { origin },
+            }
+        };
+        let document = Document {
+            trace_events: self.spans.iter().map(event).collect(),
+            display_time_unit: "ns",
+        };
+        // Strings and finite numbers only: there is nothing that can't be written.
+        serde_json::to_string(&document).unwrap_or_default()
+    }
+}
+
+/// CLOCK_MONOTONIC in ns.
+pub(crate) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}

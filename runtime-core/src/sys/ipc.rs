@@ -1,0 +1,185 @@
+//! Sockets, fifos and files in memory.
+//!
+//! See unix(7), recvmsg(2), memfd_create(2), fifo(7), fcntl(2).
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+use super::call;
+
+/// A pair of connected `SOCK_SEQPACKET` sockets.
+pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    call("socketpair", || {
+        rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+    })
+}
+
+/// Receives one message and at most one descriptor; `None` at the end.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<Option<(usize, Option<OwnedFd>)>, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut iov = [std::io::IoSliceMut::new(buffer)];
+    let received = loop {
+        let received = call("recvmsg", || {
+            rustix::net::recvmsg(socket, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC)
+        });
+        match received {
+            Err(Errno::INTR) => {}
+            // The other end died with something of ours unread.
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let passed = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(Some((received.bytes, passed)))
+}
+
+/// Sends bytes and maybe a descriptor as one message.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    passed: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds: Vec<BorrowedFd<'_>> = passed.into_iter().collect();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Errno::NOBUFS);
+    }
+    let iov = [std::io::IoSlice::new(bytes)];
+    let sent = call("sendmsg", || {
+        rustix::net::sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL)
+    })?;
+    if sent == bytes.len() { Ok(()) } else { Err(Errno::IO) }
+}
+
+/// Connects to an existing `AF_UNIX` stream socket.
+pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = call("socket", || {
+        rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+    })?;
+    let address = SocketAddrUnix::new(path)?;
+    call("connect", || rustix::net::connect(&socket, &address))?;
+    Ok(socket)
+}
+
+/// A file in memory that holds `bytes` and can't be changed any more.
+pub(crate) fn sealed_memfd(name: &CStr, bytes: &[u8], flags: MemfdFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = call("memfd_create", || rustix::fs::memfd_create(name, flags))?;
+    write_all(file.as_fd(), bytes)?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    call("fcntl", || rustix::fs::fcntl_add_seals(&file, seals))?;
+    Ok(file)
+}
+
+/// `write(2)` until all is written.
+pub(crate) fn write_all(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match call("write", || rustix::io::write(file, rest)) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => rest = rest.get(count..).unwrap_or(&[]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// `pread(2)` of exactly the buffer's length; `EIO` if the file is shorter.
+pub(crate) fn pread_exact(file: BorrowedFd<'_>, buffer: &mut [u8], at: u64) -> Result<(), Errno> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let rest = buffer.get_mut(done..).unwrap_or(&mut []);
+        match call("pread64", || rustix::io::pread(file, rest, at + done as u64)) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// The same descriptor with a number of at least `least`; closed on exec.
+pub(crate) fn at_least(fd: OwnedFd, least: i32) -> Result<OwnedFd, Errno> {
+    if fd.as_raw_fd() >= least {
+        return Ok(fd);
+    }
+    call("fcntl", || rustix::io::fcntl_dupfd_cloexec(&fd, least))
+}
+
+/// Whether a descriptor is open.
+pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
+    call("fcntl", || rustix::io::fcntl_getfd(fd)).is_ok()
+}
+
+/// Whether a descriptor of the caller with this number is open.
+pub(crate) fn is_open_number(number: i32) -> bool {
+    // SAFETY: no memory is involved; whatever the number is, only its flags are read.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Makes a fifo in a directory and opens it for both directions, so that nobody waits.
+pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    let mode = Mode::from_raw_mode(0o622);
+    call("mknodat", || rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0))?;
+    open_fifo(dir, name, OFlags::RDWR)
+}
+
+/// Opens a fifo of a directory without waiting for its other end.
+pub(crate) fn open_fifo(dir: BorrowedFd<'_>, name: &str, how: OFlags) -> Result<OwnedFd, Errno> {
+    // Non-blocking only while opening: a read by init must wait.
+    let wait = if how.contains(OFlags::RDWR) { OFlags::empty() } else { OFlags::NONBLOCK };
+    let flags = how | wait | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    call("openat", || rustix::fs::openat(dir, name, flags, Mode::empty()))
+}
+
+/// A new file of a given size, with its blocks allocated.
+pub(crate) fn make_sized(dir: BorrowedFd<'_>, name: &str, size: u64) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(0o600);
+    let file = call("openat", || rustix::fs::openat(dir, name, flags, mode))?;
+    call("fallocate", || {
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size)
+    })?;
+    Ok(file)
+}
+
+/// `flock(2)` without waiting; false if somebody else has it.
+pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    match call("flock", || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,317 @@
+//! Starting init: `clone3(2)` and `execveat(2)` without a copy of the caller's memory.
+//!
+//! The child shares the caller's memory (`CLONE_VM`), whatever its size, and runs on a
+//! stack of its own until it has executed init. In between it makes raw system calls
+//! only: it must not allocate, lock or touch thread-local storage, since other threads
+//! of the program may hold any lock.
+
+use std::arch::asm;
+use std::ffi::{CStr, c_char, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
+
+use super::call;
+
+/// Bytes of the child's stack; it uses a few hundred.
+const STACK: usize = 16 << 10;
+
+/// How long a child may take from its clone to its exec. Only a frozen cgroup or a dying
+/// machine keeps it from that.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What a launch needs.
+pub(crate) struct Launch<'a> {
+    /// `CLONE_NEW*`.
+    pub(crate) namespaces: u64,
+    /// The cgroup to be born in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// The program, an open file.
+    pub(crate) program: BorrowedFd<'a>,
+    /// argv\[1\].
+    pub(crate) argument: &'a CStr,
+    /// Descriptors that the program keeps.
+    pub(crate) inherit: &'a [RawFd],
+}
+
+/// A started process: a child of the caller that sends `SIGCHLD`.
+pub(crate) struct Launched {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// `struct clone_args` of linux/sched.h.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// What the child sees; it lives in the caller's frame.
+struct Child {
+    program: RawFd,
+    argv: [*const c_char; 3],
+    envp: [*const c_char; 1],
+    inherit: *const RawFd,
+    inherit_len: usize,
+    /// errno of the call that failed, written by the child.
+    failed: AtomicI32,
+}
+
+#[repr(C, align(16))]
+struct Stack([u8; STACK]);
+
+/// Starts the program; comes back when it runs.
+pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
+    call("clone3", || with_signals_blocked(|| start(launch)))
+}
+
+fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
+    let mut stack = Box::new(Stack([0; STACK]));
+    let child = Box::new(Child {
+        program: launch.program.as_raw_fd(),
+        argv: [c"corten-init".as_ptr(), launch.argument.as_ptr(), std::ptr::null()],
+        envp: [std::ptr::null()],
+        inherit: launch.inherit.as_ptr(),
+        inherit_len: launch.inherit.len(),
+        failed: AtomicI32::new(0),
+    });
+    // Cleared by the kernel when the child leaves this memory: by exec or by its end.
+    let alive = Box::new(AtomicU32::new(1));
+    let mut pidfd: RawFd = -1;
+    let mut flags = libc::CLONE_VM as u64
+        | libc::CLONE_PIDFD as u64
+        | libc::CLONE_CHILD_CLEARTID as u64
+        | libc::CLONE_CLEAR_SIGHAND as u64
+        | launch.namespaces;
+    if launch.cgroup.is_some() {
+        flags |= libc::CLONE_INTO_CGROUP as u64;
+    } else {
+        // The kernel then does the waiting. In a frozen cgroup that would be for ever.
+        flags |= libc::CLONE_VFORK as u64;
+    }
+    let args = CloneArgs {
+        flags,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: alive.as_ptr() as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.0.as_mut_ptr() as u64,
+        stack_size: STACK as u64,
+        cgroup: launch.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+        ..CloneArgs::default()
+    };
+    // SAFETY: the flags ask for a child on `stack`, which is aligned, large enough and
+    // outlives it (`finish` waits until the child has left, or gives the memory up);
+    // `pidfd` and `alive` are valid for writes for as long.
+    let pid = unsafe { clone_and_run(&args, &child) }?;
+    // SAFETY: the kernel has just stored a new descriptor, which nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    if let Err(errno) = finish(&alive, &pidfd) {
+        // The child may still run on these: they are given up, not freed.
+        std::mem::forget((stack, child, alive));
+        return Err(errno);
+    }
+    match child.failed.load(Ordering::Acquire) {
+        0 => Ok(Launched { pid, pidfd }),
+        errno => {
+            super::process::reap(&pidfd);
+            Err(Errno::from_raw_os_error(errno))
+        }
+    }
+}
+
+/// Waits until the child no longer uses this program's memory.
+fn finish(alive: &AtomicU32, pidfd: &OwnedFd) -> Result<(), Errno> {
+    let deadline = Instant::now() + LIMIT;
+    if wait_zero(alive, deadline) {
+        return Ok(());
+    }
+    rustix::process::pidfd_send_signal(pidfd, Signal::KILL)?;
+    if !wait_zero(alive, Instant::now() + LIMIT) {
+        return Err(Errno::TIMEDOUT);
+    }
+    super::process::reap(pidfd);
+    Err(Errno::TIMEDOUT)
+}
+
+/// `futex(2)`: waits until the word is zero; false when the time is over first.
+fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
+    loop {
+        let value = word.load(Ordering::Acquire);
+        if value == 0 {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        let timeout = libc::timespec {
+            tv_sec: left.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(left.subsec_nanos()),
+        };
+        // SAFETY: the word and the timeout live through the call. Not a private futex:
+        // the kernel wakes the child's tid word as a shared one. Its result does not
+        // matter: the word is looked at again.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT,
+                value,
+                &raw const timeout,
+                std::ptr::null::<c_void>(),
+                0,
+            );
+        }
+    }
+}
+
+/// Blocks every signal of the calling thread meanwhile: a handler must not run in the
+/// child, on its small stack, with the caller's memory. Init unblocks them.
+fn with_signals_blocked<T>(run: impl FnOnce() -> T) -> T {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initialises `all`; both pointers are valid for the calls; `old`
+    // is written by the first pthread_sigmask, which can't fail with these arguments.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
+    }
+    let result = run();
+    // SAFETY: as above.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut());
+    }
+    result
+}
+
+/// `clone3(2)`; the child calls [`child_main`] on its stack and never returns.
+///
+/// # Safety
+/// `args` asks for a child with its own, valid stack, and `child` outlives its use.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
+    let ret: i64;
+    // SAFETY: by this function's contract; the child leaves by `call` and never comes
+    // back to this frame, whose registers the parent keeps.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => ret,
+            in("rdi") args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") child,
+            in("r13") child_main as extern "C" fn(*const Child) -> !,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    to_pid(ret)
+}
+
+/// `clone3(2)`; the child calls [`child_main`] on its stack and never returns.
+///
+/// # Safety
+/// `args` asks for a child with its own, valid stack, and `child` outlives its use.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
+    let ret: i64;
+    // SAFETY: by this function's contract; the child leaves by `blr` and never comes
+    // back to this frame, whose registers the parent keeps.
+    unsafe {
+        asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk 1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") args as *const CloneArgs as i64 => ret,
+            in("x1") size_of::<CloneArgs>(),
+            in("x20") child,
+            in("x21") child_main as extern "C" fn(*const Child) -> !,
+        );
+    }
+    to_pid(ret)
+}
+
+fn to_pid(ret: i64) -> Result<Pid, Errno> {
+    match i32::try_from(ret).ok().and_then(Pid::from_raw) {
+        Some(pid) if ret > 0 => Ok(pid),
+        _ => Err(Errno::from_raw_os_error(ret.unsigned_abs() as i32)),
+    }
+}
+
+/// The child, until it has executed the program.
+extern "C" fn child_main(child: *const Child) -> ! {
+    // SAFETY: the parent keeps `child` alive until this process has left its memory.
+    let child = unsafe { &*child };
+    for index in 0..child.inherit_len {
+        // SAFETY: `inherit` points to `inherit_len` numbers, which the parent keeps.
+        let fd = unsafe { *child.inherit.add(index) };
+        raw_call(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, 0, 0, 0]);
+    }
+    let ret = raw_call(
+        libc::SYS_execveat,
+        [
+            child.program as u64,
+            c"".as_ptr() as u64,
+            child.argv.as_ptr() as u64,
+            child.envp.as_ptr() as u64,
+            libc::AT_EMPTY_PATH as u64,
+        ],
+    );
+    child.failed.store(ret.unsigned_abs() as i32, Ordering::Release);
+    loop {
+        raw_call(libc::SYS_exit, [127, 0, 0, 0, 0]);
+    }
+}
+
+/// A system call without errno, which is thread-local and here the parent's.
+fn raw_call(number: i64, args: [u64; 5]) -> i64 {
+    let [a0, a1, a2, a3, a4] = args;
+    let ret: i64;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the callers pass pointers that are valid for their call.
+    unsafe {
+        asm!("syscall", inlateout("rax") number => ret, in("rdi") a0, in("rsi") a1,
+             in("rdx") a2, in("r10") a3, in("r8") a4, lateout("rcx") _, lateout("r11") _,
+             options(nostack));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the callers pass pointers that are valid for their call.
+    unsafe {
+        asm!("svc 0", in("x8") number, inlateout("x0") a0 as i64 => ret, in("x1") a1,
+             in("x2") a2, in("x3") a3, in("x4") a4, options(nostack));
+    }
+    ret
+}
+
+/// Whether `clone3(2)` may be called: an argument of size 0 is EINVAL where it may.
+pub(crate) fn has_clone3() -> bool {
+    // SAFETY: the kernel looks at the size first and at no memory.
+    let rc = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<CloneArgs>(), 0) };
+    rc == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+}

@@ -1,0 +1,189 @@
+//! Processes by pidfd: wait, what became of them, signals, limits.
+//!
+//! See pidfd_open(2), waitid(2), prlimit(2) and linux/pidfd.h.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::call;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// `exit(2)` with this code.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+/// What a process used, see getrusage(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    pub(crate) max_rss: u64,
+}
+
+/// `waitid(P_PIDFD, WEXITED)`: reaps a child, with its usage.
+///
+/// `ECHILD` when the process is no child of the caller, or was reaped by somebody else.
+pub(crate) fn wait_child(pidfd: BorrowedFd<'_>) -> Result<(Ended, Usage), Errno> {
+    loop {
+        match call("waitid", || waitid(pidfd)) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+fn waitid(pidfd: BorrowedFd<'_>) -> Result<(Ended, Usage), Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both structures are valid for writes through the call; the raw call is
+    // used since the C library's waitid has no rusage.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            libc::WEXITED,
+            usage.as_mut_ptr(),
+        )
+    };
+    if rc != 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the kernel has filled both; zero is a valid value of every field too.
+    let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
+    // SAFETY: waitid fills the child's fields of the union.
+    let status = unsafe { info.si_status() };
+    let ended =
+        if info.si_code == libc::CLD_EXITED { Ended::Code(status) } else { Ended::Signal(status) };
+    let time = |tv: libc::timeval| {
+        Duration::from_secs(tv.tv_sec.unsigned_abs())
+            + Duration::from_micros(tv.tv_usec.unsigned_abs())
+    };
+    let usage = Usage {
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+        max_rss: usage.ru_maxrss.unsigned_abs() * 1024,
+    };
+    Ok((ended, usage))
+}
+
+fn last_errno() -> Errno {
+    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Reaps a child that has ended or is about to. Somebody else may have done it: the
+/// embedder ignores `SIGCHLD`, or waits for all children. Either way it is gone.
+pub(crate) fn reap(pidfd: &OwnedFd) {
+    wait_child(pidfd.as_fd()).map_or((), drop);
+}
+
+/// `ioctl(PIDFD_GET_INFO)`: how a reaped process ended, where the kernel keeps that
+/// (Linux 6.15 and newer); `None` where it does not, or nobody has reaped it yet.
+pub(crate) fn ended_by_info(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    /// `struct pidfd_info` up to `exit_code`, 64 bytes.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup_id: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    // _IOWR(0xff, 11, 64)
+    const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    call("ioctl", || {
+        // SAFETY: the structure has the size that the request's number tells.
+        match unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) } {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
+    })
+    .ok()?;
+    if info.mask & PIDFD_INFO_EXIT == 0 {
+        return None;
+    }
+    Some(match info.exit_code & 0x7f {
+        0 => Ended::Code(info.exit_code >> 8 & 0xff),
+        signal => Ended::Signal(signal),
+    })
+}
+
+/// Whether the process has ended; waits for it no longer than `timeout` (`None`: for as
+/// long as it takes).
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<bool, Errno> {
+    let ready = poll_in(&[pidfd], timeout)?;
+    Ok(ready.first().is_some_and(|ready| *ready))
+}
+
+/// `poll(2)` for input: which of the descriptors have it, or are at their end. All false
+/// when the time is over.
+pub(crate) fn poll_in(
+    fds: &[BorrowedFd<'_>],
+    timeout: Option<Duration>,
+) -> Result<Vec<bool>, Errno> {
+    let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
+    loop {
+        let mut polled: Vec<PollFd<'_>> =
+            fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match call("ppoll", || rustix::event::poll(&mut polled, left.as_ref())) {
+            Ok(_) => return Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// `pidfd_open(2)`.
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    call("pidfd_open", || rustix::process::pidfd_open(pid, PidfdFlags::empty()))
+}
+
+/// `pidfd_send_signal(2)`, with any number that the kernel takes.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    call("pidfd_send_signal", || {
+        // SAFETY: only numbers and a null pointer are passed.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                pidfd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if rc == 0 { Ok(()) } else { Err(last_errno()) }
+    })
+}
+
+/// `SIGKILL` by pidfd; a process that is gone already is no error.
+pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    match call("pidfd_send_signal", || rustix::process::pidfd_send_signal(pidfd, Signal::KILL)) {
+        Err(Errno::SRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// `prlimit(2)` of another process; `u64::MAX` is no limit.
+pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    call("prlimit", || {
+        // SAFETY: the new limit is valid for reads, the old one is not asked for.
+        let rc = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
+        if rc == 0 { Ok(()) } else { Err(last_errno()) }
+    })
+}
