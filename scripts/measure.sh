@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Repeats the measurements of docs/measured.md: corten against runc and crun.
+#
+# Usage: scripts/measure.sh [RUNS] >BLOCK.md      (default: 100 runs of each)
+#
+# Prints a Markdown block: sizes, system calls of one `run`, and one hyperfine run with
+# all three. Everything is the same for each: the bundle is what `spec` writes (of
+# runc, without a terminal) around one static `true`, on a tmpfs, in the native lane,
+# with cgroup v2. The peers are those of scripts/peers.sh; needs root, strace, hyperfine.
+set -euo pipefail
+here=$(readlink -f "$(dirname "$0")")
+runs=${1:-100}
+
+# The second half, in the lane: $1 the directory of the binaries, then the runtimes.
+if [ "${1:-}" = --in-lane ]; then
+    built=$2 runs=$3
+    shift 3
+    mkdir -p /run/bundle/rootfs/{dev,proc,sys,tmp}
+    cd /run/bundle
+    cp "$built/probe" rootfs/true
+    "$2" spec
+    jq '.process.terminal = false | .process.args = ["/true", "true"]' config.json >new.json
+    mv new.json config.json
+
+    echo "| runtime | bytes | system calls | failed | processes | execs |"
+    echo "|---|---|---|---|---|---|"
+    for runtime; do
+        name=${runtime##*/}
+        strace -qq -f -o /run/trace "$runtime" --root /run/state run counted
+        strace -qq -f -c -o /run/counts "$runtime" --root /run/state run counted
+        read -r calls failed < <(awk '$NF == "total" { print $(NF - 2), $(NF - 1) }' /run/counts)
+        processes=$(awk '{ print $1 }' /run/trace | sort -u | wc -l)
+        execs=$(awk '$NF ~ /^execve(at)?$/ { done += $4 - (NF == 6 ? $5 : 0) } END { print done }' /run/counts)
+        echo "| $name | $(stat -Lc %s "$runtime") | $calls | $failed | $processes | $execs |"
+    done
+    echo
+    commands=()
+    for runtime; do commands+=(-n "${runtime##*/}" "$runtime --root /run/state run timed"); done
+    hyperfine -N --warmup 10 --runs "$runs" --export-markdown /run/times.md "${commands[@]}" >&2
+    cat /run/times.md
+    exit
+fi
+
+cd "$here/.."
+for tool in strace hyperfine jq; do
+    command -v "$tool" >/dev/null || { echo "measure: $tool is missing" >&2; exit 1; }
+done
+cargo build --release --quiet -p corten-cli -p corten-conformance
+built=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
+built=$(dirname "$(find "$built" -path '*/release/corten' ! -path '*/deps/*' | head -1)")
+mapfile -t peers < <("$here/peers.sh")
+crun=${peers[0]} runc=${peers[1]}
+
+echo "$(uname -sr), $(nproc) CPUs; $("$runc" --version | head -1); $("$crun" --version | head -1)."
+echo
+"$built/conformance" native -- "$here/measure.sh" --in-lane "$built" "$runs" \
+    "$built/corten" "$runc" "$crun"

@@ -1,13 +1,42 @@
 //! create, start, state, kill, delete, run, list: what a container goes through.
 
-use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::check::checks;
 use crate::lab::Lab;
+use crate::wait;
 
 checks!("lifecycle":
     run_returns_the_exit_code_of_the_process,
+    run_returns_128_plus_the_signal_that_killed_the_process,
+    run_passes_stdin_stdout_and_stderr_through,
+    run_removes_the_container_at_the_end,
+    run_keep_leaves_the_container_stopped,
+    run_detached_returns_while_the_container_runs,
+    run_forwards_signals_to_the_process,
     a_container_goes_through_created_running_stopped,
+    a_created_container_has_not_run_its_program,
+    a_container_outlives_the_create_that_made_it,
+    start_of_a_running_container_is_refused,
+    start_of_a_stopped_container_is_refused,
+    kill_without_a_signal_sends_sigterm,
+    kill_takes_names_and_numbers_of_signals,
+    kill_of_a_stopped_container_is_refused,
+    kill_with_an_unknown_signal_is_refused,
+    delete_of_a_running_container_is_refused,
+    delete_of_a_created_container_kills_it,
+    delete_force_kills_a_running_container,
+    delete_force_of_a_missing_container_succeeds,
+    delete_removes_the_container_from_the_state_directory,
+    state_has_what_the_specification_asks_for,
+    list_shows_every_container_with_its_status,
+    list_in_json_is_null_without_containers,
+    a_pid_file_holds_the_pid_of_init_and_nothing_else,
+    two_containers_can_be_created_at_once_from_one_bundle,
+    the_bundle_is_by_default_the_current_directory,
 );
 
 fn run_returns_the_exit_code_of_the_process(lab: &Lab) {
@@ -17,16 +46,341 @@ fn run_returns_the_exit_code_of_the_process(lab: &Lab) {
     }
 }
 
+fn run_returns_128_plus_the_signal_that_killed_the_process(lab: &Lab) {
+    let bundle = lab.bundle_of(&["ignore-term"]);
+    let mut command = lab.runtime.command();
+    bundle.write().expect("the lab is writable");
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(bundle.path())
+        .arg("killed");
+    let call = lab.runtime.spawn(command);
+    call.wait_for_text("ready");
+    drop(lab.runtime.call(&["kill", "killed", "KILL"]).ok());
+    let output = call.finish(wait::CALL);
+    assert_eq!(output.status.code(), Some(137), "{output}");
+}
+
+fn run_passes_stdin_stdout_and_stderr_through(lab: &Lab) {
+    let bundle = lab.bundle_of(&["cat"]);
+    bundle.write().expect("the lab is writable");
+    let text = lab.folder().join("text");
+    std::fs::write(&text, "one\ntwo\n").expect("the lab is writable");
+    let mut command = lab.runtime.command();
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(bundle.path())
+        .arg("cat");
+    command.stdin(std::fs::File::open(text).expect("just written"));
+    let output = lab.runtime.spawn(command).finish(wait::CALL);
+    assert_eq!(output.stdout(), "one\ntwo\n", "{output}");
+
+    let output = lab.run(&lab.bundle_of(&["errors", "told"]));
+    assert_eq!(output.stderr(), "told\n", "{output}");
+}
+
+fn run_removes_the_container_at_the_end(lab: &Lab) {
+    drop(lab.run(&lab.bundle_of(&["true"])).ok());
+    drop(lab.run(&lab.bundle_of(&["exit", "3"])));
+    assert_eq!(lab.state_directory(), [""; 0]);
+}
+
+fn run_keep_leaves_the_container_stopped(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    drop(lab.command(&["run", "--keep"], &bundle, "kept").ok());
+    let state = lab.runtime.call(&["state", "kept"]).json();
+    assert_eq!(state["status"], "stopped");
+    drop(lab.runtime.call(&["delete", "kept"]).ok());
+}
+
+fn run_detached_returns_while_the_container_runs(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    drop(lab.command(&["run", "--detach"], &bundle, "detached").ok());
+    let state = lab.runtime.call(&["state", "detached"]).json();
+    assert_eq!(state["status"], "running");
+    drop(lab.runtime.call(&["delete", "--force", "detached"]).ok());
+}
+
+fn run_forwards_signals_to_the_process(lab: &Lab) {
+    let bundle = lab.bundle_of(&["wait-signal"]);
+    bundle.write().expect("the lab is writable");
+    let mut command = lab.runtime.command();
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(bundle.path())
+        .arg("forward");
+    let call = lab.runtime.spawn(command);
+    call.wait_for_text("ready");
+    let pid = i32::try_from(call.child.id()).expect("a pid is an i32");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid is not 0");
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+    let output = call.finish(wait::CALL);
+    assert_eq!(output.stdout(), "ready\n1\n", "{output}");
+}
+
 fn a_container_goes_through_created_running_stopped(lab: &Lab) {
     let bundle = lab.bundle_of(&["sleep"]);
     let container = lab.create(&bundle);
-    let state = container.state();
-    assert_eq!(state["status"], "created");
-    assert_eq!(state["id"], json!(container.id));
+    assert_eq!(container.state()["status"], "created");
     drop(container.call(&["start"]).ok());
     assert_eq!(container.state()["status"], "running");
     drop(container.call_with("kill", &["KILL"]).ok());
     container.wait_for("stopped");
+    assert_eq!(container.state()["pid"], 0);
     drop(container.call(&["delete"]).ok());
     assert!(!container.call(&["state"]).status.success());
+}
+
+fn a_created_container_has_not_run_its_program(lab: &Lab) {
+    let bundle = lab.bundle_of(&["echo", "here"]);
+    let container = lab.create(&bundle);
+    let pid = container.pid();
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).expect("init runs");
+    assert!(
+        !String::from_utf8_lossy(&command).contains("/probe"),
+        "{command:?}"
+    );
+    assert_eq!(container.printed(), "");
+    drop(container.call(&["start"]).ok());
+    container.wait_for("stopped");
+    assert_eq!(container.printed(), "here\n");
+}
+
+fn a_container_outlives_the_create_that_made_it(lab: &Lab) {
+    let bundle = lab.bundle_of(&["wait-signal"]);
+    let container = lab.start(&bundle);
+    container.creation.wait_for_text("ready");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid()));
+    let status = status.expect("init runs");
+    // Handed on to the lane's own init, as to any machine's.
+    assert!(status.lines().any(|line| line == "PPid:\t1"), "{status}");
+}
+
+fn start_of_a_running_container_is_refused(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let output = lab.start(&bundle).call(&["start"]);
+    assert_eq!(output.code(), 1, "{output}");
+    if lab.is_corten() {
+        assert_eq!(
+            output.stderr(),
+            "corten: cannot start an already running container\n"
+        );
+    }
+}
+
+fn start_of_a_stopped_container_is_refused(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    let container = lab.start(&bundle);
+    container.wait_for("stopped");
+    let output = container.call(&["start"]);
+    assert_eq!(output.code(), 1, "{output}");
+    if lab.is_corten() {
+        assert_eq!(
+            output.stderr(),
+            "corten: cannot start a container that has stopped\n"
+        );
+    }
+}
+
+fn kill_without_a_signal_sends_sigterm(lab: &Lab) {
+    let bundle = lab.bundle_of(&["wait-signal"]);
+    let container = lab.start(&bundle);
+    container.creation.wait_for_text("ready");
+    drop(container.call(&["kill"]).ok());
+    container.wait_for("stopped");
+    assert_eq!(container.printed(), "ready\n15\n");
+}
+
+fn kill_takes_names_and_numbers_of_signals(lab: &Lab) {
+    let signals = [
+        ("HUP", 1),
+        ("SIGUSR1", 10),
+        ("usr2", 12),
+        ("34", 34),
+        ("SIGINT", 2),
+    ];
+    for (word, number) in signals {
+        let bundle = lab.bundle_of(&["wait-signal"]);
+        let container = lab.start(&bundle);
+        container.creation.wait_for_text("ready");
+        drop(container.call_with("kill", &[word]).ok());
+        container.wait_for("stopped");
+        assert_eq!(container.printed(), format!("ready\n{number}\n"), "{word}");
+    }
+}
+
+fn kill_of_a_stopped_container_is_refused(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    let container = lab.start(&bundle);
+    container.wait_for("stopped");
+    let output = container.call_with("kill", &["TERM"]);
+    assert_eq!(output.code(), 1, "{output}");
+    if lab.is_corten() {
+        assert_eq!(output.stderr(), "corten: container not running\n");
+    }
+}
+
+fn kill_with_an_unknown_signal_is_refused(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let container = lab.start(&bundle);
+    for word in ["FROB", "SIGFROB", "65", "-1"] {
+        let output = container.call_with("kill", &[word]);
+        assert!(!output.status.success(), "{output}");
+        if lab.is_corten() && word == "FROB" {
+            assert_eq!(output.stderr(), "corten: unknown signal \"FROB\"\n");
+        }
+    }
+    assert_eq!(container.state()["status"], "running");
+}
+
+fn delete_of_a_running_container_is_refused(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let container = lab.start(&bundle);
+    let output = container.call(&["delete"]);
+    assert_eq!(output.code(), 1, "{output}");
+    if lab.is_corten() {
+        let id = &container.id;
+        let text = format!("corten: cannot delete container {id} that is not stopped: running\n");
+        assert_eq!(output.stderr(), text);
+    }
+    assert_eq!(container.state()["status"], "running");
+}
+
+fn delete_of_a_created_container_kills_it(lab: &Lab) {
+    let bundle = lab.bundle_of(&["echo", "never"]);
+    let container = lab.create(&bundle);
+    let init = format!("/proc/{}", container.pid());
+    drop(container.call(&["delete"]).ok());
+    let gone = wait::until(wait::CALL, || (!Path::new(&init).exists()).then_some(()));
+    assert!(gone.is_some(), "init still runs");
+    assert_eq!(container.printed(), "");
+}
+
+fn delete_force_kills_a_running_container(lab: &Lab) {
+    let bundle = lab.bundle_of(&["ignore-term"]);
+    let container = lab.start(&bundle);
+    container.creation.wait_for_text("ready");
+    let init = format!("/proc/{}", container.pid());
+    drop(container.call(&["delete", "--force"]).ok());
+    let gone = wait::until(Duration::from_secs(5), || {
+        (!Path::new(&init).exists()).then_some(())
+    });
+    assert!(gone.is_some(), "init still runs");
+}
+
+fn delete_force_of_a_missing_container_succeeds(lab: &Lab) {
+    let output = lab.runtime.call(&["delete", "--force", "missing"]);
+    assert_eq!(output.code(), 0, "{output}");
+    let output = lab.runtime.call(&["delete", "missing"]);
+    assert_eq!(output.code(), 1, "{output}");
+}
+
+fn delete_removes_the_container_from_the_state_directory(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    let container = lab.start(&bundle);
+    container.wait_for("stopped");
+    assert_eq!(lab.state_directory(), [container.id.as_str()]);
+    drop(container.call(&["delete"]).ok());
+    assert_eq!(lab.state_directory(), [""; 0]);
+}
+
+fn state_has_what_the_specification_asks_for(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["sleep"]);
+    bundle.config["annotations"] = json!({"org.example.key": "value"});
+    let container = lab.create(&bundle);
+    let state = container.state();
+    assert_eq!(state["id"], json!(container.id));
+    assert_eq!(state["bundle"], json!(bundle.path()));
+    assert_eq!(state["annotations"], json!({"org.example.key": "value"}));
+    assert!(
+        state["ociVersion"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("1."))
+    );
+    let pid = state["pid"].as_u64().expect("a pid");
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    if lab.is_corten() {
+        assert_eq!(state["ociVersion"], bundle.config["ociVersion"]);
+        assert_eq!(state["rootfs"], json!(bundle.rootfs()));
+        let created = state["created"].as_str().expect("a time");
+        assert!(created.ends_with('Z') && created.contains('.'), "{created}");
+        let mut keys: Vec<&String> = state.as_object().expect("an object").keys().collect();
+        keys.sort();
+        let all = "annotations bundle created id ociVersion owner pid rootfs status";
+        assert_eq!(keys, all.split(' ').collect::<Vec<_>>());
+    }
+}
+
+fn list_shows_every_container_with_its_status(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let created = lab.create(&bundle);
+    let running = lab.start(&bundle);
+    let list = lab.runtime.call(&["list", "--format", "json"]).json();
+    let status = |id: &str| crate::facts::entry(&list, "id", id)["status"].clone();
+    assert_eq!(status(&created.id), "created");
+    assert_eq!(status(&running.id), "running");
+
+    let quiet = lab.runtime.call(&["list", "--quiet"]).ok().stdout();
+    let mut ids: Vec<&str> = quiet.lines().collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [created.id.as_str(), running.id.as_str()]);
+
+    let table = lab.runtime.call(&["list"]).ok().stdout();
+    let header = table.lines().next().unwrap_or_default();
+    let header: Vec<&str> = header.split_whitespace().collect();
+    assert_eq!(header[..5], ["ID", "PID", "STATUS", "BUNDLE", "CREATED"]);
+}
+
+fn list_in_json_is_null_without_containers(lab: &Lab) {
+    std::fs::create_dir_all(lab.runtime.root()).expect("the lab is writable");
+    let list = lab.runtime.call(&["list", "--format", "json"]).json();
+    // crun writes an empty list; both mean the same to a reader.
+    assert!(list == Value::Null || list == json!([]), "{list}");
+    if lab.is_corten() {
+        assert_eq!(list, Value::Null);
+    }
+}
+
+fn a_pid_file_holds_the_pid_of_init_and_nothing_else(lab: &Lab) {
+    let file = lab.folder().join("pid");
+    let path = file.to_string_lossy();
+    let bundle = lab.bundle_of(&["sleep"]);
+    drop(
+        lab.command(&["create", "--pid-file", &path], &bundle, "with-file")
+            .ok(),
+    );
+    let pid = lab.runtime.call(&["state", "with-file"]).json()["pid"].to_string();
+    assert_eq!(std::fs::read_to_string(&file).expect("the pid file"), pid);
+    drop(lab.runtime.call(&["delete", "--force", "with-file"]).ok());
+}
+
+fn two_containers_can_be_created_at_once_from_one_bundle(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    bundle.write().expect("the lab is writable");
+    let calls: Vec<_> = (0..8)
+        .map(|number| {
+            let mut command = lab.runtime.command();
+            command
+                .arg("run")
+                .arg("--bundle")
+                .arg(bundle.path())
+                .arg(format!("many-{number}"));
+            lab.runtime.spawn(command)
+        })
+        .collect();
+    for call in calls {
+        drop(call.finish(wait::CALL).ok());
+    }
+}
+
+fn the_bundle_is_by_default_the_current_directory(lab: &Lab) {
+    let bundle = lab.bundle_of(&["echo", "here"]);
+    bundle.write().expect("the lab is writable");
+    let mut command = lab.runtime.command();
+    command.args(["run", "here"]).current_dir(bundle.path());
+    let output = lab.runtime.spawn(command).finish(wait::CALL).ok();
+    assert_eq!(output.stdout(), "here\n");
 }

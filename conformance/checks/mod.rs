@@ -5,7 +5,25 @@
 
 use crate::check::Check;
 
+mod cgroup;
+mod console;
+mod devices;
+mod errors;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
 
 /// Every facility's checks.
-pub(crate) const ALL: &[&[Check]] = &[lifecycle::CHECKS];
+pub(crate) const ALL: &[&[Check]] = &[
+    lifecycle::CHECKS,
+    process::CHECKS,
+    mounts::CHECKS,
+    namespaces::CHECKS,
+    rootfs::CHECKS,
+    devices::CHECKS,
+    cgroup::CHECKS,
+    console::CHECKS,
+    errors::CHECKS,
+];

@@ -48,6 +48,29 @@ impl Bundle {
         &self.path
     }
 
+    /// Makes the root file system belong to this uid and gid, as one for a user
+    /// namespace does, and lets everybody reach it.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn give_to(&self, id: u32) -> io::Result<()> {
+        let mut folders = vec![self.rootfs()];
+        while let Some(folder) = folders.pop() {
+            std::os::unix::fs::lchown(&folder, Some(id), Some(id))?;
+            for entry in std::fs::read_dir(&folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() != "probe" {
+                    // The probe is a hard link that all bundles share.
+                    std::os::unix::fs::lchown(entry.path(), Some(id), Some(id))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The folder that becomes the container's root.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {

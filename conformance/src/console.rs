@@ -93,18 +93,18 @@ pub fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master, slave))
 }
 
-/// Reads from a pty's master until the text contains `wanted`, and returns all of it.
+/// Reads from a pty's master until the text is enough, and returns all of it.
 ///
 /// # Errors
 ///
-/// If it does not come in time: what came instead.
-pub fn read_until(master: &OwnedFd, wanted: &str) -> io::Result<String> {
+/// If that does not come in time: what came instead.
+pub fn read_until(master: &OwnedFd, enough: impl Fn(&str) -> bool) -> io::Result<String> {
     let end = Instant::now() + wait::CALL;
     let mut text = Vec::new();
     let mut buffer = [0_u8; 4096];
     loop {
         let so_far = String::from_utf8_lossy(&text);
-        if so_far.contains(wanted) {
+        if enough(&so_far) {
             return Ok(so_far.into_owned());
         }
         let left = end.saturating_duration_since(Instant::now());
@@ -116,7 +116,9 @@ pub fn read_until(master: &OwnedFd, wanted: &str) -> io::Result<String> {
             rustix::io::read(master, &mut buffer).unwrap_or(0)
         };
         if count == 0 {
-            return Err(io::Error::other(format!("no {wanted:?} but {so_far:?}")));
+            return Err(io::Error::other(format!(
+                "not what was waited for: {so_far:?}"
+            )));
         }
         text.extend_from_slice(&buffer[..count]);
     }

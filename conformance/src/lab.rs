@@ -104,6 +104,45 @@ impl Lab {
         self.run(bundle).json()
     }
 
+    /// Runs a bundle to its end by a runtime that another program starts: `<words>
+    /// <runtime> run ...`. To see what a container inherits.
+    ///
+    /// # Panics
+    ///
+    /// If config.json can't be written.
+    pub fn run_under(&self, words: &[&str], bundle: &Bundle) -> Output {
+        bundle.write().expect("the lab's folder is writable");
+        let mut command = std::process::Command::new(words[0]);
+        command.args(&words[1..]).arg(self.runtime.program());
+        command.arg("--root").arg(self.runtime.root());
+        command
+            .arg("run")
+            .arg("--bundle")
+            .arg(bundle.path())
+            .arg(self.id());
+        self.runtime.spawn(command).finish(wait::CALL)
+    }
+
+    /// Whether Corten says of this bundle that it can't do this field yet: the one line
+    /// names the field, and nothing is left. False for what works; a peer is not asked.
+    ///
+    /// # Panics
+    ///
+    /// If it fails in another way.
+    pub fn refuses(&self, bundle: &Bundle, field: &str) -> bool {
+        if !self.is_corten() {
+            return false;
+        }
+        let output = self.run(bundle);
+        if output.status.success() {
+            return false;
+        }
+        let text = output.stderr();
+        let named = text.starts_with(&format!("corten: {field}"));
+        assert!(named && text.contains("not supported yet"), "{output}");
+        true
+    }
+
     /// Creates a container, which may fail: see [`Container::creation`].
     pub fn try_create<'lab>(&'lab self, bundle: &'lab Bundle) -> Container<'lab> {
         let id = self.id();

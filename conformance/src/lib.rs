@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`check`] | what a check is; `checks/` beside `src/` holds them, a file per facility |
 //! | [`lab`] | what a check is given: the runtime, fresh bundles, containers that go away |
+//! | [`facts`] | looking things up in what the probe told |
 //! | [`bundle`], [`runtime`], [`console`] | a bundle on disk; the driver of a runtime binary; terminals |
 //! | [`lane`] | the native lane: private namespaces in which a runtime can't hurt the machine |
 //! | [`leaks`] | what a command left behind |
@@ -19,6 +20,7 @@ pub mod bundle;
 pub mod check;
 pub mod cli;
 pub mod console;
+pub mod facts;
 pub mod lab;
 pub mod lane;
 pub mod leaks;

@@ -82,8 +82,12 @@ fn report(check: &Check, failure: Option<&str>, took: Duration, options: &Option
     }
 }
 
+/// Indented, and without the rest of lines that are too long to be read.
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("     {line}\n")).collect()
+    let short = |line: &str| line.chars().take(2000).collect::<String>();
+    text.lines()
+        .map(|line| format!("     {}\n", short(line)))
+        .collect()
 }
 
 /// Runs one check in a lane. The error is all that it printed.

@@ -53,6 +53,12 @@ impl Runtime {
         })
     }
 
+    /// The binary.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The state directory, as given by `--root`.
     #[must_use]
     pub fn root(&self) -> &Path {

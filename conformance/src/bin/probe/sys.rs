@@ -7,6 +7,7 @@
 )]
 
 use std::ffi::{CStr, c_char, c_int, c_long};
+use std::io::Write as _;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
@@ -18,7 +19,12 @@ use rustix::io::Errno;
 // SAFETY: this is the one definition of `main`, with the C signature.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    crate::run()
+    let code = crate::run();
+    // Nobody else flushes: Rust's runtime, which would, was not started.
+    match std::io::stdout().flush() {
+        Ok(()) => code,
+        Err(_) => code.max(1),
+    }
 }
 
 fn check(rc: c_long) -> Result<c_long, Errno> {
@@ -37,6 +43,19 @@ pub(crate) fn inherited_fd(number: i32) -> Option<BorrowedFd<'static>> {
     }
     // SAFETY: it is open, and the probe closes no fd that it did not open itself.
     Some(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// `getpgid(2)` of this process. 0 if the group's leader is outside the pid namespace,
+/// a number that rustix does not expect.
+pub(crate) fn getpgid() -> c_int {
+    // SAFETY: plain numbers.
+    unsafe { libc::getpgid(0) }
+}
+
+/// `getsid(2)` of this process. 0 as for [`getpgid`].
+pub(crate) fn getsid() -> c_int {
+    // SAFETY: plain numbers.
+    unsafe { libc::getsid(0) }
 }
 
 /// `sched_getscheduler(2)` of this thread.

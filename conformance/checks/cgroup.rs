@@ -1,0 +1,125 @@
+//! The container's cgroup on a cgroup v2 file system: made, entered, emptied, removed.
+//!
+//! Limits need controllers, which a machine with hybrid cgroups does not have.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::check::checks;
+use crate::lab::{Container, Lab};
+use crate::wait;
+
+checks!("cgroup":
+    the_container_is_in_the_cgroup_of_the_configuration,
+    without_a_path_the_container_has_a_cgroup_of_its_own,
+    the_cgroup_is_removed_with_the_container,
+    the_cgroup_of_a_run_is_removed_at_its_end,
+    delete_force_kills_every_process_of_the_cgroup,
+    the_runtime_itself_does_not_stay_in_the_cgroup,
+);
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+fn cgroup_of(container: &Container<'_>) -> PathBuf {
+    let text = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid()));
+    let text = text.expect("init runs");
+    let path = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .expect("cgroup v2");
+    Path::new(ROOT).join(path.trim_start_matches('/'))
+}
+
+fn members(group: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn the_container_is_in_the_cgroup_of_the_configuration(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["sleep"]);
+    bundle.config["linux"]["cgroupsPath"] = json!("/deep/er/box");
+    let container = lab.create(&bundle);
+    let group = cgroup_of(&container);
+    assert!(
+        group.starts_with(Path::new(ROOT).join("deep/er/box")),
+        "{}",
+        group.display()
+    );
+    assert_eq!(members(&group), [container.pid()]);
+    drop(container);
+    // Parents are made by the runtime but are not its to remove.
+    for left in ["deep/er", "deep"] {
+        drop(std::fs::remove_dir(Path::new(ROOT).join(left)));
+    }
+}
+
+fn without_a_path_the_container_has_a_cgroup_of_its_own(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["sleep"]);
+    bundle.config["linux"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("cgroupsPath");
+    let (one, two) = (lab.create(&bundle), lab.create(&bundle));
+    let (first, second) = (cgroup_of(&one), cgroup_of(&two));
+    assert_ne!(first, second);
+    assert_eq!(members(&first), [one.pid()]);
+    if lab.is_corten() {
+        assert_eq!(
+            first.file_name().and_then(|name| name.to_str()),
+            Some(one.id.as_str())
+        );
+    }
+}
+
+fn the_cgroup_is_removed_with_the_container(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    let container = lab.create(&bundle);
+    let group = cgroup_of(&container);
+    drop(container.call(&["start"]).ok());
+    container.wait_for("stopped");
+    drop(container.call(&["delete"]).ok());
+    assert!(!group.exists(), "{}", group.display());
+}
+
+fn the_cgroup_of_a_run_is_removed_at_its_end(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["linux"]["cgroupsPath"] = json!("/once");
+    drop(lab.run(&bundle).ok());
+    assert!(!Path::new(ROOT).join("once").exists());
+}
+
+fn delete_force_kills_every_process_of_the_cgroup(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["children", "5"]);
+    // Without a pid namespace nothing dies with init.
+    bundle.without_namespace("pid");
+    bundle.config["linux"]["cgroupsPath"] = json!("/crowd");
+    let container = lab.start(&bundle);
+    container.creation.wait_for_text("ready");
+    let pids = members(&cgroup_of(&container));
+    assert_eq!(pids.len(), 6, "{pids:?}");
+    drop(container.call(&["delete", "--force"]).ok());
+    for pid in pids {
+        let path = format!("/proc/{pid}/cgroup");
+        let gone = wait::until(wait::CALL, || (!Path::new(&path).exists()).then_some(()));
+        assert!(gone.is_some(), "{pid} still runs");
+    }
+}
+
+fn the_runtime_itself_does_not_stay_in_the_cgroup(lab: &Lab) {
+    let bundle = lab.bundle_of(&["wait-signal"]);
+    bundle.write().expect("the lab is writable");
+    let mut command = lab.runtime.command();
+    command
+        .arg("run")
+        .arg("--bundle")
+        .arg(bundle.path())
+        .arg("foreground");
+    let call = lab.runtime.spawn(command);
+    call.wait_for_text("ready");
+    let own = std::fs::read_to_string("/proc/self/cgroup").expect("a /proc");
+    let its = std::fs::read_to_string(format!("/proc/{}/cgroup", call.child.id()));
+    assert_eq!(its.expect("it runs"), own);
+    drop(lab.runtime.call(&["kill", "foreground"]).ok());
+    drop(call.finish(wait::CALL).ok());
+}
