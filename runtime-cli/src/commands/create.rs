@@ -1,0 +1,179 @@
+//! `create`: everything up to the program's start. `run` begins the same way.
+
+use std::path::Path;
+use std::{env, fs, process};
+
+use corten_core::{Bundle, Container, CreateOptions, Delete};
+
+use super::{bundle, id};
+use crate::app::App;
+use crate::failure::{Failure, Outcome};
+use crate::parse::Matches;
+use crate::pid_file;
+
+/// Whether this program stays while the container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stay {
+    Foreground,
+    Detached,
+}
+
+pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
+    become_subreaper()?;
+    let container = create(app, matches, Stay::Detached)?;
+    match write_trace(&container, matches).and_then(|()| write_pid_file(container.pid(), matches)) {
+        Ok(()) => Ok(0),
+        Err(failure) => Err(undo(container, failure)),
+    }
+}
+
+/// Makes the container; the library logs its warnings itself.
+pub(super) fn create(app: &App, matches: &Matches, stay: Stay) -> Result<Container, Failure> {
+    check_environment(|name| env::var(name).ok())?;
+    let runtime = app.runtime()?;
+    let bundle = bundle(matches)?;
+    check_terminal(app.program, wants_terminal(&bundle), matches, stay)?;
+    runtime
+        .create(&id(matches), &bundle, options(matches))
+        .map_err(|error| Failure::not_started(&error))
+}
+
+fn options(matches: &Matches) -> CreateOptions {
+    let path = |flag| {
+        matches
+            .value(flag)
+            .filter(|path| !path.is_empty())
+            .map(Into::into)
+    };
+    let mut options = CreateOptions::default();
+    options.console_socket = path("console-socket");
+    options.pidfd_socket = path("pidfd-socket");
+    options.preserve_fds = matches.number("preserve-fds");
+    options.no_pivot = matches.switch("no-pivot");
+    options.no_new_keyring = matches.switch("no-new-keyring");
+    options
+}
+
+fn wants_terminal(bundle: &Bundle) -> bool {
+    bundle
+        .spec()
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal)
+}
+
+/// What a service manager asks for by the environment and would not get.
+fn check_environment(variable: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+    let for_us = variable("LISTEN_PID").is_some_and(|pid| pid == process::id().to_string());
+    if for_us && variable("LISTEN_FDS").is_some_and(|count| count != "0") {
+        return Err(Failure::new(
+            "LISTEN_FDS: socket activation is not supported yet",
+        ));
+    }
+    if variable("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty()) {
+        log::warn!("NOTIFY_SOCKET: not supported yet, the container does not get it");
+    }
+    Ok(())
+}
+
+/// Someone must hold the other end of the terminal: this program, or whoever has the socket.
+fn check_terminal(
+    program: &str,
+    terminal: bool,
+    matches: &Matches,
+    stay: Stay,
+) -> Result<(), Failure> {
+    let socket = matches
+        .value("console-socket")
+        .is_some_and(|path| !path.is_empty());
+    match (terminal && stay == Stay::Detached, socket) {
+        (true, false) => Err(Failure::new(format_args!(
+            "cannot allocate tty if {program} will detach without setting console socket"
+        ))),
+        (false, true) => Err(Failure::new(format_args!(
+            "cannot use console socket if {program} will not detach or allocate tty"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Orphans of the container come to this program and not to the host's init.
+pub(super) fn become_subreaper() -> Result<(), Failure> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|errno| Failure::new(format_args!("PR_SET_CHILD_SUBREAPER: {errno}")))
+}
+
+pub(super) fn write_pid_file(pid: i32, matches: &Matches) -> Result<(), Failure> {
+    match matches.value("pid-file").filter(|path| !path.is_empty()) {
+        Some(path) => pid_file::write(Path::new(path), pid),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn write_trace(container: &Container, matches: &Matches) -> Result<(), Failure> {
+    let Some(path) = matches.value("trace").map(Path::new) else {
+        return Ok(());
+    };
+    let trace = container.trace()?.to_json();
+    fs::write(path, trace).map_err(|error| Failure::io(path, &error))
+}
+
+/// Takes back a container that can't be handed over; `failure` stays the error.
+pub(super) fn undo(container: Container, failure: Failure) -> Failure {
+    if let Err(error) = container.delete(Delete::Force) {
+        log::warn!("{error:#}");
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::command;
+    use crate::parse::{Place, parse};
+
+    fn check(terminal: bool, line: &[&str], stay: Stay) -> Option<String> {
+        let words = line.iter().map(std::ffi::OsString::from);
+        let matches = parse(command("run").unwrap().flags, Place::Anywhere, words).unwrap();
+        check_terminal("corten", terminal, &matches, stay)
+            .err()
+            .map(|failure| failure.message)
+    }
+
+    #[test]
+    fn sockets_that_would_not_reach_the_container_are_refused() {
+        let own = process::id().to_string();
+        let check = |pid: &str| {
+            check_environment(|name| match name {
+                "LISTEN_PID" => Some(pid.to_owned()),
+                "LISTEN_FDS" => Some("2".to_owned()),
+                _ => None,
+            })
+        };
+        assert!(check(&own).unwrap_err().message.starts_with("LISTEN_FDS: "));
+        assert!(check("1").is_ok());
+    }
+
+    #[test]
+    fn a_detached_terminal_needs_a_console_socket_and_nothing_else_takes_one() {
+        let socket = &["--console-socket", "/s"];
+        let missing = "cannot allocate tty if corten will detach without setting console socket";
+        let useless = "cannot use console socket if corten will not detach or allocate tty";
+        assert_eq!(check(true, &[], Stay::Detached).as_deref(), Some(missing));
+        assert_eq!(check(true, socket, Stay::Detached), None);
+        assert_eq!(check(true, &[], Stay::Foreground), None);
+        assert_eq!(
+            check(true, socket, Stay::Foreground).as_deref(),
+            Some(useless)
+        );
+        assert_eq!(
+            check(false, socket, Stay::Detached).as_deref(),
+            Some(useless)
+        );
+        assert_eq!(
+            check(false, socket, Stay::Foreground).as_deref(),
+            Some(useless)
+        );
+        assert_eq!(check(false, &[], Stay::Detached), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! One command, one file: flags in, a few calls of the library, an exit status out.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod kill;
+pub(crate) mod list;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod state;
+
+use std::path::Path;
+
+use corten_core::{Bundle, Container, Runtime};
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::parse::Matches;
+
+/// The first argument.
+fn id(matches: &Matches) -> String {
+    matches.argument(0).unwrap_or_default()
+}
+
+/// The container that the first argument names.
+fn container(app: &App, matches: &Matches) -> Result<(Runtime, Container), Failure> {
+    let runtime = app.runtime()?;
+    let container = runtime.container(&id(matches))?;
+    Ok((runtime, container))
+}
+
+/// The bundle of `--bundle`, or the one in the current directory.
+fn bundle(matches: &Matches) -> Result<Bundle, Failure> {
+    let path = matches.value("bundle").filter(|path| !path.is_empty());
+    Ok(Bundle::load(path.map_or(Path::new("."), Path::new))?)
+}

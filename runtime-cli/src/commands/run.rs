@@ -1,0 +1,92 @@
+//! `run`: create, start, and in the foreground wait and delete.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use corten_core::{Container, Delete, Exit, ExitStatus};
+use nix::sys::signalfd::SignalFd;
+
+use super::create::{Stay, become_subreaper, create, undo, write_pid_file, write_trace};
+use crate::app::App;
+use crate::console::{Console, Raw, resize};
+use crate::failure::{Failure, Outcome};
+use crate::parse::Matches;
+use crate::{foreground, signals, sys};
+
+pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
+    if !matches.switch("no-subreaper") {
+        become_subreaper()?;
+    }
+    if matches.switch("detach") {
+        detached(app, matches)
+    } else {
+        attended(app, matches)
+    }
+}
+
+fn detached(app: &App, matches: &Matches) -> Outcome {
+    let mut container = create(app, matches, Stay::Detached)?;
+    match start(&mut container, matches) {
+        Ok(()) => Ok(0),
+        Err(failure) => Err(undo(container, failure)),
+    }
+}
+
+fn attended(app: &App, matches: &Matches) -> Outcome {
+    sys::default_sigchld()
+        .map_err(|errno| Failure::new(format_args!("SIGCHLD: {}", errno.desc())))?;
+    let taken = signals::take()?;
+    let mut container = create(app, matches, Stay::Foreground)?;
+    let exit = match attend(&mut container, &taken, matches) {
+        Ok(exit) => exit,
+        Err(failure) => return Err(undo(container, failure)),
+    };
+    if !matches.switch("keep") {
+        container.delete(Delete::IfStopped)?;
+    }
+    status(&exit)
+}
+
+/// Starts the program and stays with it; the caller's terminal is its own again on every way out.
+fn attend(container: &mut Container, taken: &SignalFd, matches: &Matches) -> Result<Exit, Failure> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let hosts: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let master = container.take_console();
+    let mut console = master
+        .map(|master| Console::new(master, stdin.as_fd(), stdout.as_fd()))
+        .transpose()?;
+    let raw = match &console {
+        Some(console) => {
+            resize(console.master(), &hosts);
+            Raw::new(stdin.as_fd())?
+        }
+        None => None,
+    };
+    let pid = container.pid();
+    start(container, matches)?;
+    foreground::attend(container, pid, taken, console.as_mut(), &hosts)?;
+    drop(raw);
+    Ok(container.wait()?)
+}
+
+/// The trace is written also when the start fails: then it is wanted most.
+fn start(container: &mut Container, matches: &Matches) -> Result<(), Failure> {
+    // Asked before: a short program has ended by then, and has no pid any more.
+    let pid = container.pid();
+    let started = container
+        .start()
+        .map_err(|error| Failure::not_started(&error));
+    let traced = write_trace(container, matches);
+    started
+        .and(traced)
+        .and_then(|()| write_pid_file(pid, matches))
+}
+
+/// The exit status of a shell: the program's own, or 128 and the signal.
+fn status(exit: &Exit) -> Outcome {
+    let code = match exit.status {
+        ExitStatus::Code(code) => code,
+        ExitStatus::Signal(signal) => 128 + signal,
+        _ => return Err(Failure::new("the container's exit status is not known")),
+    };
+    Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+}

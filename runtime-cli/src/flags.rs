@@ -1,0 +1,424 @@
+//! The one table of commands and flags.
+//!
+//! It is data only: the parser, the help texts and whatever else has to agree with them read it.
+//! `NAME` in a text stands for the name the program was called by.
+
+/// What follows a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    /// Nothing, or `=true` and `=false`.
+    Switch,
+    /// A text; the name stands for it in the help.
+    Text(&'static str),
+    /// A whole number that is not negative.
+    Number(&'static str),
+}
+
+/// One flag of a command, or of the program.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) long: &'static str,
+    pub(crate) short: Option<&'static str>,
+    pub(crate) value: Value,
+    pub(crate) default: Option<&'static str>,
+    pub(crate) help: &'static str,
+    pub(crate) hidden: bool,
+}
+
+impl Flag {
+    const fn switch(long: &'static str, help: &'static str) -> Flag {
+        Flag {
+            long,
+            short: None,
+            value: Value::Switch,
+            default: None,
+            help,
+            hidden: false,
+        }
+    }
+
+    const fn text(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+        let value = Value::Text(value);
+        Flag {
+            long,
+            short: None,
+            value,
+            default: None,
+            help,
+            hidden: false,
+        }
+    }
+
+    const fn number(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+        let value = Value::Number(value);
+        Flag {
+            long,
+            short: None,
+            value,
+            default: Some("0"),
+            help,
+            hidden: false,
+        }
+    }
+
+    const fn short(self, short: &'static str) -> Flag {
+        Flag {
+            short: Some(short),
+            ..self
+        }
+    }
+
+    const fn or(self, default: &'static str) -> Flag {
+        Flag {
+            default: Some(default),
+            ..self
+        }
+    }
+
+    const fn hidden(self) -> Flag {
+        Flag {
+            hidden: true,
+            ..self
+        }
+    }
+
+    /// Whether the flag is called `name`, dashes not counted.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.long == name || self.short == Some(name)
+    }
+}
+
+/// How many arguments a command takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Count {
+    Exactly(usize),
+    Between(usize, usize),
+}
+
+/// The commands, by what they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Create,
+    Delete,
+    Kill,
+    List,
+    Plan,
+    Run,
+    Spec,
+    Start,
+    State,
+}
+
+/// One command.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) action: Action,
+    pub(crate) name: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) arguments: &'static str,
+    pub(crate) count: Count,
+    pub(crate) description: &'static str,
+    pub(crate) flags: &'static [Flag],
+}
+
+/// The command called `name`.
+pub(crate) fn command(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+/// Understood by the program and by every command.
+pub(crate) static HELP: Flag = Flag::switch("help", "show this help").short("h");
+
+/// Flags that stand before the command.
+pub(crate) static GLOBAL: &[Flag] = &[
+    Flag::switch("debug", "also write debug messages"),
+    Flag::text("log", "FILE", "append errors and warnings to FILE"),
+    Flag::text(
+        "log-format",
+        "FORMAT",
+        "how to write to the log file: text or json",
+    )
+    .or("text"),
+    Flag::text(
+        "root",
+        "DIR",
+        "where the state of containers is kept, best on a tmpfs; without root rights below \
+         $XDG_RUNTIME_DIR",
+    )
+    .or("/run/corten"),
+    Flag::text("criu", "PATH", "ignored; criu is looked for in $PATH").hidden(),
+    Flag::switch(
+        "systemd-cgroup",
+        "let systemd make the cgroups; cgroupsPath is slice:prefix:name",
+    ),
+    Flag::text(
+        "cgroup-manager",
+        "MANAGER",
+        "who makes the cgroups: cgroupfs, systemd, or disabled for none",
+    )
+    .or("cgroupfs"),
+    Flag::text(
+        "rootless",
+        "WHETHER",
+        "go on where cgroups may not be written: true, false or auto",
+    )
+    .or("auto"),
+    Flag::switch("version", "print the version").short("v"),
+];
+
+const BUNDLE: Flag = Flag::text(
+    "bundle",
+    "DIR",
+    "the bundle: the directory with config.json",
+)
+.short("b")
+.or(".");
+const CONSOLE_SOCKET: Flag = Flag::text(
+    "console-socket",
+    "PATH",
+    "AF_UNIX socket to which the master end of the container's terminal is sent",
+);
+const PIDFD_SOCKET: Flag = Flag::text(
+    "pidfd-socket",
+    "PATH",
+    "AF_UNIX socket to which a pidfd of the container is sent",
+);
+const PID_FILE: Flag = Flag::text(
+    "pid-file",
+    "FILE",
+    "write the container's process id to FILE, without a newline",
+);
+const NO_PIVOT: Flag = Flag::switch(
+    "no-pivot",
+    "change the root without pivot_root(2), for a rootfs on a ramdisk; less safe",
+);
+const NO_NEW_KEYRING: Flag = Flag::switch(
+    "no-new-keyring",
+    "keep the caller's session keyring instead of a new one",
+);
+const PRESERVE_FDS: Flag = Flag::number(
+    "preserve-fds",
+    "N",
+    "pass N more open files to the container, counted after stdio and $LISTEN_FDS",
+);
+const TRACE: Flag = Flag::text(
+    "trace",
+    "FILE",
+    "write the start-up, step by step, as Chrome trace JSON to FILE",
+);
+
+const ID: &str = "<container-id>";
+
+/// All commands, in the order of the help.
+pub(crate) static COMMANDS: &[Command] = &[
+    Command {
+        action: Action::Create,
+        name: "create",
+        summary: "create a container, its program not yet started",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "Makes the container that the bundle's config.json describes and stops just \
+                      before its\nprogram. `NAME start` lets the program go. The id is yours to \
+                      choose; it must be unique\nbelow the root directory.",
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            TRACE,
+        ],
+    },
+    Command {
+        action: Action::Delete,
+        name: "delete",
+        summary: "remove what a container holds",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "Removes the cgroup and the state of a container that has stopped. One that \
+                      was created\nand never started is killed first.",
+        flags: &[Flag::switch(
+            "force",
+            "kill whatever still runs in it with SIGKILL; a missing container is no error",
+        )
+        .short("f")],
+    },
+    Command {
+        action: Action::Kill,
+        name: "kill",
+        summary: "send a signal to the first process of a container",
+        arguments: "<container-id> [signal]",
+        count: Count::Between(1, 2),
+        description: "The signal is a number, or a name with or without SIG, in any case. Without \
+                      one it is\nSIGTERM.\n\n    NAME kill web HUP",
+        flags: &[
+            Flag::switch("all", "send it to every process of the container")
+                .short("a")
+                .hidden(),
+        ],
+    },
+    Command {
+        action: Action::List,
+        name: "list",
+        summary: "list the containers below the root directory",
+        arguments: "",
+        count: Count::Exactly(0),
+        description: "",
+        flags: &[
+            Flag::text("format", "FORMAT", "table or json")
+                .short("f")
+                .or("table"),
+            Flag::switch("quiet", "print the ids only").short("q"),
+        ],
+    },
+    Command {
+        action: Action::Plan,
+        name: "plan",
+        summary: "print the steps that would make a container",
+        arguments: "[container-id]",
+        count: Count::Between(0, 1),
+        description: "Prints each step in order: which half runs it, what it does, and the place \
+                      in config.json\nit comes from. Nothing is made or changed and no root \
+                      rights are needed. Without an id it\nplans for one called `container`.",
+        flags: &[
+            BUNDLE,
+            Flag::text("format", "FORMAT", "text or json").or("text"),
+        ],
+    },
+    Command {
+        action: Action::Run,
+        name: "run",
+        summary: "create a container, start it and wait for it",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "Does create and start in one, passes signals on to the container, and \
+                      deletes it when its\nprogram has ended. Exits with the program's own \
+                      status, or 128 and the signal's number.",
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            Flag::switch("detach", "return as soon as the program has started").short("d"),
+            Flag::switch("keep", "do not delete the container when it has ended"),
+            PID_FILE,
+            Flag::switch(
+                "no-subreaper",
+                "do not become the parent of orphaned processes",
+            ),
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            TRACE,
+        ],
+    },
+    Command {
+        action: Action::Spec,
+        name: "spec",
+        summary: "write a config.json to start from",
+        arguments: "",
+        count: Count::Exactly(0),
+        description: "The new config.json runs `sh` on a terminal, in the bundle's directory \
+                      `rootfs`. Edit it\nto your needs. A config.json that is already there is \
+                      not touched.",
+        flags: &[
+            BUNDLE,
+            Flag::switch("rootless", "write one that needs no root rights"),
+        ],
+    },
+    Command {
+        action: Action::Start,
+        name: "start",
+        summary: "start the program of a created container",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "",
+        flags: &[],
+    },
+    Command {
+        action: Action::State,
+        name: "state",
+        summary: "print the state of a container as JSON",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "",
+        flags: &[],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tables() -> impl Iterator<Item = (&'static str, &'static [Flag])> {
+        COMMANDS
+            .iter()
+            .map(|c| (c.name, c.flags))
+            .chain([("", GLOBAL)])
+    }
+
+    #[test]
+    fn no_two_flags_of_a_command_share_a_name() {
+        for (command, flags) in tables() {
+            let mut names: Vec<_> = flags
+                .iter()
+                .chain([&HELP])
+                .flat_map(|f| [Some(f.long), f.short])
+                .flatten()
+                .collect();
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all, "{command}");
+        }
+    }
+
+    #[test]
+    fn commands_are_sorted_by_name() {
+        assert!(COMMANDS.is_sorted_by_key(|command| command.name));
+    }
+
+    #[test]
+    fn a_switch_has_no_default() {
+        for (_, flags) in tables() {
+            assert!(
+                flags
+                    .iter()
+                    .all(|f| f.value != Value::Switch || f.default.is_none())
+            );
+        }
+    }
+
+    #[test]
+    fn create_and_run_take_the_flags_of_runc() {
+        let both = [
+            "bundle",
+            "b",
+            "console-socket",
+            "pidfd-socket",
+            "pid-file",
+            "no-pivot",
+            "no-new-keyring",
+            "preserve-fds",
+        ];
+        for name in ["create", "run"] {
+            let flags = command(name).unwrap().flags;
+            for wanted in both {
+                assert!(
+                    flags.iter().any(|flag| flag.is(wanted)),
+                    "{name} --{wanted}"
+                );
+            }
+        }
+        for wanted in ["detach", "d", "keep", "no-subreaper"] {
+            assert!(
+                command("run")
+                    .unwrap()
+                    .flags
+                    .iter()
+                    .any(|flag| flag.is(wanted))
+            );
+        }
+    }
+}
