@@ -42,8 +42,9 @@ pub(crate) use settings::{Absent, Setting, settings};
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 
 /// What is mounted where the cgroup hierarchy belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CgroupMode {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupMode {
     /// cgroup v2.
     V2,
     /// cgroup v1, with a v2 hierarchy that has few controllers or none beside it.
@@ -52,6 +53,17 @@ pub(crate) enum CgroupMode {
     V1,
     /// Nothing that is known.
     None,
+}
+
+impl std::fmt::Display for CgroupMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            CgroupMode::V2 => "cgroup v2",
+            CgroupMode::Hybrid => "cgroup v1, with v2 beside it",
+            CgroupMode::V1 => "cgroup v1",
+            CgroupMode::None => "no cgroups",
+        })
+    }
 }
 
 /// Looks at `mount`, [`MOUNT`] as a rule.

@@ -64,7 +64,8 @@ impl Container {
         let Some(pidfd) = &self.pidfd else {
             return Ok(Exit { status: ExitStatus::Unknown, oom_killed: None, rusage: None });
         };
-        let failed = |call| move |errno| Error::call(self.saved.id.clone(), call, errno);
+        let id = self.saved.id.as_str();
+        let failed = |call| move |errno| Error::call(id, call, errno);
         let (status, rusage) = match process::wait_child(pidfd.as_fd()) {
             Ok((ended, usage)) => (ended.into(), Some(usage.into())),
             Err(Errno::CHILD) => {

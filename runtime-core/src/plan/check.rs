@@ -9,38 +9,37 @@ use super::{Action, InitOp, PlanError, RunOp, Step};
 pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
     let mut filled = vec![Slot::SOCKET, Slot::EXEC_FIFO, Slot::DONE];
     let mut peak = filled.len() + 2;
-    let mut skipped_until = 0;
-    for (step, at) in steps.iter().zip(0..) {
-        let op = match &at_action(at) {
-            Action::Run(RunOp::Launch { .. }) => {
-                filled.push(Slot::CGROUP);
+    let mut reliable_from = 0;
+    for (index, step) in steps.iter().enumerate() {
+        let op = match &step.action {
+            Action::Run(RunOp::Launch { stage0, .. }) => {
+                if *stage0 {
+                    filled.push(Slot::CGROUP);
+                }
                 continue;
             }
             Action::Run(_) => continue,
             Action::Init(op) => op,
         };
         if let Some(slot) = reads(op).into_iter().find(|slot| !filled.contains(slot)) {
-            return Err(PlanError::EmptySlot { step, slot: slot.0 });
+            return Err(PlanError::EmptySlot { step: index + 1, slot: slot.0 });
         }
-        // What a step fills while it may be skipped can't be relied on.
-        if let OnError::Skip { steps, .. } = at.on_error {
-            skipped_until = skipped_until.max(step + 1 + usize::from(steps));
+        // What a step fills while it may be left out can't be relied on.
+        if let OnError::Skip { steps, .. } = step.on_error {
+            reliable_from = reliable_from.max(index + 1 + usize::from(steps));
         }
-        if let Some(slot) = fills(op)
-            && step >= skipped_until
-            && !filled.contains(&slot)
-        {
-            filled.push(slot);
+        let reliable = index >= reliable_from;
+        for slot in fills(op) {
+            if reliable && !filled.contains(&slot) {
+                filled.push(slot);
+            }
         }
         // A file system context, a mount point and a tree besides the slots.
         peak = peak.max(filled.len() + 3);
-        filled.retain(|slot| !closes(op).contains(slot));
+        let closed = closes(op);
+        filled.retain(|slot| !closed.contains(slot));
     }
     Ok(peak)
-}
-
-fn at_action(step: &Step) -> Action {
-    step.action.clone()
 }
 
 /// Slots that an op needs. `Slot::EMPTY` is filled by the first mask that needs it.
@@ -62,15 +61,15 @@ fn reads(op: &InitOp) -> Vec<Slot> {
     }
 }
 
-fn fills(op: &InitOp) -> Option<Slot> {
+fn fills(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::BindRoot { into, .. }
         | Op::NewFs { into, .. }
         | Op::OpenTree { into, .. }
         | Op::OpenDir { into, .. }
-        | Op::OpenNull { into } => Some(into),
-        Op::OpenPty { .. } => Some(Slot::PTY),
-        _ => None,
+        | Op::OpenNull { into } => vec![into],
+        Op::OpenPty { .. } => vec![Slot::PTY, Slot::PTY_MASTER],
+        _ => Vec::new(),
     }
 }
 

@@ -34,8 +34,8 @@ pub enum PlanError {
         what: String,
     },
     /// A limit of `linux.resources`.
-    #[error(transparent)]
-    Limits(#[from] crate::cgroup::CgroupError),
+    #[error("{0}")]
+    Limits(String),
     /// The plan itself is wrong: a bug of Corten.
     #[error("step {step} reads slot {slot}, which no step before it fills: a bug of corten")]
     EmptySlot {

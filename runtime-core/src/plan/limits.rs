@@ -10,7 +10,8 @@ use crate::cgroup::Setting;
 pub(super) fn settings(cx: &Context<'_>) -> Result<Vec<Setting>, PlanError> {
     match cx.resources() {
         Some(resources) => {
-            let settings = crate::cgroup::settings(resources)?;
+            let settings = crate::cgroup::settings(resources)
+                .map_err(|error| PlanError::Limits(error.to_string()))?;
             match settings.first() {
                 Some(first) if cx.options.no_cgroup => Err(PlanError::value(
                     first.origin.clone(),

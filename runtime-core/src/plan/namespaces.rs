@@ -111,7 +111,7 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanErr
             format!("clone into new namespaces ({})", names_of(cx, Origin::InClone)),
         ));
     }
-    if into_cgroup {
+    if into_cgroup && user {
         steps.push(Step::init(
             Op::Close { slot: Slot::CGROUP },
             "linux.cgroupsPath",

@@ -26,7 +26,7 @@ impl fmt::Debug for Bytes {
     }
 }
 
-impl<T: AsRef<[u8]> From<T> for Bytes {
+impl<T: AsRef<[u8]>> From<T> for Bytes {
     fn from(bytes: T) -> Self {
         Bytes(bytes.as_ref().to_vec())
     }

@@ -44,6 +44,23 @@ struct Event<'a> {
     args: Args<'a>,
 }
 
+impl<'a> Event<'a> {
+    fn new(span: &'a Span, first: u64) -> Event<'a> {
+        let micros = |ns: u64| ns as f64 / 1000.0;
+        let (cat, tid) = if span.init { ("init", 2) } else { ("runtime", 1) };
+        Event {
+            name: &span.name,
+            cat,
+            ph: "X",
+            ts: micros(span.start.saturating_sub(first)),
+            dur: micros(span.end.saturating_sub(span.start)),
+            pid: 1,
+            tid,
+            args: Args { origin: &span.origin },
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Args<'a> {
     origin: &'a str,
@@ -66,21 +83,7 @@ impl Trace {
     #[must_use]
     pub fn to_json(&self) -> String {
         let first = self.spans.iter().map(|span| span.start).min().unwrap_or(0);
-        let micros = |ns: u64| ns as f64 / 1000.0;
-        let event = |span| {
-            let Span { name, origin, init, start, end } = span;
-            let (cat, tid) = if *init { ("init", 2) } else { ("runtime", 1) };
-            Event {
-                name,
-                cat,
-                ph: "X",
-                ts: micros(start.saturating_sub(first)),
-                dur: micros(end.saturating_sub(*start)),
-                pid: 1,
-                tid,
-                args: Args { origin },
-            }
-        };
+        let event = |span| Event::new(span, first);
         let document = Document {
             trace_events: self.spans.iter().map(event).collect(),
             display_time_unit: "ns",

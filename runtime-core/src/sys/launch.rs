@@ -23,6 +23,10 @@ const STACK: usize = 16 << 10;
 /// machine keeps it from that.
 const LIMIT: Duration = Duration::from_secs(10);
 
+// Of linux/sched.h; they are too wide for libc's type.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// What a launch needs.
 pub(crate) struct Launch<'a> {
     /// `CLONE_NEW*`.
@@ -95,10 +99,10 @@ fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
     let mut flags = libc::CLONE_VM as u64
         | libc::CLONE_PIDFD as u64
         | libc::CLONE_CHILD_CLEARTID as u64
-        | libc::CLONE_CLEAR_SIGHAND as u64
+        | CLONE_CLEAR_SIGHAND
         | launch.namespaces;
     if launch.cgroup.is_some() {
-        flags |= libc::CLONE_INTO_CGROUP as u64;
+        flags |= CLONE_INTO_CGROUP;
     } else {
         // The kernel then does the waiting. In a frozen cgroup that would be for ever.
         flags |= libc::CLONE_VFORK as u64;

@@ -84,7 +84,9 @@ fn last_errno() -> Errno {
 /// Reaps a child that has ended or is about to. Somebody else may have done it: the
 /// embedder ignores `SIGCHLD`, or waits for all children. Either way it is gone.
 pub(crate) fn reap(pidfd: &OwnedFd) {
-    wait_child(pidfd.as_fd()).map_or((), drop);
+    if let Err(errno) = wait_child(pidfd.as_fd()) {
+        log::debug!("a child was reaped by somebody else: {errno}");
+    }
 }
 
 /// `ioctl(PIDFD_GET_INFO)`: how a reaped process ended, where the kernel keeps that
