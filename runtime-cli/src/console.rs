@@ -258,11 +258,7 @@ impl Pending {
 }
 
 fn failed(call: &str, errno: Errno) -> Failure {
-    let error = std::io::Error::from(errno);
-    Failure::new(format_args!(
-        "terminal: {call}: {}",
-        crate::failure::cause(&error)
-    ))
+    Failure::call(&format!("terminal: {call}"), errno)
 }
 
 #[cfg(test)]

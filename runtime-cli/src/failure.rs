@@ -41,7 +41,12 @@ impl Failure {
         }
     }
 
-    /// A system call on the file `path` failed.
+    /// The system call `call` failed.
+    pub(crate) fn call(call: &str, error: impl Into<io::Error>) -> Failure {
+        Failure::new(format_args!("{call}: {}", cause(&error.into())))
+    }
+
+    /// Something on the file `path` failed.
     pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
         Failure::new(format_args!("{}: {}", path.display(), cause(error)))
     }
@@ -93,12 +98,17 @@ fn names_the_container(kind: ErrorKind) -> bool {
     )
 }
 
-/// The cause without Rust's ` (os error 2)`.
-pub(crate) fn cause(error: &io::Error) -> String {
+/// The cause as Go and the library tell it: without Rust's ` (os error 2)`, in lower case.
+fn cause(error: &io::Error) -> String {
     let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
-        None => text,
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match (letters.next(), letters.clone().next()) {
+        // A word, and no abbreviation such as "RPC".
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -117,11 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn a_system_error_is_told_without_its_number() {
+    fn a_system_error_is_told_as_in_go() {
         let error = io::Error::from_raw_os_error(2);
         assert_eq!(
             Failure::io(Path::new("/x"), &error).message,
-            "/x: No such file or directory"
+            "/x: no such file or directory"
         );
     }
 

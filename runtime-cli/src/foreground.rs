@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::console::{Console, End, resize};
-use crate::failure::{Failure, cause};
+use crate::failure::Failure;
 use crate::signals;
 
 /// What happened while waiting.
@@ -111,14 +111,15 @@ fn poll_all(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), Fai
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     match poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(Failure::new(format_args!("poll: {}", cause(&errno.into())))),
+        Err(errno) => Err(Failure::call("poll", errno)),
     }
 }
 
 /// The next signal that was sent to this program.
 fn next(taken: &SignalFd) -> Result<Option<i32>, Failure> {
-    let info = taken.read_signal();
-    let info = info.map_err(|errno| Failure::new(format_args!("signalfd: {}", errno.desc())))?;
+    let info = taken
+        .read_signal()
+        .map_err(|errno| Failure::call("signalfd", errno))?;
     Ok(info.and_then(|info| i32::try_from(info.ssi_signo).ok()))
 }
 

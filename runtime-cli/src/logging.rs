@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::failure::{Failure, cause};
+use crate::failure::Failure;
 use crate::time;
 
 /// How a line of the log file looks.
@@ -49,7 +49,7 @@ pub(crate) fn open(path: &Path) -> Result<File, Failure> {
         .create(true)
         .mode(0o644)
         .open(path);
-    file.map_err(|error| Failure::new(format_args!("open {}: {}", path.display(), cause(&error))))
+    file.map_err(|error| Failure::call(&format!("open {}", path.display()), error))
 }
 
 /// Says once where messages go. Until then they go to stderr.

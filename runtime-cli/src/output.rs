@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::failure::{Failure, cause};
+use crate::failure::Failure;
 
 /// Writes `text` to stdout; an answer that can't be given is an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -10,5 +10,5 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::new(format_args!("stdout: {}", cause(&error))))
+        .map_err(|error| Failure::call("stdout", error))
 }

@@ -49,7 +49,7 @@ mod tests {
         let failure = write(Path::new("/nonexistent/web.pid"), 1).unwrap_err();
         assert_eq!(
             failure.message,
-            "/nonexistent/web.pid: No such file or directory"
+            "/nonexistent/web.pid: no such file or directory"
         );
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::failure::{Failure, cause};
+use crate::failure::Failure;
 
 const DEFAULT: &str = "/run/corten";
 
@@ -14,8 +14,7 @@ pub(crate) fn directory(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
     let Some(given) = given else {
         return Ok(default());
     };
-    let absolute = std::path::absolute(given)
-        .map_err(|error| Failure::new(format_args!("--root: {}", cause(&error))))?;
+    let absolute = std::path::absolute(given).map_err(|error| Failure::call("--root", error))?;
     let root = clean(&absolute);
     if root == Path::new("/") {
         return Err(Failure::new(

@@ -78,11 +78,10 @@ pub(crate) fn take() -> Result<SignalFd, Failure> {
     let mut set = SigSet::all();
     set.remove(Signal::SIGPIPE);
     set.remove(Signal::SIGURG);
-    let failed = |call, errno: nix::Error| Failure::new(format_args!("{call}: {}", errno.desc()));
     set.thread_block()
-        .map_err(|errno| failed("sigprocmask", errno))?;
+        .map_err(|errno| Failure::call("sigprocmask", errno))?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    SignalFd::with_flags(&set, flags).map_err(|errno| failed("signalfd", errno))
+    SignalFd::with_flags(&set, flags).map_err(|errno| Failure::call("signalfd", errno))
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn a_log_file_that_cannot_be_opened_is_an_error() {
     let output = corten(&["--log", "/nonexistent/log", "list"]);
     assert_eq!(
         stderr(&output),
-        "corten: open /nonexistent/log: No such file or directory\n"
+        "corten: open /nonexistent/log: no such file or directory\n"
     );
     assert_eq!(output.status.code(), Some(1));
 }
@@ -212,6 +212,6 @@ fn an_answer_that_cannot_be_written_is_an_error_and_no_crash() {
         .unwrap()
         .wait_with_output()
         .unwrap();
-    assert_eq!(stderr(&output), "corten: stdout: No space left on device\n");
+    assert_eq!(stderr(&output), "corten: stdout: no space left on device\n");
     assert_eq!(output.status.code(), Some(1));
 }

@@ -100,7 +100,7 @@ fn check_terminal(
 /// Orphans of the container come to this program and not to the host's init.
 pub(super) fn become_subreaper() -> Result<(), Failure> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(|errno| Failure::new(format_args!("PR_SET_CHILD_SUBREAPER: {errno}")))
+        .map_err(|errno| Failure::call("PR_SET_CHILD_SUBREAPER", errno))
 }
 
 pub(super) fn write_pid_file(pid: i32, matches: &Matches) -> Result<(), Failure> {

@@ -32,8 +32,7 @@ fn detached(app: &App, matches: &Matches) -> Outcome {
 }
 
 fn attended(app: &App, matches: &Matches) -> Outcome {
-    sys::default_sigchld()
-        .map_err(|errno| Failure::new(format_args!("SIGCHLD: {}", errno.desc())))?;
+    sys::default_sigchld().map_err(|errno| Failure::call("SIGCHLD", errno))?;
     let taken = signals::take()?;
     let mut container = create(app, matches, Stay::Foreground)?;
     let exit = match attend(&mut container, &taken, matches) {
