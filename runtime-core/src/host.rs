@@ -94,17 +94,17 @@ impl Facts {
         spec: &Spec,
         bundle: &Path,
         rootfs: &Path,
-        host: &Host,
         options: &PlanOptions,
     ) -> Result<Facts, Error> {
-        let cgroup = if crate::plan::cgroup_is_used(options.no_cgroup, host) {
+        let cgroup = if options.no_cgroup {
+            None
+        } else {
             let asked = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-            let own = cgroup::own_cgroup()?;
+            // Without cgroup v2 there is none: the plan then says so.
+            let own = cgroup::own_cgroup().unwrap_or_else(|_| PathBuf::from("/"));
             let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
             let settings = resources.map_or(Ok(Vec::new()), cgroup::settings)?;
             Some(cgroup::cgroup_path(asked, &options.id, &own, &settings)?)
-        } else {
-            None
         };
         Ok(Facts { bundle: bundle.to_owned(), rootfs: rootfs.to_owned(), cgroup })
     }

@@ -69,7 +69,10 @@ impl Runtime {
         dir::check_id(id)?;
         check_options(bundle, &options)?;
         let host = Host::probe()?;
-        let (plan, facts) = self.plan_on(&host, id, bundle, &options)?;
+        let (mut plan, facts) = self.plan_on(&host, id, bundle, &options)?;
+        if !plan.obstacles.is_empty() {
+            return Err(plan.obstacles.swap_remove(0).into());
+        }
         self.make_root()?;
         let dir = StateDir::make(&self.root, id)?;
         let lock = dir.lock()?;

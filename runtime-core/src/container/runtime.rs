@@ -128,7 +128,7 @@ impl Runtime {
             preserve_fds: options.preserve_fds,
         };
         let spec = bundle.spec();
-        let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), host, &options)?;
+        let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), &options)?;
         Ok((Plan::new(spec, host, &facts, &options)?, facts))
     }
 

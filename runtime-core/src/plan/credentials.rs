@@ -92,7 +92,7 @@ pub(super) fn sets(capabilities: Option<&Capabilities>, last: u32) -> Sets {
 }
 
 /// What capset(2) would refuse with nothing but EPERM is said by name here.
-fn check(cx: &Context<'_>, sets: Sets) -> Result<(), PlanError> {
+fn check(cx: &mut Context<'_>, sets: Sets) -> Result<(), PlanError> {
     if let Some(cap) = lowest(sets.effective & !sets.permitted) {
         return Err(PlanError::value(
             "process.capabilities.effective",
@@ -104,7 +104,7 @@ fn check(cx: &Context<'_>, sets: Sets) -> Result<(), PlanError> {
         return Ok(());
     }
     if let Some(cap) = lowest(sets.permitted & !cx.host.permitted_caps) {
-        return Err(PlanError::host(
+        cx.obstacles.push(PlanError::host(
             "process.capabilities.permitted",
             format!("{}: corten itself does not have it", name(cap)),
         ));

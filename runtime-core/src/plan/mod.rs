@@ -37,7 +37,6 @@ use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
 pub use error::PlanError;
 pub(crate) use flatten::{Flat, Fds};
-pub(crate) use namespaces::cgroup_is_used;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.
@@ -70,6 +69,8 @@ pub struct Plan {
     pub peak_fds: usize,
     /// What is done differently from what config.json says, and why.
     pub warnings: Vec<String>,
+    /// What keeps this caller on this host from carrying the plan out.
+    pub obstacles: Vec<PlanError>,
     pub(crate) limits: Vec<Setting>,
     pub(crate) preserve_fds: u32,
 }
@@ -82,6 +83,7 @@ pub(crate) struct Context<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) options: &'a PlanOptions,
     pub(crate) warnings: Vec<String>,
+    pub(crate) obstacles: Vec<PlanError>,
 }
 
 impl Context<'_> {
@@ -101,7 +103,8 @@ impl Plan {
     /// `spec` must be valid ([`crate::spec::validate`]).
     ///
     /// # Errors
-    /// [`PlanError`] when this host can't do what config.json asks for, or Corten can't.
+    /// [`PlanError`] when config.json asks for what makes no sense or what Corten can't
+    /// do. What this host can't do is in [`Plan::obstacles`].
     pub fn new(
         spec: &Spec,
         host: &Host,
@@ -110,9 +113,10 @@ impl Plan {
     ) -> Result<Plan, PlanError> {
         let process = spec.process.as_ref().ok_or(PlanError::NoProcess)?;
         let warnings = crate::spec::warnings(spec);
-        let mut cx = Context { spec, process, host, facts, options, warnings };
-        namespaces::check(&cx)?;
-        let entry = namespaces::entry(&cx)?;
+        let obstacles = Vec::new();
+        let mut cx = Context { spec, process, host, facts, options, warnings, obstacles };
+        namespaces::check(&mut cx)?;
+        let entry = namespaces::entry(&mut cx);
         let limits = limits::settings(&cx)?;
 
         let mut steps = limits::before(&cx, &limits);
@@ -137,6 +141,7 @@ impl Plan {
             entry,
             peak_fds,
             warnings: cx.warnings,
+            obstacles: cx.obstacles,
             limits,
             preserve_fds: options.preserve_fds,
         })

@@ -44,19 +44,19 @@ pub(super) fn origin(cx: &Context<'_>, kind: NamespaceKind) -> Origin {
     }
 }
 
-/// What this version can't do with namespaces.
-pub(super) fn check(cx: &Context<'_>) -> Result<(), PlanError> {
+/// What this version can't do with namespaces, and what the caller may not do.
+pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
     if !cx.new_namespace(NamespaceKind::Mount) {
         return Err(PlanError::unsupported("linux.namespaces", "no new mount namespace"));
     }
     if !cx.host.clone3 {
-        return Err(PlanError::host(
+        cx.obstacles.push(PlanError::host(
             "linux.namespaces",
             "clone3: not available: corten needs Linux 5.14, and a seccomp filter may hide it",
         ));
     }
     if cx.host.euid != 0 {
-        return Err(PlanError::host(
+        cx.obstacles.push(PlanError::host(
             "linux.namespaces",
             "corten must run as root: rootless containers are not supported by this version",
         ));
@@ -64,18 +64,13 @@ pub(super) fn check(cx: &Context<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Whether the container has a cgroup of its own.
-pub(crate) fn cgroup_is_used(disabled: bool, host: &crate::host::Host) -> bool {
-    !disabled && host.cgroup == CgroupMode::V2
-}
-
-/// How the process enters its cgroup. A v1 or hybrid host is refused here.
-pub(super) fn entry(cx: &Context<'_>) -> Result<Entry, PlanError> {
+/// How the process enters its cgroup. A v1 or hybrid host is an obstacle.
+pub(super) fn entry(cx: &mut Context<'_>) -> Entry {
     if cx.options.no_cgroup {
-        return Ok(Entry::None);
+        return Entry::None;
     }
     if cx.host.cgroup != CgroupMode::V2 {
-        return Err(PlanError::host(
+        cx.obstacles.push(PlanError::host(
             "linux.cgroupsPath",
             format!(
                 "cgroup v2 is not mounted on /sys/fs/cgroup ({}): boot with \
@@ -84,7 +79,7 @@ pub(super) fn entry(cx: &Context<'_>) -> Result<Entry, PlanError> {
             ),
         ));
     }
-    Ok(Entry::IntoCgroup)
+    Entry::IntoCgroup
 }
 
 /// From the launch to a process that is in all its namespaces and its cgroup.

@@ -14,6 +14,7 @@ struct Printed<'a> {
     args: Vec<String>,
     env: Vec<String>,
     warnings: &'a [String],
+    obstacles: Vec<String>,
     steps: Vec<PrintedStep<'a>>,
 }
 
@@ -38,6 +39,7 @@ impl Plan {
             args: self.argv.iter().map(text).collect(),
             env: self.envp.iter().map(text).collect(),
             warnings: &self.warnings,
+            obstacles: self.obstacles.iter().map(ToString::to_string).collect(),
             steps: self.steps.iter().zip(1..).map(|(step, number)| printed(step, number)).collect(),
         };
         // Strings and numbers only: there is nothing that can't be written.
@@ -100,6 +102,9 @@ impl fmt::Display for Plan {
             }
         }
         writeln!(f, "entry {:?}, at most {} descriptors", self.entry, self.peak_fds)?;
+        for obstacle in &self.obstacles {
+            writeln!(f, "not on this host: {obstacle}")?;
+        }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
