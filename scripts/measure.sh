@@ -22,7 +22,7 @@ if [ "${1:-}" = --in-lane ]; then
     jq '.process.terminal = false | .process.args = ["/true", "true"]' config.json >new.json
     mv new.json config.json
 
-    echo "| runtime | bytes | system calls | failed | processes | execs |"
+    echo "| runtime | bytes | system calls | failed | processes and threads | execs |"
     echo "|---|---|---|---|---|---|"
     for runtime; do
         name=${runtime##*/}

@@ -30,6 +30,7 @@ usable() {
 
 # The first of this machine's Debian archives that is not the security archive.
 mirror() {
+    # shellcheck disable=SC2016  # apt expands these
     apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
         awk '$1 == "main" && $2 !~ /security/ { print $2; exit }'
 }

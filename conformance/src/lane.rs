@@ -20,7 +20,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use rustix::thread::UnshareFlags;
 
 use crate::{sys, wait};
@@ -129,7 +131,8 @@ pub fn native(options: &Options, command: &[OsString]) -> io::Result<i32> {
         | UnshareFlags::NEWIPC;
     sys::unshare(namespaces).map_err(context("unshare"))?;
     private("/")?;
-    // Over whatever is there; seen in this mount namespace only.
+    // In place of whatever is there; seen in this mount namespace only.
+    detach("/sys/fs/cgroup")?;
     mount(
         "cgroup2",
         "/sys/fs/cgroup",
@@ -173,6 +176,17 @@ pub fn exit_code(status: ExitStatus) -> i32 {
 fn private(path: &str) -> io::Result<()> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(path, flags).map_err(|error| context("make / private")(error.into()))
+}
+
+/// Takes away every mount at a path. All is private here, so nobody else loses them.
+fn detach(path: &str) -> io::Result<()> {
+    loop {
+        match unmount(path, UnmountFlags::DETACH) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::INVAL) => return Ok(()), // No mount is left.
+            Err(error) => return Err(context(path)(error.into())),
+        }
+    }
 }
 
 /// Puts what was tried before an error.

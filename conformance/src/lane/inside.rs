@@ -10,13 +10,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
-use super::{VARIABLE, context, private};
+use super::{VARIABLE, context, detach, private};
 use crate::leaks::Snapshot;
 use crate::{sys, wait};
 
@@ -68,12 +66,8 @@ fn make_machine(read_only: bool) -> io::Result<()> {
     if read_only {
         sys::mount_setattr_read_only(c"/").map_err(context("make / read-only"))?;
     }
-    // Private here, so this takes them from nobody else.
     for old in ["/sys", "/dev", "/run", "/proc"] {
-        match unmount(old, UnmountFlags::DETACH) {
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {} // INVAL: no mount is there.
-            Err(error) => return Err(context(old)(error.into())),
-        }
+        detach(old)?;
     }
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     put("proc", "/proc", safe, None)?;

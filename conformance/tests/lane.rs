@@ -1,0 +1,141 @@
+//! The native lane itself: what a command in it sees, and what is left after it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use corten_conformance::lane;
+
+fn native(options: &[&str], script: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_conformance"))
+        .arg("native")
+        .args(options)
+        .args(["--", "sh", "-c", script])
+        .output()
+        .expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_test_body_runs_in_the_lane() {
+    lane::test(|| {
+        lane::require();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for (point, kind) in [
+            ("/sys/fs/cgroup", "cgroup2"),
+            ("/dev", "tmpfs"),
+            ("/run", "tmpfs"),
+        ] {
+            let line = mounts
+                .lines()
+                .rfind(|line| line.split(' ').nth(4) == Some(point));
+            assert!(
+                line.is_some_and(|line| line.contains(&format!(" - {kind} "))),
+                "{point}: {mounts}"
+            );
+        }
+        assert_eq!(rustix::system::uname().nodename().to_bytes(), b"lane");
+    });
+}
+
+#[test]
+fn a_failing_test_body_fails_the_test() {
+    let outcome = std::panic::catch_unwind(|| lane::test(|| panic!("on purpose")));
+    match outcome {
+        // In the lane this fails as any test would; it is the outside that is tested.
+        Err(panic) if lane::inside() => std::panic::resume_unwind(panic),
+        outcome => assert!(outcome.is_err()),
+    }
+}
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    assert_eq!(native(&[], "exit 7").status.code(), Some(7));
+    assert_eq!(native(&[], "kill -KILL $$").status.code(), Some(137));
+}
+
+#[test]
+fn nothing_of_the_lane_is_seen_outside() {
+    let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let output = native(
+        &[],
+        "mount -t tmpfs none /mnt && mkdir /sys/fs/cgroup/x && hostname other",
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(
+        before,
+        std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+    );
+    assert_ne!(rustix::system::uname().nodename().to_bytes(), b"other");
+}
+
+#[test]
+fn what_a_command_leaves_behind_is_told() {
+    let script =
+        "sleep 1000 & mkdir /sys/fs/cgroup/left; touch /run/left; mount -t tmpfs none /mnt";
+    let output = native(&["--leaks"], script);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    for leak in [
+        "process ",
+        "cgroup /sys/fs/cgroup/left",
+        "file /run/left",
+        " /mnt ",
+    ] {
+        assert!(
+            told.lines()
+                .any(|line| line.starts_with("left behind") && line.contains(leak)),
+            "{leak}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_clean_command_leaves_nothing() {
+    let output = native(&["--leaks"], "sleep 0.01 & touch /run/x; rm /run/x; wait");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_machines_files_can_be_protected() {
+    let file = std::env::temp_dir().join("corten-lane-must-not-exist");
+    let output = native(&["--read-only"], &format!("touch {}", file.display()));
+    assert!(!output.status.success());
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_killed_with_its_children() {
+    let begin = Instant::now();
+    let output = native(&["--limit", "1"], "setsid sleep 1000 & sleep 1000");
+    assert_eq!(output.status.code(), Some(lane::TIMED_OUT));
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    let told = text(&output.stderr);
+    for state in ["conformance lane-init", ": sh -c", ": sleep 1000"] {
+        assert!(told.contains(state), "{state}: {told}");
+    }
+}
+
+#[test]
+fn the_lanes_cgroup_is_removed() {
+    let output = native(&[], "sleep 1000 & cat /proc/self/mountinfo");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = native(&[], "true");
+    assert!(output.status.success());
+    for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let left = std::fs::read_dir(Path::new(mount))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let left = left.filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // Those of tests that run now have a living outer process.
+            name.strip_prefix("corten-lane-")
+                .is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+        });
+        assert_eq!(left.count(), 0);
+    }
+}
