@@ -13,6 +13,24 @@ use super::{CgroupError, io};
 use crate::sys::file;
 
 const CONTROL: &str = "cgroup.subtree_control";
+const CONTROLLERS: &str = "cgroup.controllers";
+
+/// Whether `cgroup` gives its children all it has, and all that `settings` need.
+pub(super) fn gives_all(
+    cgroup: BorrowedFd<'_>,
+    at: &Path,
+    settings: &[Setting],
+) -> Result<bool, CgroupError> {
+    let enabled = words(cgroup, at, CONTROL)?;
+    let needed = settings
+        .iter()
+        .filter_map(Setting::needs)
+        .all(|need| has(&enabled, need));
+    Ok(needed
+        && words(cgroup, at, CONTROLLERS)?
+            .iter()
+            .all(|c| has(&enabled, c)))
+}
 
 /// The controllers a cgroup has, before anything is switched on below it.
 pub(super) fn offered(
@@ -20,7 +38,7 @@ pub(super) fn offered(
     at: &Path,
     settings: &[Setting],
 ) -> Result<Vec<String>, CgroupError> {
-    let offered = words(cgroup, at, "cgroup.controllers")?;
+    let offered = words(cgroup, at, CONTROLLERS)?;
     refuse_missing(&offered, at, settings)?;
     Ok(offered)
 }
@@ -76,12 +94,12 @@ pub(super) fn enable(
 /// pids) makes the cgroup the root of a threaded subtree, where a container can't live
 /// (`EOPNOTSUPP`). The true root, which alone has no type, is exempt.
 fn has_processes(cgroup: BorrowedFd<'_>, at: &Path) -> Result<bool, CgroupError> {
-    match file::read_at(cgroup, Path::new("cgroup.type")) {
+    match file::read_once_at(cgroup, Path::new("cgroup.type")) {
         Err(Errno::NOENT) => return Ok(false),
         Err(errno) => return Err(io("read cgroup.type", at)(errno)),
         Ok(_) => {}
     }
-    match file::read_at(cgroup, Path::new("cgroup.procs")) {
+    match file::read_once_at(cgroup, Path::new("cgroup.procs")) {
         Ok(procs) => Ok(!procs.is_empty()),
         // Threaded: only threads are listed.
         Err(Errno::OPNOTSUPP) => Ok(true),
@@ -131,7 +149,7 @@ fn words(
     at: &Path,
     file: &'static str,
 ) -> Result<Vec<String>, CgroupError> {
-    let bytes = file::read_at(cgroup, Path::new(file)).map_err(io(read_call(file), at))?;
+    let bytes = file::read_once_at(cgroup, Path::new(file)).map_err(io(read_call(file), at))?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
 }

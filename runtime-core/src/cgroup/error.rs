@@ -8,7 +8,7 @@ use rustix::io::Errno;
 /// A failure to plan, make, limit, stop or remove a cgroup.
 ///
 /// The text names the field of config.json or the cgroup first; the cause is the source.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum CgroupError {
     /// A field holds a value that no cgroup file takes.

@@ -74,27 +74,46 @@ impl Cgroup {
         settings: &[Setting],
         made: &mut Vec<PathBuf>,
     ) -> Result<OwnedFd, CgroupError> {
+        let root = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
+        let above = path.parent().unwrap_or(path);
+        let above = match file::open_dir_at(&root, below_root(above)) {
+            // The usual case: a neighbour's create has done all there is to do.
+            Ok(dir) if enable::gives_all(dir.as_fd(), above, settings)? => dir,
+            Ok(_) | Err(Errno::NOENT) => Cgroup::descend(root, above, settings, made)?,
+            Err(errno) => return Err(io("open", above)(errno)),
+        };
+        let dir = make(above.as_fd(), path, made)?;
+        refuse_used(dir.as_fd(), path)?;
+        Ok(dir)
+    }
+
+    /// Makes what is missing from `root` to `path`, all with their controllers for what
+    /// comes below.
+    fn descend(
+        root: OwnedFd,
+        path: &Path,
+        settings: &[Setting],
+        made: &mut Vec<PathBuf>,
+    ) -> Result<OwnedFd, CgroupError> {
         let mut at = PathBuf::from("/");
-        let mut dir = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
+        let mut dir = root;
         let mut offered = enable::offered(dir.as_fd(), &at, settings)?;
-        for name in below_root(path) {
-            offered = enable::enable(dir.as_fd(), &at, offered, settings)?;
+        offered = enable::enable(dir.as_fd(), &at, offered, settings)?;
+        for name in path.iter().skip(1) {
             at.push(name);
-            let mode = Mode::from_raw_mode(0o755);
-            match call("mkdirat", || rustix::fs::mkdirat(&dir, name, mode)) {
-                Ok(()) => made.push(at.clone()),
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(io("mkdir", &at)(errno)),
-            }
-            dir = file::open_dir_at(&dir, Path::new(name)).map_err(io("open", &at))?;
+            dir = make(dir.as_fd(), &at, made)?;
+            offered = enable::enable(dir.as_fd(), &at, offered, settings)?;
         }
-        let events = read_events(dir.as_fd()).map_err(io("read cgroup.events", &at))?;
-        match events {
-            Events {
-                populated: true, ..
-            } => Err(CgroupError::NotEmpty { path: at }),
-            Events { frozen: true, .. } => Err(CgroupError::Frozen { path: at }),
-            _ => Ok(dir),
+        Ok(dir)
+    }
+
+    /// Refuses a cgroup that is there already and has processes, or is frozen.
+    ///
+    /// For before anything is recorded about it: what a record names, a clean-up kills.
+    pub(crate) fn refuse_used(mount: &Path, path: &Path) -> Result<(), CgroupError> {
+        match file::open_dir_at(CWD, &mount.join(below_root(path))) {
+            Err(errno) if is_gone(errno) => Ok(()),
+            dir => refuse_used(dir.map_err(io("open", path))?.as_fd(), path),
         }
     }
 
@@ -145,14 +164,16 @@ impl Cgroup {
 
     fn write_setting(&self, setting: &Setting) -> Result<(), Errno> {
         let path = Path::new(&setting.file);
-        // Files with a line per device take one line per write.
-        for line in setting.value.lines() {
-            match file::write_at(&self.dir, path, line.as_bytes()) {
-                Err(Errno::NOENT) if setting.absent == Absent::Fine => {}
-                written => written?,
-            }
+        let write = |line: &str| match file::write_at(&self.dir, path, line.as_bytes()) {
+            Err(Errno::NOENT) if setting.absent == Absent::Fine => Ok(()),
+            written => written,
+        };
+        if setting.value.is_empty() {
+            // The kernel overlooks a write of nothing; it strips the newline.
+            return write("\n");
         }
-        Ok(())
+        // Files with a line per device take one line per write.
+        setting.value.lines().try_for_each(write)
     }
 
     fn not_applied(&self, setting: &Setting, errno: Errno) -> CgroupError {
@@ -285,7 +306,11 @@ impl Cgroup {
             match read_events(self.dir()) {
                 Err(errno) if is_gone(errno) => return Ok(true),
                 events if done(events.map_err(failed)?) => return Ok(true),
-                _ if !watch.wait().map_err(failed)? => return Ok(false),
+                _ => {}
+            }
+            match watch.wait() {
+                Err(errno) if is_gone(errno) => return Ok(true),
+                goes_on if !goes_on.map_err(failed)? => return Ok(false),
                 _ => {}
             }
         }
@@ -359,7 +384,7 @@ impl Visit for Collect {
 }
 
 fn read_events(cgroup: BorrowedFd<'_>) -> Result<Events, Errno> {
-    let bytes = file::read_at(cgroup, Path::new("cgroup.events"))?;
+    let bytes = file::read_once_at(cgroup, Path::new("cgroup.events"))?;
     Ok(Events {
         populated: value_of(&bytes, "populated") == Some(1),
         frozen: value_of(&bytes, "frozen") == Some(1),
@@ -373,6 +398,34 @@ fn value_of(bytes: &[u8], key: &str) -> Option<u64> {
         .lines()
         .filter_map(|line| line.split_once(' '))
         .find_map(|(name, value)| (name == key).then(|| value.trim().parse().ok())?)
+}
+
+/// Makes the cgroup `path` in `above`, or opens the one that is there.
+fn make(
+    above: BorrowedFd<'_>,
+    path: &Path,
+    made: &mut Vec<PathBuf>,
+) -> Result<OwnedFd, CgroupError> {
+    let name = Path::new(path.file_name().unwrap_or_default());
+    let mode = Mode::from_raw_mode(0o755);
+    match call("mkdirat", || rustix::fs::mkdirat(above, name, mode)) {
+        Ok(()) => made.push(path.to_owned()),
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(io("mkdir", path)(errno)),
+    }
+    file::open_dir_at(above, name).map_err(io("open", path))
+}
+
+fn refuse_used(dir: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
+    let path = path.to_owned();
+    match read_events(dir) {
+        Ok(Events {
+            populated: true, ..
+        }) => Err(CgroupError::NotEmpty { path }),
+        Ok(Events { frozen: true, .. }) => Err(CgroupError::Frozen { path }),
+        Ok(_) => Ok(()),
+        Err(errno) => Err(io("read cgroup.events", &path)(errno)),
+    }
 }
 
 /// Takes away what a failed `create` made.

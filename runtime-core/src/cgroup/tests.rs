@@ -288,6 +288,11 @@ fn settings_are_written_and_a_refused_one_names_field_file_and_value() {
             ..Setting::new("nothing.max", "max", "linux.resources.nothing")
         };
         cgroup.apply(&[no_limit]).unwrap();
+        // Also an empty value is written: to this file it means nothing.
+        assert_eq!(
+            cgroup.apply(&[depth("")]).unwrap_err().errno(),
+            Some(Errno::INVAL)
+        );
     });
 }
 

@@ -63,6 +63,18 @@ pub(crate) fn read_at_most(dir: impl AsFd, path: &Path, limit: usize) -> Result<
     read_open(file.as_fd(), limit)
 }
 
+/// Reads `path` below `dir` in one read(2) of at most 4096 bytes.
+///
+/// For the one-line files of the kernel, which give all they have at once.
+pub(crate) fn read_once_at(dir: impl AsFd, path: &Path) -> Result<Vec<u8>, Errno> {
+    let file = open_at(dir, path, OFlags::RDONLY)?;
+    let mut bytes = Vec::with_capacity(4096);
+    uninterrupted("read", || {
+        rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))
+    })?;
+    Ok(bytes)
+}
+
 /// Reads an open file from its current offset to its end.
 pub(crate) fn read_open(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>, Errno> {
     // Most files read here (cgroup, procfs, state) fit into one block.
