@@ -73,13 +73,6 @@ pub(crate) struct DeviceProgram {
     instructions: Vec<Insn>,
 }
 
-impl DeviceProgram {
-    /// The number of instructions.
-    pub(crate) fn len(&self) -> usize {
-        self.instructions.len()
-    }
-}
-
 /// Compiles `linux.resources.devices`; None when they allow everything.
 ///
 /// `device_paths` are the paths of `linux.devices`: a node there takes the place of the

@@ -98,6 +98,7 @@ pub(crate) enum CgroupError {
     },
 
     /// Processes of the cgroup did not stop in time.
+    #[allow(dead_code, reason = "freeze makes it, which pause will use")]
     #[error("cgroup {path}: not frozen after {timeout:?}")]
     NotFrozen {
         /// The cgroup.

@@ -10,7 +10,6 @@
 //!
 //! See cgroups(7) and the kernel's admin-guide/cgroup-v2. cgroup v1 is not used; [`mode`]
 //! tells what the machine has.
-#![allow(dead_code, unused_imports, reason = "run and container will use it")]
 
 mod device_program;
 mod enable;
@@ -31,12 +30,12 @@ use rustix::io::Errno;
 
 use crate::sys::{call, file};
 
-pub(crate) use device_program::{DeviceProgram, attach, device_program};
+pub(crate) use device_program::{attach, device_program};
 pub(crate) use error::CgroupError;
-pub(crate) use fs::{Cgroup, Events};
+pub(crate) use fs::Cgroup;
 pub(crate) use path::cgroup_path;
 pub(crate) use remove::remove;
-pub(crate) use settings::{Absent, Setting, settings};
+pub(crate) use settings::{Setting, settings};
 
 /// Where the hierarchy is mounted on every machine with cgroup v2.
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";

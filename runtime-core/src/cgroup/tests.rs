@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 
+use super::fs::Events;
+use super::settings::Absent;
 use super::*;
 use crate::spec::DeviceRule;
 
@@ -308,7 +310,7 @@ fn kill_reaches_what_is_below_and_remove_waits_for_it() {
         let mut found = a.procs().unwrap();
         found.sort_unstable();
         assert_eq!(found, pids);
-        assert!(a.populated().unwrap());
+        assert!(a.events().unwrap().populated);
         assert!(!a.wait_empty(Duration::from_millis(20)).unwrap());
         a.kill().unwrap();
         assert!(a.wait_empty(LONG).unwrap());
@@ -396,7 +398,7 @@ fn neighbours_may_come_and_go_below_one_another_s_cgroups() {
                     for round in 0..25 {
                         let path = base.join(format!("{thread}-{round}"));
                         let cgroup = Cgroup::create(mount, &path, &[]).unwrap();
-                        assert!(!cgroup.populated().unwrap());
+                        assert!(!cgroup.events().unwrap().populated);
                         remove(mount, &path, cgroup.made(), LONG).unwrap();
                     }
                 });

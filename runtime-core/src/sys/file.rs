@@ -2,7 +2,6 @@
 //!
 //! All fds are close-on-exec. Nothing here creates a file except
 //! [`write_new_atomic`]. See open(2), getdents(2), rename(2).
-#![allow(dead_code, reason = "container will use it")]
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
