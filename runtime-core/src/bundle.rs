@@ -71,7 +71,11 @@ impl Bundle {
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
             return Err(Error::call(object(), "open", rustix::io::Errno::NOTDIR));
         }
-        Ok(Bundle { rootfs: canonical(rootfs)?, path, spec })
+        Ok(Bundle {
+            rootfs: canonical(rootfs)?,
+            path,
+            spec,
+        })
     }
 
     /// The bundle's directory, absolute.

@@ -55,9 +55,18 @@ pub(crate) enum Cause {
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     #[error("{object}: {call}: {}", errno_text(errno.raw_os_error()))]
-    Call { object: String, call: &'static str, errno: Errno },
+    Call {
+        object: String,
+        call: &'static str,
+        errno: Errno,
+    },
     #[error("{origin}: {what} (step {step} of {of})")]
-    Step { origin: String, what: String, step: usize, of: usize },
+    Step {
+        origin: String,
+        what: String,
+        step: usize,
+        of: usize,
+    },
     #[error("{0}")]
     Other(String),
 }
@@ -79,7 +88,12 @@ impl Error {
 
     /// An error of a call on something that has a name.
     pub(crate) fn call(object: impl Into<String>, call: &'static str, errno: Errno) -> Error {
-        Cause::Call { object: object.into(), call, errno }.into()
+        Cause::Call {
+            object: object.into(),
+            call,
+            errno,
+        }
+        .into()
     }
 
     /// An error that needs no more than a sentence.

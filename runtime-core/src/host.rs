@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde::Serialize;
 
-pub use crate::cgroup::CgroupMode;
 use crate::cgroup;
+pub use crate::cgroup::CgroupMode;
 use crate::error::Error;
 use crate::plan::PlanOptions;
 use crate::spec::Spec;
@@ -70,7 +70,10 @@ impl Host {
     pub fn probe() -> Result<Host, Error> {
         let last_cap = read_number("/proc/sys/kernel/cap_last_cap")?;
         Ok(Host {
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
             euid: rustix::process::geteuid().as_raw(),
             permitted_caps: permitted_caps()?,
             last_cap,
@@ -99,14 +102,24 @@ impl Facts {
         let cgroup = if options.no_cgroup {
             None
         } else {
-            let asked = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+            let asked = spec
+                .linux
+                .as_ref()
+                .and_then(|linux| linux.cgroups_path.as_deref());
             // Without cgroup v2 there is none: the plan then says so.
             let own = cgroup::own_cgroup().unwrap_or_else(|_| PathBuf::from("/"));
-            let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+            let resources = spec
+                .linux
+                .as_ref()
+                .and_then(|linux| linux.resources.as_ref());
             let settings = resources.map_or(Ok(Vec::new()), cgroup::settings)?;
             Some(cgroup::cgroup_path(asked, &options.id, &own, &settings)?)
         };
-        Ok(Facts { bundle: bundle.to_owned(), rootfs: rootfs.to_owned(), cgroup })
+        Ok(Facts {
+            bundle: bundle.to_owned(),
+            rootfs: rootfs.to_owned(),
+            cgroup,
+        })
     }
 }
 
@@ -123,10 +136,11 @@ impl fmt::Display for Facts {
 }
 
 fn read_number(path: &str) -> Result<u32, Error> {
-    let bytes =
-        file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
+    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
     let text = String::from_utf8_lossy(&bytes);
-    text.trim().parse().map_err(|_| Error::other(format!("{path}: not a number: {text:?}")))
+    text.trim()
+        .parse()
+        .map_err(|_| Error::other(format!("{path}: not a number: {text:?}")))
 }
 
 fn permitted_caps() -> Result<u64, Error> {
@@ -135,12 +149,13 @@ fn permitted_caps() -> Result<u64, Error> {
     Ok(caps.permitted.bits())
 }
 
-
 /// `MFD_EXEC` is refused where memfds may never be executed, and unknown before 6.3.
 fn memfd_exec() -> MemfdExec {
     use rustix::fs::MemfdFlags;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
-    match call("memfd_create", || rustix::fs::memfd_create(c"corten-probe", flags)) {
+    match call("memfd_create", || {
+        rustix::fs::memfd_create(c"corten-probe", flags)
+    }) {
         Ok(_) => MemfdExec::Flag,
         Err(Errno::INVAL) => MemfdExec::Plain,
         Err(_) => MemfdExec::Forbidden,
@@ -149,6 +164,10 @@ fn memfd_exec() -> MemfdExec {
 
 /// Descriptors 0, 1 and 2 of the caller, if they are open.
 pub(crate) fn own_stdio() -> [Option<BorrowedFd<'static>>; 3] {
-    [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
-        .map(|fd| crate::sys::ipc::is_open(fd).then_some(fd))
+    [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ]
+    .map(|fd| crate::sys::ipc::is_open(fd).then_some(fd))
 }

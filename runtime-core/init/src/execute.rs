@@ -95,6 +95,10 @@ fn open(plan_fd: Fd) -> Option<Init> {
     let mut slots = [-1; SLOTS];
     for (index, slot) in slots.iter_mut().enumerate() {
         *slot = word(header::SLOTS.checked_add(index)?)? as i32;
+        if *slot >= 0 {
+            // The launch cleared the flag so that they are here at all.
+            sys::set_cloexec(Fd(*slot)).ok()?;
+        }
     }
     for number in 0..3usize {
         let from = word(header::STDIO.checked_add(number)?)? as i32;

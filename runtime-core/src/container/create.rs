@@ -76,7 +76,13 @@ impl Runtime {
         self.make_root()?;
         let dir = StateDir::make(&self.root, id)?;
         let lock = dir.lock()?;
-        let new = New { bundle, options, host, plan, facts };
+        let new = New {
+            bundle,
+            options,
+            host,
+            plan,
+            facts,
+        };
         let container = new.run(self, id, &dir);
         drop(lock);
         match container {
@@ -93,15 +99,24 @@ impl Runtime {
 
 fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> {
     if options.no_pivot {
-        return Err(Error::other("no-pivot: not supported by this version of corten"));
+        return Err(Error::other(
+            "no-pivot: not supported by this version of corten",
+        ));
     }
-    let terminal = bundle.spec().process.as_ref().is_some_and(|process| process.terminal);
+    let terminal = bundle
+        .spec()
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal);
     if options.console_socket.is_some() && !terminal {
         return Err(Error::other("console socket: process.terminal is not true"));
     }
     for number in (0..options.preserve_fds).filter_map(|n| i32::try_from(n).ok()) {
         if !ipc::is_open_number(number.saturating_add(3)) {
-            let text = format!("preserve-fds: descriptor {} is not open", number.saturating_add(3));
+            let text = format!(
+                "preserve-fds: descriptor {} is not open",
+                number.saturating_add(3)
+            );
             return Err(Error::other(text));
         }
     }
@@ -129,17 +144,41 @@ struct Parts {
 
 impl Parts {
     fn into_container(self, dir: StateDir) -> Container {
-        let Parts { saved, process, console, warnings, trace, steps } = self;
-        Container { dir, saved, pidfd: Some(process.pidfd), console, warnings, trace, steps }
+        let Parts {
+            saved,
+            process,
+            console,
+            warnings,
+            trace,
+            steps,
+        } = self;
+        Container {
+            dir,
+            saved,
+            pidfd: Some(process.pidfd),
+            console,
+            warnings,
+            trace,
+            steps,
+        }
     }
 }
 
 impl New<'_> {
     fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Error> {
         let stdio = std::mem::take(&mut self.options.stdio);
-        let mut keeper = StateKeeper { new: &self, id, dir, saved: None, console: None };
+        let mut keeper = StateKeeper {
+            new: &self,
+            id,
+            dir,
+            saved: None,
+            console: None,
+        };
         let spec = self.bundle.spec();
-        let resources = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+        let resources = spec
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.resources.as_ref());
         let mut driver = Driver {
             plan: &self.plan,
             host: &self.host,
@@ -154,8 +193,15 @@ impl New<'_> {
             warnings: Vec::new(),
         };
         let process = driver.run()?;
-        let Driver { trace, warnings: run_warnings, .. } = driver;
-        let saved = keeper.saved.take().ok_or_else(|| Error::other("no state was recorded"))?;
+        let Driver {
+            trace,
+            warnings: run_warnings,
+            ..
+        } = driver;
+        let saved = keeper
+            .saved
+            .take()
+            .ok_or_else(|| Error::other("no state was recorded"))?;
         let console = keeper.console.take();
         let mut warnings = self.plan.warnings.clone();
         warnings.extend(run_warnings);
@@ -164,7 +210,14 @@ impl New<'_> {
         }
         let init = self.plan.steps.into_iter().filter(|step| step.is_init());
         let steps = init.map(|step| (step.origin, step.what)).collect();
-        Ok(Parts { saved, process, console, warnings, trace, steps })
+        Ok(Parts {
+            saved,
+            process,
+            console,
+            warnings,
+            trace,
+            steps,
+        })
     }
 }
 
@@ -179,7 +232,10 @@ struct StateKeeper<'a> {
 
 impl Keeper for StateKeeper<'_> {
     fn intent(&mut self) -> Result<(), Error> {
-        let intent = Intent { id: self.id.to_owned(), cgroup: self.new.facts.cgroup.clone() };
+        let intent = Intent {
+            id: self.id.to_owned(),
+            cgroup: self.new.facts.cgroup.clone(),
+        };
         let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
         self.dir.write(dir::INTENT, &bytes)
     }
@@ -187,7 +243,11 @@ impl Keeper for StateKeeper<'_> {
     fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
         match &self.new.options.console_socket {
             Some(path) => hand_on(master.as_fd(), path).map_err(|errno| {
-                Error::call(format!("console socket {}", path.display()), "connect", errno)
+                Error::call(
+                    format!("console socket {}", path.display()),
+                    "connect",
+                    errno,
+                )
             }),
             None => {
                 self.console = Some(master);
@@ -209,7 +269,12 @@ impl Keeper for StateKeeper<'_> {
 
 impl StateKeeper<'_> {
     fn saved(&self, process: &Process, made: &[PathBuf]) -> Result<Saved, Error> {
-        let New { bundle, plan, facts, .. } = self.new;
+        let New {
+            bundle,
+            plan,
+            facts,
+            ..
+        } = self.new;
         let spec = bundle.spec();
         let start_time = state::start_time(process.pid)
             .map_err(|errno| Error::call(format!("/proc/{}/stat", process.pid), "read", errno))?;

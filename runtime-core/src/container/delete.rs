@@ -54,7 +54,9 @@ impl Container {
 
     /// Kills the container's processes and waits until the first one is gone.
     fn end(&self) -> Result<(), Error> {
-        let Some(pidfd) = &self.pidfd else { return Ok(()) };
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(());
+        };
         let id = self.saved.id.as_str();
         let failed = |call| move |errno| Error::call(id, call, errno);
         process::kill(pidfd.as_fd()).map_err(failed("pidfd_send_signal"))?;

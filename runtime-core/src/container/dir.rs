@@ -50,7 +50,9 @@ pub(super) fn make_root(root: &Path) -> Result<(), Error> {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(Error::call(root.display().to_string(), "mkdir", errno)),
     }
-    let parent = root.parent().ok_or_else(|| Error::other("the root has no parent"))?;
+    let parent = root
+        .parent()
+        .ok_or_else(|| Error::other("the root has no parent"))?;
     make_root(parent)?;
     match make_dir(root, 0o700) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -71,7 +73,9 @@ impl StateDir {
         let path = root.join(id);
         match make_dir(&path, 0o711) {
             Err(Errno::EXIST) => return Err(Cause::AlreadyExists.into()),
-            other => other.map_err(|errno| Error::call(path.display().to_string(), "mkdir", errno))?,
+            other => {
+                other.map_err(|errno| Error::call(path.display().to_string(), "mkdir", errno))?
+            }
         }
         StateDir::open(root, id)
     }
@@ -144,7 +148,9 @@ impl StateDir {
 
     /// Removes one file; it may be gone already.
     pub(super) fn unlink(&self, name: &str) -> Result<(), Error> {
-        match call("unlinkat", || rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())) {
+        match call("unlinkat", || {
+            rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
+        }) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed(name, "unlink", errno)),
         }

@@ -40,7 +40,9 @@ impl Container {
     /// # Errors
     /// When the cgroup can't be read, or a process can't be signalled.
     pub fn kill_all(&self, signal: i32) -> Result<(), Error> {
-        let Some(cgroup) = self.saved.open_cgroup() else { return self.signal(signal) };
+        let Some(cgroup) = self.saved.open_cgroup() else {
+            return self.signal(signal);
+        };
         if signal == libc::SIGKILL {
             return Ok(cgroup.kill()?);
         }

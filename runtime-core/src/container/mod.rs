@@ -98,8 +98,10 @@ impl Container {
     fn has_ended(&self) -> bool {
         match &self.pidfd {
             // A pidfd can always be polled; if not, the process is not to be trusted.
-            Some(pidfd) => crate::sys::process::has_ended(pidfd.as_fd(), Some(std::time::Duration::ZERO))
-                .unwrap_or(true),
+            Some(pidfd) => {
+                crate::sys::process::has_ended(pidfd.as_fd(), Some(std::time::Duration::ZERO))
+                    .unwrap_or(true)
+            }
             None => true,
         }
     }
@@ -111,7 +113,11 @@ impl Container {
         if self.dir.waits_for_start()? {
             return Ok(Status::Created);
         }
-        Ok(if self.saved.is_frozen() { Status::Paused } else { Status::Running })
+        Ok(if self.saved.is_frozen() {
+            Status::Paused
+        } else {
+            Status::Running
+        })
     }
 }
 
@@ -121,6 +127,8 @@ impl AsFd for Container {
     /// For a container that had ended before this value was made there is none: the
     /// state directory's descriptor stands in, which poll(2) calls readable as well.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_ref().map_or_else(|| self.dir.fd(), |pidfd| pidfd.as_fd())
+        self.pidfd
+            .as_ref()
+            .map_or_else(|| self.dir.fd(), |pidfd| pidfd.as_fd())
     }
 }

@@ -76,11 +76,18 @@ impl RuntimeBuilder {
     /// When the root is `/` or no absolute path.
     pub fn build(self) -> Result<Runtime, Error> {
         if !self.root.is_absolute() || self.root.parent().is_none() {
-            let text = format!("root {}: must be an absolute path, not /", self.root.display());
+            let text = format!(
+                "root {}: must be an absolute path, not /",
+                self.root.display()
+            );
             return Err(Error::other(text));
         }
         let RuntimeBuilder { root, cgroups } = self;
-        Ok(Runtime { root, cgroups, program: InitProgram::default() })
+        Ok(Runtime {
+            root,
+            cgroups,
+            program: InitProgram::default(),
+        })
     }
 }
 
@@ -88,7 +95,10 @@ impl Runtime {
     /// Settings for a new value.
     #[must_use]
     pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder { root: PathBuf::from("/run/corten"), cgroups: Cgroups::default() }
+        RuntimeBuilder {
+            root: PathBuf::from("/run/corten"),
+            cgroups: Cgroups::default(),
+        }
     }
 
     /// The directory of all containers' state.
@@ -102,12 +112,7 @@ impl Runtime {
     ///
     /// # Errors
     /// When the container can't be planned.
-    pub fn plan(
-        &self,
-        id: &str,
-        bundle: &Bundle,
-        options: &CreateOptions,
-    ) -> Result<Plan, Error> {
+    pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan, Error> {
         dir::check_id(id)?;
         let host = Host::probe()?;
         let (plan, _) = self.plan_on(&host, id, bundle, options)?;
@@ -147,7 +152,15 @@ impl Runtime {
         let pidfd = saved.open_process()?;
         let trace = Trace::default();
         let (warnings, steps) = (Vec::new(), Vec::new());
-        Ok(Container { dir, saved, pidfd, console: None, warnings, trace, steps })
+        Ok(Container {
+            dir,
+            saved,
+            pidfd,
+            console: None,
+            warnings,
+            trace,
+            steps,
+        })
     }
 
     /// The state of every container, ordered by id.
@@ -162,7 +175,9 @@ impl Runtime {
         };
         let mut states = Vec::new();
         for name in file::read_dir_names(&root).map_err(failed)? {
-            let Some(id) = name.to_str().filter(|id| dir::check_id(id).is_ok()) else { continue };
+            let Some(id) = name.to_str().filter(|id| dir::check_id(id).is_ok()) else {
+                continue;
+            };
             match self.container(id).and_then(|container| container.state()) {
                 Ok(state) => states.push(state),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -199,8 +214,16 @@ impl Runtime {
 
     /// Whether the root exists and can be read.
     pub(super) fn make_root(&self) -> Result<(), Error> {
-        let open = || call("access", || rustix::fs::access(&self.root, rustix::fs::Access::EXISTS));
-        if open().is_ok() { Ok(()) } else { dir::make_root(&self.root) }
+        let open = || {
+            call("access", || {
+                rustix::fs::access(&self.root, rustix::fs::Access::EXISTS)
+            })
+        };
+        if open().is_ok() {
+            Ok(())
+        } else {
+            dir::make_root(&self.root)
+        }
     }
 }
 

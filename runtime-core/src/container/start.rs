@@ -62,7 +62,12 @@ impl Container {
         let failed = |errno| self.dir.failed("report", "read", errno);
         let steps = self.saved.init_steps;
         let report = Report::open(self.dir.fd(), steps).map_err(failed)?;
-        let late = |index| self.saved.late_steps.iter().find(move |step| step.index == index);
+        let late = |index| {
+            self.saved
+                .late_steps
+                .iter()
+                .find(move |step| step.index == index)
+        };
         if let Some(failure) = report.failure().map_err(failed)? {
             let step = late(failure.index)
                 .ok_or_else(|| Error::other("init reports a step that start does not know"))?;
@@ -73,7 +78,9 @@ impl Container {
             // The last step is execve: without a record of failure it succeeded.
             Some(step) if step.index + 1 == steps => Ok(()),
             Some(step) => Err(killed_in(step, self.saved.steps)),
-            None => Err(Error::other("init was killed before it could start the program")),
+            None => Err(Error::other(
+                "init was killed before it could start the program",
+            )),
         }
     }
 }

@@ -116,7 +116,11 @@ impl Saved {
         State {
             oci_version: self.oci_version.clone(),
             id: self.id.clone(),
-            pid: if status == Status::Stopped { 0 } else { self.pid },
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                self.pid
+            },
             status,
             bundle: self.bundle.clone(),
             rootfs: self.rootfs.clone(),
@@ -147,7 +151,9 @@ impl Saved {
     }
 
     pub(super) fn is_frozen(&self) -> bool {
-        self.open_cgroup().and_then(|cgroup| cgroup.events().ok()).is_some_and(|e| e.frozen)
+        self.open_cgroup()
+            .and_then(|cgroup| cgroup.events().ok())
+            .is_some_and(|e| e.frozen)
     }
 }
 
@@ -193,7 +199,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }

@@ -62,7 +62,11 @@ impl Container {
     /// When the process can't be waited for at all.
     pub fn wait(&mut self) -> Result<Exit, Error> {
         let Some(pidfd) = &self.pidfd else {
-            return Ok(Exit { status: ExitStatus::Unknown, oom_killed: None, rusage: None });
+            return Ok(Exit {
+                status: ExitStatus::Unknown,
+                oom_killed: None,
+                rusage: None,
+            });
         };
         let id = self.saved.id.as_str();
         let failed = |call| move |errno| Error::call(id, call, errno);
@@ -75,8 +79,15 @@ impl Container {
             }
             Err(errno) => return Err(failed("waitid")(errno)),
         };
-        let oom_killed = self.saved.open_cgroup().and_then(|cgroup| cgroup.oom_kills());
-        Ok(Exit { status, oom_killed: oom_killed.map(|kills| kills > 0), rusage })
+        let oom_killed = self
+            .saved
+            .open_cgroup()
+            .and_then(|cgroup| cgroup.oom_kills());
+        Ok(Exit {
+            status,
+            oom_killed: oom_killed.map(|kills| kills > 0),
+            rusage,
+        })
     }
 }
 
@@ -91,7 +102,15 @@ impl From<Ended> for ExitStatus {
 
 impl From<Usage> for Rusage {
     fn from(usage: Usage) -> Self {
-        let Usage { user, system, max_rss } = usage;
-        Rusage { user, system, max_rss }
+        let Usage {
+            user,
+            system,
+            max_rss,
+        } = usage;
+        Rusage {
+            user,
+            system,
+            max_rss,
+        }
     }
 }

@@ -22,7 +22,10 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
             Action::Init(op) => op,
         };
         if let Some(slot) = reads(op).into_iter().find(|slot| !filled.contains(slot)) {
-            return Err(PlanError::EmptySlot { step: index + 1, slot: slot.0 });
+            return Err(PlanError::EmptySlot {
+                step: index + 1,
+                slot: slot.0,
+            });
         }
         // What a step fills while it may be left out can't be relied on.
         if let OnError::Skip { steps, .. } = step.on_error {

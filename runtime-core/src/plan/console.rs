@@ -15,10 +15,16 @@ pub(super) fn open(cx: &Context<'_>) -> Vec<Step> {
     }
     let size = cx.process.console_size.as_ref();
     let cells = |of: fn(&crate::spec::ConsoleSize) -> u64| {
-        size.map_or(0, |size| u32::try_from(of(size)).unwrap_or(u32::from(u16::MAX)))
+        size.map_or(0, |size| {
+            u32::try_from(of(size)).unwrap_or(u32::from(u16::MAX))
+        })
     };
     let (rows, columns) = (cells(|size| size.height), cells(|size| size.width));
-    let open = Op::OpenPty { uid: cx.process.user.uid, rows, columns };
+    let open = Op::OpenPty {
+        uid: cx.process.user.uid,
+        rows,
+        columns,
+    };
     vec![
         Step::init(open, ORIGIN, "open a pty in /dev/pts"),
         Step::init(Op::BindConsole {}, ORIGIN, "bind the pty on /dev/console"),

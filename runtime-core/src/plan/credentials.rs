@@ -24,7 +24,10 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
     check(cx, sets)?;
     let last = cx.host.last_cap;
     let mut steps = vec![Step::init(
-        Op::BoundingSet { keep: sets.bounding, last },
+        Op::BoundingSet {
+            keep: sets.bounding,
+            last,
+        },
         "process.capabilities.bounding",
         format!("drop the bounding set to {:#x}", sets.bounding),
     )];
@@ -36,15 +39,27 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
         ));
     }
     let gids = user.additional_gids.clone();
-    let text = gids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let text = gids
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
     steps.extend([
         Step::init(
             Op::SetGroups { gids },
             "process.user.additionalGids",
             format!("set supplementary groups ({text})"),
         ),
-        Step::init(Op::SetGid { gid: user.gid }, "process.user.gid", format!("set gid {}", user.gid)),
-        Step::init(Op::SetUid { uid: user.uid }, "process.user.uid", format!("set uid {}", user.uid)),
+        Step::init(
+            Op::SetGid { gid: user.gid },
+            "process.user.gid",
+            format!("set gid {}", user.gid),
+        ),
+        Step::init(
+            Op::SetUid { uid: user.uid },
+            "process.user.uid",
+            format!("set uid {}", user.uid),
+        ),
         Step::init(
             Op::SetCaps {
                 effective: sets.effective,
@@ -66,7 +81,11 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
     }
     if cx.process.no_new_privileges {
         let op = Op::NoNewPrivs {};
-        steps.push(Step::init(op, "process.noNewPrivileges", "set no_new_privs"));
+        steps.push(Step::init(
+            op,
+            "process.noNewPrivileges",
+            "set no_new_privs",
+        ));
     }
     Ok(steps)
 }
@@ -74,7 +93,9 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
 /// The sets of config.json; names that nobody knows are left out (with a warning by
 /// [`crate::spec::warnings`]), and so are those that this kernel does not know.
 pub(super) fn sets(capabilities: Option<&Capabilities>, last: u32) -> Sets {
-    let Some(capabilities) = capabilities else { return Sets::default() };
+    let Some(capabilities) = capabilities else {
+        return Sets::default();
+    };
     let known = |names: &[String]| {
         names
             .iter()
@@ -117,6 +138,8 @@ fn lowest(bits: u64) -> Option<u32> {
 }
 
 fn name(cap: u32) -> String {
-    let all = caps::all().into_iter().find(|known| u32::from(known.index()) == cap);
+    let all = caps::all()
+        .into_iter()
+        .find(|known| u32::from(known.index()) == cap);
     all.map_or_else(|| format!("capability {cap}"), |known| known.to_string())
 }

@@ -33,21 +33,41 @@ const ORIGIN: &str = "linux.devices";
 
 /// The nodes and links; none where config.json binds a /dev of its own.
 pub(super) fn devices(cx: &Context<'_>) -> Vec<Step> {
-    let dev = cx.spec.mounts.iter().rev().find(|mount| clean(&mount.destination) == "/dev");
+    let dev = cx
+        .spec
+        .mounts
+        .iter()
+        .rev()
+        .find(|mount| clean(&mount.destination) == "/dev");
     if dev.is_some_and(is_bind) {
         return Vec::new();
     }
     let mut steps = Vec::new();
     if dev.is_none() {
-        let op = Op::OpenDir { path: "/dev".into(), into: Slot::DEV };
+        let op = Op::OpenDir {
+            path: "/dev".into(),
+            into: Slot::DEV,
+        };
         steps.push(Step::init(op, ORIGIN, "open /dev"));
     }
     let bind = cx.new_namespace(NamespaceKind::User);
-    steps.extend(NODES.into_iter().map(|(name, major, minor)| node(name, major, minor, bind)));
+    steps.extend(
+        NODES
+            .into_iter()
+            .map(|(name, major, minor)| node(name, major, minor, bind)),
+    );
     let core = cx.host.kcore.then_some(("core", "/proc/kcore"));
     for (name, target) in LINKS.into_iter().chain(core) {
-        let op = Op::MakeLink { dir: Slot::DEV, name: name.into(), target: target.into() };
-        steps.push(Step::init(op, ORIGIN, format!("link /dev/{name} to {target}")));
+        let op = Op::MakeLink {
+            dir: Slot::DEV,
+            name: name.into(),
+            target: target.into(),
+        };
+        steps.push(Step::init(
+            op,
+            ORIGIN,
+            format!("link /dev/{name} to {target}"),
+        ));
     }
     steps
 }
@@ -55,17 +75,34 @@ pub(super) fn devices(cx: &Context<'_>) -> Vec<Step> {
 /// Whether a mount is a bind of something else.
 pub(super) fn is_bind(mount: &crate::spec::Mount) -> bool {
     mount.kind.as_deref() == Some("bind")
-        || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+        || mount
+            .options
+            .iter()
+            .any(|option| option == "bind" || option == "rbind")
 }
 
 fn node(name: &str, major: u32, minor: u32, bind: bool) -> Step {
     let dir = Slot::DEV;
     if bind {
         let source = format!("/dev/{name}").into();
-        let op = Op::BindNode { dir, name: name.into(), source, major, minor };
+        let op = Op::BindNode {
+            dir,
+            name: name.into(),
+            source,
+            major,
+            minor,
+        };
         return Step::init(op, ORIGIN, format!("bind the host's /dev/{name}"));
     }
     let mode = S_IFCHR | 0o666;
-    let op = Op::MakeNode { dir, name: name.into(), mode, major, minor, uid: 0, gid: 0 };
+    let op = Op::MakeNode {
+        dir,
+        name: name.into(),
+        mode,
+        major,
+        minor,
+        uid: 0,
+        gid: 0,
+    };
     Step::init(op, ORIGIN, format!("make /dev/{name} (c {major}:{minor})"))
 }

@@ -48,14 +48,23 @@ pub enum PlanError {
 
 impl PlanError {
     pub(crate) fn value(field: impl Into<String>, what: impl Into<String>) -> PlanError {
-        PlanError::Value { field: field.into(), what: what.into() }
+        PlanError::Value {
+            field: field.into(),
+            what: what.into(),
+        }
     }
 
     pub(crate) fn host(field: impl Into<String>, what: impl Into<String>) -> PlanError {
-        PlanError::Host { field: field.into(), what: what.into() }
+        PlanError::Host {
+            field: field.into(),
+            what: what.into(),
+        }
     }
 
     pub(crate) fn unsupported(field: impl Into<String>, what: impl Into<String>) -> PlanError {
-        PlanError::Unsupported { field: field.into(), what: what.into() }
+        PlanError::Unsupported {
+            field: field.into(),
+            what: what.into(),
+        }
     }
 }

@@ -32,7 +32,10 @@ impl Texts {
         self.bytes.extend_from_slice(bytes);
         self.bytes.push(0);
         // A plan is far below 4 GiB: config.json is read with a limit.
-        Span { offset: offset as u32, len: bytes.len() as u32 + 1 }
+        Span {
+            offset: offset as u32,
+            len: bytes.len() as u32 + 1,
+        }
     }
 }
 
@@ -42,9 +45,15 @@ impl Convert<Planned, FlatForm> for Texts {
     }
 
     fn list(&mut self, list: &Vec<u32>) -> Span {
-        let bytes: Vec<u8> = list.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        let bytes: Vec<u8> = list
+            .iter()
+            .flat_map(|number| number.to_ne_bytes())
+            .collect();
         let span = self.add(&bytes);
-        Span { len: span.len - 1, ..span }
+        Span {
+            len: span.len - 1,
+            ..span
+        }
     }
 }
 
@@ -55,12 +64,18 @@ impl Flat {
         let argv = (header::STEPS + steps * STEP_WORDS) * 8;
         let envp = argv + (plan.argv.len() + SPARE) * 8;
         let base = envp + (plan.envp.len() + SPARE) * 8;
-        let mut texts = Texts { base, bytes: Vec::new() };
+        let mut texts = Texts {
+            base,
+            bytes: Vec::new(),
+        };
 
         let mut body: Vec<u64> = Vec::with_capacity(base / 8);
         for step in &plan.steps {
             if let Action::Init(op) = &step.action {
-                let flat = FlatStep { op: op.convert(&mut texts), on_error: step.on_error };
+                let flat = FlatStep {
+                    op: op.convert(&mut texts),
+                    on_error: step.on_error,
+                };
                 body.extend(flat.to_words());
             }
         }
@@ -78,8 +93,10 @@ impl Flat {
 
 /// Offsets of strings, and spare entries.
 fn table(strings: &[Bytes], texts: &mut Texts) -> Vec<u64> {
-    let mut table: Vec<u64> =
-        strings.iter().map(|string| u64::from(texts.add(&string.0).offset)).collect();
+    let mut table: Vec<u64> = strings
+        .iter()
+        .map(|string| u64::from(texts.add(&string.0).offset))
+        .collect();
     table.extend([0; SPARE]);
     table
 }

@@ -27,7 +27,11 @@ pub(super) fn settings(cx: &Context<'_>) -> Result<Vec<Setting>, PlanError> {
 /// Before init runs: the record of what may have to be undone, the cgroup with its
 /// limits, the fifos.
 pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
-    let mut steps = vec![Step::run(RunOp::RecordIntent, "process", "write the intent record")];
+    let mut steps = vec![Step::run(
+        RunOp::RecordIntent,
+        "process",
+        "write the intent record",
+    )];
     if let Some(path) = &cx.facts.cgroup {
         steps.push(Step::run(
             RunOp::MakeCgroup,
@@ -36,9 +40,16 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
         ));
         for (limit, setting) in limits.iter().enumerate() {
             let what = format!("write {} to {}", setting.value, setting.file);
-            steps.push(Step::run(RunOp::WriteCgroup { limit }, setting.origin.clone(), what));
+            steps.push(Step::run(
+                RunOp::WriteCgroup { limit },
+                setting.origin.clone(),
+                what,
+            ));
         }
-        if cx.resources().is_some_and(|resources| !resources.devices.is_empty()) {
+        if cx
+            .resources()
+            .is_some_and(|resources| !resources.devices.is_empty())
+        {
             steps.push(Step::run(
                 RunOp::AttachDevices,
                 "linux.resources.devices",
@@ -46,7 +57,11 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
             ));
         }
     }
-    steps.push(Step::run(RunOp::MakeFifos, "process", "make exec.fifo and done"));
+    steps.push(Step::run(
+        RunOp::MakeFifos,
+        "process",
+        "make exec.fifo and done",
+    ));
     steps
 }
 
@@ -55,13 +70,23 @@ pub(super) fn ready(cx: &Context<'_>, _entry: Entry) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(score) = cx.process.oom_score_adj {
         let what = format!("set oom_score_adj {score}");
-        steps.push(Step::run(RunOp::SetOomScoreAdj(score), "process.oomScoreAdj", what));
+        steps.push(Step::run(
+            RunOp::SetOomScoreAdj(score),
+            "process.oomScoreAdj",
+            what,
+        ));
     }
     for (index, limit) in cx.process.rlimits.iter().enumerate() {
-        let Some(resource) = limit.resource() else { continue };
+        let Some(resource) = limit.resource() else {
+            continue;
+        };
         let (soft, hard) = (limit.soft, limit.hard);
         steps.push(Step::run(
-            RunOp::SetRlimit { resource, soft, hard },
+            RunOp::SetRlimit {
+                resource,
+                soft,
+                hard,
+            },
             format!("process.rlimits[{index}]"),
             format!("set {} to {soft}:{hard}", limit.kind),
         ));

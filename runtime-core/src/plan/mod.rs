@@ -36,7 +36,7 @@ use crate::host::{Facts, Host};
 use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
 pub use error::PlanError;
-pub(crate) use flatten::{Flat, Fds};
+pub(crate) use flatten::{Fds, Flat};
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.
@@ -89,11 +89,16 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Whether the container gets a new namespace of this kind.
     pub(crate) fn new_namespace(&self, kind: NamespaceKind) -> bool {
-        self.spec.namespace(kind).is_some_and(|ns| ns.path.is_none())
+        self.spec
+            .namespace(kind)
+            .is_some_and(|ns| ns.path.is_none())
     }
 
     pub(crate) fn resources(&self) -> Option<&Resources> {
-        self.spec.linux.as_ref().and_then(|linux| linux.resources.as_ref())
+        self.spec
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.resources.as_ref())
     }
 }
 
@@ -114,7 +119,15 @@ impl Plan {
         let process = spec.process.as_ref().ok_or(PlanError::NoProcess)?;
         let warnings = crate::spec::warnings(spec);
         let obstacles = Vec::new();
-        let mut cx = Context { spec, process, host, facts, options, warnings, obstacles };
+        let mut cx = Context {
+            spec,
+            process,
+            host,
+            facts,
+            options,
+            warnings,
+            obstacles,
+        };
         namespaces::check(&mut cx)?;
         let entry = namespaces::entry(&mut cx);
         let limits = limits::settings(&cx)?;
@@ -131,7 +144,7 @@ impl Plan {
         steps.extend(process::process(&cx)?);
         steps.extend(wait(Barrier::Ready, limits::ready(&cx, entry)));
         steps.extend(credentials::credentials(&mut cx)?);
-        steps.extend(process::start());
+        steps.extend(process::start(&cx));
 
         let peak_fds = check::slots(&steps)?;
         Ok(Plan {
@@ -154,7 +167,11 @@ impl Plan {
 
     /// Position in [`Plan::steps`] of init's step number `index`.
     pub(crate) fn position(&self, index: usize) -> Option<usize> {
-        let init = self.steps.iter().enumerate().filter(|(_, step)| step.is_init());
+        let init = self
+            .steps
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| step.is_init());
         init.map(|(position, _)| position).nth(index)
     }
 }

@@ -74,7 +74,13 @@ impl Planned {
         if ro_later {
             options.attrs.set &= !options::RDONLY;
         }
-        Ok(Planned { source, destination, origin, options, ro_later })
+        Ok(Planned {
+            source,
+            destination,
+            origin,
+            options,
+            ro_later,
+        })
     }
 
     /// A bind takes no data; mount(2) ignores it too, but in silence.
@@ -83,7 +89,10 @@ impl Planned {
             Source::Bind { .. } if !self.options.data.is_empty() => self.options.data.join(","),
             _ => return None,
         };
-        Some(format!("{}.options: a bind mount ignores {ignored}", self.origin))
+        Some(format!(
+            "{}.options: a bind mount ignores {ignored}",
+            self.origin
+        ))
     }
 
     fn steps(&self) -> Result<Vec<Step>, PlanError> {
@@ -94,7 +103,10 @@ impl Planned {
             Source::Fs { kind, source } => {
                 self.check_data()?;
                 let made = attrs.set;
-                attrs = options::Change { set: 0, clear: attrs.clear & !made };
+                attrs = options::Change {
+                    set: 0,
+                    clear: attrs.clear & !made,
+                };
                 // A new mount has no attribute to clear but those set here.
                 attrs.clear = 0;
                 let what = format!("mount \"{kind}\" on {}", self.destination);
@@ -105,14 +117,22 @@ impl Planned {
                 let shown = String::from_utf8_lossy(path);
                 let word = if *recursive { "rbind" } else { "bind" };
                 let what = format!("{word} {shown} on {}", self.destination);
-                let op = Op::OpenTree { path: path.into(), recursive: *recursive, into };
+                let op = Op::OpenTree {
+                    path: path.into(),
+                    recursive: *recursive,
+                    into,
+                };
                 steps.push(self.step(op, what));
             }
             Source::Remount => return Ok(vec![self.remount()]),
         }
         steps.extend(self.attributes(into, attrs));
         let what = format!("attach {}{}", self.destination, self.attr_text());
-        let op = Op::Attach { mount: into, path: (&self.destination).into(), place: self.place() };
+        let op = Op::Attach {
+            mount: into,
+            path: (&self.destination).into(),
+            place: self.place(),
+        };
         steps.push(self.step(op, what));
         Ok(steps)
     }
@@ -123,7 +143,11 @@ impl Planned {
 
     /// /dev stays open: nodes and links are made by its descriptor.
     fn slot(&self) -> Slot {
-        if self.destination == "/dev" { Slot::DEV } else { Slot::MOUNT }
+        if self.destination == "/dev" {
+            Slot::DEV
+        } else {
+            Slot::MOUNT
+        }
     }
 
     fn place(&self) -> Place {
@@ -143,12 +167,19 @@ impl Planned {
             data.extend_from_slice(word.as_bytes());
             data.push(0);
         }
-        Op::NewFs { kind: kind.into(), source: source.into(), data: data.into(), attrs, into }
+        Op::NewFs {
+            kind: kind.into(),
+            source: source.into(),
+            data: data.into(),
+            attrs,
+            into,
+        }
     }
 
     fn check_data(&self) -> Result<(), PlanError> {
         let too_long = |word: &&String| {
-            word.split_once('=').is_some_and(|(_, value)| value.len() > FSCONFIG_MAX)
+            word.split_once('=')
+                .is_some_and(|(_, value)| value.len() > FSCONFIG_MAX)
         };
         match self.options.data.iter().find(too_long) {
             None => Ok(()),
@@ -171,12 +202,30 @@ impl Planned {
                 let tree = if recursive { " and all below" } else { "" };
                 let what = format!("set {names} on {}{tree}", self.destination);
                 let (set, clear) = (change.set, change.clear);
-                steps.push(self.step(Op::SetAttr { mount, set, clear, propagation: 0, recursive }, what));
+                steps.push(self.step(
+                    Op::SetAttr {
+                        mount,
+                        set,
+                        clear,
+                        propagation: 0,
+                        recursive,
+                    },
+                    what,
+                ));
             }
         }
         if let Some((propagation, recursive)) = self.options.propagation {
             let what = format!("set propagation of {}", self.destination);
-            steps.push(self.step(Op::SetAttr { mount, set: 0, clear: 0, propagation, recursive }, what));
+            steps.push(self.step(
+                Op::SetAttr {
+                    mount,
+                    set: 0,
+                    clear: 0,
+                    propagation,
+                    recursive,
+                },
+                what,
+            ));
         }
         steps
     }
@@ -198,13 +247,21 @@ impl Planned {
             return None;
         }
         let path = (&self.destination).into();
-        let op = Op::SetAttrAt { path, set: options::RDONLY, clear: 0 };
+        let op = Op::SetAttrAt {
+            path,
+            set: options::RDONLY,
+            clear: 0,
+        };
         Some(self.step(op, format!("make {} read-only", self.destination)))
     }
 
     fn attr_text(&self) -> String {
         let names = options::names(self.options.attrs);
-        if names.is_empty() { names } else { format!(" ({names})") }
+        if names.is_empty() {
+            names
+        } else {
+            format!(" ({names})")
+        }
     }
 }
 
@@ -227,16 +284,25 @@ fn source(
     let bind = options.bind.or((kind == "bind").then_some(false));
     if let Some(recursive) = bind {
         if given.is_empty() {
-            return Err(PlanError::value(format!("{origin}.source"), "a bind mount needs one"));
+            return Err(PlanError::value(
+                format!("{origin}.source"),
+                "a bind mount needs one",
+            ));
         }
         // A relative source is relative to the bundle (config.md, mounts).
         let path = cx.facts.bundle.join(given);
-        return Ok(Source::Bind { path: path.as_os_str().as_encoded_bytes().to_vec(), recursive });
+        return Ok(Source::Bind {
+            path: path.as_os_str().as_encoded_bytes().to_vec(),
+            recursive,
+        });
     }
     match kind {
         "" | "none" => Err(PlanError::value(format!("{origin}.type"), "missing")),
         "cgroup" | "cgroup2" => cgroup(cx, given, origin),
-        _ => Ok(Source::Fs { kind: kind.to_owned(), source: given.to_owned() }),
+        _ => Ok(Source::Fs {
+            kind: kind.to_owned(),
+            source: given.to_owned(),
+        }),
     }
 }
 
@@ -244,13 +310,19 @@ fn source(
 /// in the host's, a bind of its part of the tree.
 fn cgroup(cx: &Context<'_>, given: &str, origin: &str) -> Result<Source, PlanError> {
     if cx.new_namespace(NamespaceKind::Cgroup) {
-        return Ok(Source::Fs { kind: "cgroup2".to_owned(), source: given.to_owned() });
+        return Ok(Source::Fs {
+            kind: "cgroup2".to_owned(),
+            source: given.to_owned(),
+        });
     }
     match &cx.facts.cgroup {
         Some(path) => {
             let relative = path.strip_prefix("/").unwrap_or(path);
             let path = Path::new("/sys/fs/cgroup").join(relative);
-            Ok(Source::Bind { path: path.as_os_str().as_encoded_bytes().to_vec(), recursive: false })
+            Ok(Source::Bind {
+                path: path.as_os_str().as_encoded_bytes().to_vec(),
+                recursive: false,
+            })
         }
         None => Err(PlanError::value(
             origin,
@@ -278,9 +350,12 @@ mod tests {
 
     #[test]
     fn a_cleaned_path_never_climbs_above_the_root() {
-        for (path, cleaned) in
-            [("/a/../b", "/b"), ("/../../etc", "/etc"), ("//a/./b/", "/a/b"), ("/", "/")]
-        {
+        for (path, cleaned) in [
+            ("/a/../b", "/b"),
+            ("/../../etc", "/etc"),
+            ("//a/./b/", "/a/b"),
+            ("/", "/"),
+        ] {
             assert_eq!(clean(path), cleaned);
         }
     }

@@ -47,7 +47,10 @@ pub(super) fn origin(cx: &Context<'_>, kind: NamespaceKind) -> Origin {
 /// What this version can't do with namespaces, and what the caller may not do.
 pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
     if !cx.new_namespace(NamespaceKind::Mount) {
-        return Err(PlanError::unsupported("linux.namespaces", "no new mount namespace"));
+        return Err(PlanError::unsupported(
+            "linux.namespaces",
+            "no new mount namespace",
+        ));
     }
     if !cx.host.clone3 {
         cx.obstacles.push(PlanError::host(
@@ -96,14 +99,29 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanErr
         "linux.namespaces",
         launch_text(cx, user, into_cgroup),
     )];
-    steps.push(Step::init(Op::CloseFds {}, "process", "close every other descriptor"));
-    steps.push(Step::init(Op::ResetSignals {}, "process", "reset all signals"));
+    steps.push(Step::init(
+        Op::CloseFds {},
+        "process",
+        "close every other descriptor",
+    ));
+    steps.push(Step::init(
+        Op::ResetSignals {},
+        "process",
+        "reset all signals",
+    ));
     if user {
-        let cgroup = if into_cgroup { Slot::CGROUP } else { Slot::NONE };
+        let cgroup = if into_cgroup {
+            Slot::CGROUP
+        } else {
+            Slot::NONE
+        };
         steps.push(Step::init(
             Op::Clone { flags, cgroup },
             "linux.namespaces",
-            format!("clone into new namespaces ({})", names_of(cx, Origin::InClone)),
+            format!(
+                "clone into new namespaces ({})",
+                names_of(cx, Origin::InClone)
+            ),
         ));
     }
     if into_cgroup && user {
@@ -115,10 +133,16 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanErr
     }
     steps.push(Step::init(Op::NewSession {}, "process", "start a session"));
     steps.extend(wait(Barrier::Entered, entered(cx, entry, user)?));
-    steps.push(Step::init(Op::NonDumpable {}, "process", "become non-dumpable"));
+    steps.push(Step::init(
+        Op::NonDumpable {},
+        "process",
+        "become non-dumpable",
+    ));
     if origin(cx, NamespaceKind::Cgroup) == Origin::UnshareInInit {
         steps.push(Step::init(
-            Op::Unshare { flags: flag_of(NamespaceKind::Cgroup) },
+            Op::Unshare {
+                flags: flag_of(NamespaceKind::Cgroup),
+            },
             "linux.namespaces",
             "make a cgroup namespace",
         ));
@@ -130,7 +154,10 @@ fn launch_text(cx: &Context<'_>, user: bool, into_cgroup: bool) -> String {
     if user {
         return "start init".to_owned();
     }
-    let mut text = format!("start init in new namespaces ({})", names_of(cx, Origin::InClone));
+    let mut text = format!(
+        "start init in new namespaces ({})",
+        names_of(cx, Origin::InClone)
+    );
     if into_cgroup {
         text.push_str(" and in the cgroup");
     }
@@ -139,16 +166,26 @@ fn launch_text(cx: &Context<'_>, user: bool, into_cgroup: bool) -> String {
 
 fn names_of(cx: &Context<'_>, wanted: Origin) -> String {
     let of_origin = KINDS.iter().filter(|(kind, _)| origin(cx, *kind) == wanted);
-    of_origin.map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(" ")
+    of_origin
+        .map(|(kind, _)| kind.as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn clone_flags(cx: &Context<'_>) -> u64 {
-    let in_clone = KINDS.iter().filter(|(kind, _)| origin(cx, *kind) == Origin::InClone);
-    in_clone.map(|(_, flag)| flag).fold(0, |flags, flag| flags | flag)
+    let in_clone = KINDS
+        .iter()
+        .filter(|(kind, _)| origin(cx, *kind) == Origin::InClone);
+    in_clone
+        .map(|(_, flag)| flag)
+        .fold(0, |flags, flag| flags | flag)
 }
 
 fn flag_of(wanted: NamespaceKind) -> u64 {
-    KINDS.iter().find(|(kind, _)| *kind == wanted).map_or(0, |(_, flag)| *flag)
+    KINDS
+        .iter()
+        .find(|(kind, _)| *kind == wanted)
+        .map_or(0, |(_, flag)| *flag)
 }
 
 /// What the runtime half does once the process is in its namespaces. The score of the
@@ -158,13 +195,23 @@ fn entered(cx: &Context<'_>, entry: Entry, user: bool) -> Result<Vec<Step>, Plan
     if user {
         let linux = cx.spec.linux.as_ref();
         let maps = |of: fn(&crate::spec::Linux) -> &Vec<IdMapping>| {
-            linux.map(of).map_or_else(String::new, |maps| map_text(maps))
+            linux
+                .map(of)
+                .map_or_else(String::new, |maps| map_text(maps))
         };
         let (uids, gids) = (maps(|l| &l.uid_mappings), maps(|l| &l.gid_mappings));
         let what = |name: &str, map: &str| format!("write {name}: {}", map.replace('\n', ", "));
         let (uid_what, gid_what) = (what("uid_map", uids.trim()), what("gid_map", gids.trim()));
-        steps.push(Step::run(RunOp::WriteUidMap(uids), "linux.uidMappings", uid_what));
-        steps.push(Step::run(RunOp::WriteGidMap(gids), "linux.gidMappings", gid_what));
+        steps.push(Step::run(
+            RunOp::WriteUidMap(uids),
+            "linux.uidMappings",
+            uid_what,
+        ));
+        steps.push(Step::run(
+            RunOp::WriteGidMap(gids),
+            "linux.gidMappings",
+            gid_what,
+        ));
     }
     if entry == Entry::MoveByWrite {
         steps.push(Step::run(
@@ -187,11 +234,19 @@ pub(super) fn names(cx: &Context<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(name) = &cx.spec.hostname {
         let op = Op::SetHostname { name: name.into() };
-        steps.push(Step::init(op, "hostname", format!("set hostname \"{name}\"")));
+        steps.push(Step::init(
+            op,
+            "hostname",
+            format!("set hostname \"{name}\""),
+        ));
     }
     if let Some(name) = &cx.spec.domainname {
         let op = Op::SetDomainname { name: name.into() };
-        steps.push(Step::init(op, "domainname", format!("set domainname \"{name}\"")));
+        steps.push(Step::init(
+            op,
+            "domainname",
+            format!("set domainname \"{name}\""),
+        ));
     }
     if origin(cx, NamespaceKind::Network) == Origin::InClone {
         // A kernel may have no loopback device at all.

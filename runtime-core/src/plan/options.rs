@@ -82,16 +82,25 @@ pub(super) fn parse(options: &[String]) -> Options {
 }
 
 const fn set(bits: u64) -> Option<Change> {
-    Some(Change { set: bits, clear: 0 })
+    Some(Change {
+        set: bits,
+        clear: 0,
+    })
 }
 
 const fn clear(bits: u64) -> Option<Change> {
-    Some(Change { set: 0, clear: bits })
+    Some(Change {
+        set: 0,
+        clear: bits,
+    })
 }
 
 /// An access time mode replaces whatever was there.
 const fn atime(mode: u64) -> Option<Change> {
-    Some(Change { set: mode, clear: ATIME })
+    Some(Change {
+        set: mode,
+        clear: ATIME,
+    })
 }
 
 fn attribute(word: &str) -> Option<Change> {
@@ -172,7 +181,12 @@ mod tests {
     use super::*;
 
     fn parsed(words: &[&str]) -> Options {
-        parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        parse(
+            &words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -192,7 +206,13 @@ mod tests {
     #[test]
     fn recursive_words_are_kept_apart() {
         let options = parsed(&["rro", "rnosuid", "ratime", "ro"]);
-        assert_eq!(options.recursive, Change { set: RDONLY | NOSUID, clear: ATIME });
+        assert_eq!(
+            options.recursive,
+            Change {
+                set: RDONLY | NOSUID,
+                clear: ATIME
+            }
+        );
         assert_eq!(options.attrs.set, RDONLY);
     }
 
@@ -205,13 +225,22 @@ mod tests {
     #[test]
     fn propagation_and_bind_words() {
         let options = parsed(&["rbind", "rprivate"]);
-        assert_eq!((options.bind, options.propagation), (Some(true), Some((MS_PRIVATE, true))));
+        assert_eq!(
+            (options.bind, options.propagation),
+            (Some(true), Some((MS_PRIVATE, true)))
+        );
         let options = parsed(&["bind", "shared"]);
-        assert_eq!((options.bind, options.propagation), (Some(false), Some((MS_SHARED, false))));
+        assert_eq!(
+            (options.bind, options.propagation),
+            (Some(false), Some((MS_SHARED, false)))
+        );
     }
 
     #[test]
     fn attributes_are_named_as_in_mountinfo() {
-        assert_eq!(names(parsed(&["nosuid", "noexec", "nodev", "ro"]).attrs), "ro,nosuid,nodev,noexec");
+        assert_eq!(
+            names(parsed(&["nosuid", "noexec", "nodev", "ro"]).attrs),
+            "ro,nosuid,nodev,noexec"
+        );
     }
 }

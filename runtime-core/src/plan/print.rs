@@ -40,7 +40,12 @@ impl Plan {
             env: self.envp.iter().map(text).collect(),
             warnings: &self.warnings,
             obstacles: self.obstacles.iter().map(ToString::to_string).collect(),
-            steps: self.steps.iter().zip(1..).map(|(step, number)| printed(step, number)).collect(),
+            steps: self
+                .steps
+                .iter()
+                .zip(1..)
+                .map(|(step, number)| printed(step, number))
+                .collect(),
         };
         // Strings and numbers only: there is nothing that can't be written.
         serde_json::to_string_pretty(&printed).unwrap_or_default()
@@ -82,9 +87,14 @@ fn policy(on_error: OnError) -> String {
         OnError::Warn => "warn".to_owned(),
         OnError::Skip { errnos, steps } => {
             let used = errnos.iter().filter(|errno| **errno != 0);
-            let names: Vec<String> =
-                used.map(|errno| crate::error::errno_text(i32::from(*errno))).collect();
-            let more = if steps == 0 { String::new() } else { format!(" and {steps} more") };
+            let names: Vec<String> = used
+                .map(|errno| crate::error::errno_text(i32::from(*errno)))
+                .collect();
+            let more = if steps == 0 {
+                String::new()
+            } else {
+                format!(" and {steps} more")
+            };
             format!("skip{more} if: {}", names.join(", "))
         }
     }
@@ -92,16 +102,31 @@ fn policy(on_error: OnError) -> String {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.steps.iter().map(|step| step.origin.len()).max().unwrap_or(0);
+        let width = self
+            .steps
+            .iter()
+            .map(|step| step.origin.len())
+            .max()
+            .unwrap_or(0);
         for (step, number) in self.steps.iter().zip(1..) {
-            write!(f, "{number:3} {:7} {:width$}  {}", half(step), step.origin, step.what)?;
+            write!(
+                f,
+                "{number:3} {:7} {:width$}  {}",
+                half(step),
+                step.origin,
+                step.what
+            )?;
             write!(f, "{}", data(step))?;
             match step.on_error {
                 OnError::Fail => writeln!(f)?,
                 other => writeln!(f, " [{}]", policy(other))?,
             }
         }
-        writeln!(f, "entry {:?}, at most {} descriptors", self.entry, self.peak_fds)?;
+        writeln!(
+            f,
+            "entry {:?}, at most {} descriptors",
+            self.entry, self.peak_fds
+        )?;
         for obstacle in &self.obstacles {
             writeln!(f, "not on this host: {obstacle}")?;
         }

@@ -18,7 +18,9 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let mut steps = Vec::new();
     if !cx.options.no_new_keyring {
         let name = format!("_ses.{}", cx.options.id);
-        let op = Op::SessionKeyring { name: (&name).into() };
+        let op = Op::SessionKeyring {
+            name: (&name).into(),
+        };
         let step = Step::init(op, "process", format!("join new session keyring {name}"));
         // A kernel may have no keyrings, and a quota or a filter may forbid one.
         steps.push(step.or_skip(&[errno::ENOSYS, errno::EDQUOT, errno::EPERM], 0));
@@ -26,30 +28,56 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let nice = Step::init(Op::SetNice { nice: 0 }, "process", "set nice 0");
     steps.push(nice.or_warn());
     steps.push(Step::init(Op::AllCpus {}, "process", "allow every CPU").or_warn());
-    let op = Op::ChangeDir { path: (&process.cwd).into() };
-    steps.push(Step::init(op, "process.cwd", format!("change directory to {}", process.cwd)));
-    if !environment(&process.env).iter().any(|entry| entry.0.starts_with(b"HOME=")) {
+    let op = Op::ChangeDir {
+        path: (&process.cwd).into(),
+    };
+    steps.push(Step::init(
+        op,
+        "process.cwd",
+        format!("change directory to {}", process.cwd),
+    ));
+    if !environment(&process.env)
+        .iter()
+        .any(|entry| entry.0.starts_with(b"HOME="))
+    {
         let uid = process.user.uid;
         let op = Op::FindHome { uid };
-        steps.push(Step::init(op, "process.env", format!("find HOME of uid {uid}")));
+        steps.push(Step::init(
+            op,
+            "process.env",
+            format!("find HOME of uid {uid}"),
+        ));
     }
     steps.extend(console::use_it(cx));
     let mask = process.user.umask.unwrap_or(DEFAULT_UMASK);
     let op = Op::SetUmask { mask };
-    steps.push(Step::init(op, "process.user.umask", format!("set umask {mask:04o}")));
+    steps.push(Step::init(
+        op,
+        "process.user.umask",
+        format!("set umask {mask:04o}"),
+    ));
     Ok(steps)
 }
 
 /// From the last barrier to execve.
-pub(super) fn start() -> Vec<Step> {
-    let mut steps =
-        vec![Step::init(Op::FindProgram {}, "process.args[0]", "find the program")];
+pub(super) fn start(cx: &Context<'_>) -> Vec<Step> {
+    let name = cx.process.args.first().map_or("", String::as_str);
+    let find = Step::init(
+        Op::FindProgram {},
+        "process.args[0]",
+        format!("find {name}"),
+    );
+    let mut steps = vec![find];
     let record = Step::run(RunOp::RecordState, "process", "write state.json");
     steps.extend(wait(Barrier::Created, vec![record]));
     steps.extend([
-        Step::init(Op::Close { slot: Slot::SOCKET }, "process", "close the socket"),
+        Step::init(
+            Op::Close { slot: Slot::SOCKET },
+            "process",
+            "close the socket",
+        ),
         Step::init(Op::WaitStart {}, "process", "wait for start"),
-        Step::init(Op::Exec {}, "process.args[0]", "exec"),
+        Step::init(Op::Exec {}, "process.args[0]", format!("exec {name}")),
     ]);
     steps
 }

@@ -13,12 +13,19 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Cuts the mounts off the host's and makes the root a mount of its own.
 pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
-    let asked = cx.spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
+    let asked = cx
+        .spec
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.rootfs_propagation.as_deref());
     let (kind, name) = match asked {
         Some("private" | "rprivate") => (MS_PRIVATE, "private"),
         None | Some("" | "slave" | "rslave") => (MS_SLAVE, "slave"),
         Some(other) => {
-            return Err(PlanError::unsupported("linux.rootfsPropagation", format!("\"{other}\"")));
+            return Err(PlanError::unsupported(
+                "linux.rootfsPropagation",
+                format!("\"{other}\""),
+            ));
         }
     };
     let path = cx.facts.rootfs.as_os_str().as_encoded_bytes();
@@ -30,7 +37,10 @@ pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             format!("make all mounts {name}"),
         ),
         Step::init(
-            Op::BindRoot { path: path.into(), into: Slot::ROOT },
+            Op::BindRoot {
+                path: path.into(),
+                into: Slot::ROOT,
+            },
             "root.path",
             format!("bind {shown} on itself as the root"),
         ),
@@ -51,11 +61,19 @@ pub(super) fn finish(cx: &Context<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     if cx.spec.root.as_ref().is_some_and(|root| root.readonly) {
         steps.push(Step::init(
-            Op::SetAttrAt { path: "/".into(), set: MOUNT_ATTR_RDONLY, clear: 0 },
+            Op::SetAttrAt {
+                path: "/".into(),
+                set: MOUNT_ATTR_RDONLY,
+                clear: 0,
+            },
             "root.readonly",
             "make the root read-only",
         ));
     }
-    steps.push(Step::init(Op::PivotRoot {}, "root.path", "pivot into the root"));
+    steps.push(Step::init(
+        Op::PivotRoot {},
+        "root.path",
+        "pivot into the root",
+    ));
     steps
 }

@@ -15,7 +15,9 @@ use crate::sys::{call, ipc};
 pub(crate) fn make_plain(master: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut settings = call("ioctl", || rustix::termios::tcgetattr(master))?;
     settings.output_modes.remove(OutputModes::ONLCR);
-    call("ioctl", || rustix::termios::tcsetattr(master, OptionalActions::Now, &settings))
+    call("ioctl", || {
+        rustix::termios::tcsetattr(master, OptionalActions::Now, &settings)
+    })
 }
 
 /// Sends the master to the socket at `path`.

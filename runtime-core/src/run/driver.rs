@@ -88,7 +88,9 @@ impl Driver<'_> {
     fn walk(&mut self) -> Result<Process, Error> {
         let plan = self.plan;
         self.run_from(0)?;
-        let last = failure::late_steps(plan).first().map_or(usize::MAX, |step| step.index);
+        let last = failure::late_steps(plan)
+            .first()
+            .map_or(usize::MAX, |step| step.index);
         loop {
             match self.listen()? {
                 Said::Cloned { pid, pidfd } => self.cloned(Process { pid, pidfd }),
@@ -102,7 +104,9 @@ impl Driver<'_> {
                 Said::Barrier { index } => {
                     let at = plan.position(index).ok_or_else(out_of_step)?;
                     self.run_from(at + 1)?;
-                    self.link()?.go().map_err(|errno| Error::call("init", "sendmsg", errno))?;
+                    self.link()?
+                        .go()
+                        .map_err(|errno| Error::call("init", "sendmsg", errno))?;
                     if index + 1 == last {
                         return self.finish();
                     }
@@ -118,8 +122,15 @@ impl Driver<'_> {
 
     fn listen(&self) -> Result<Said, Error> {
         let process = self.made.process.as_ref().map(|process| &process.pidfd);
-        let pidfd = self.made.stage0.as_ref().or(process).ok_or_else(out_of_step)?;
-        self.link()?.next(pidfd.as_fd()).map_err(|errno| Error::call("init", "recvmsg", errno))
+        let pidfd = self
+            .made
+            .stage0
+            .as_ref()
+            .or(process)
+            .ok_or_else(out_of_step)?;
+        self.link()?
+            .next(pidfd.as_fd())
+            .map_err(|errno| Error::call("init", "recvmsg", errno))
     }
 
     /// Stage 0 has made the process: from now on that one is watched.
@@ -148,7 +159,9 @@ impl Driver<'_> {
 
     /// Init's warnings and times so far.
     fn collect(&mut self) {
-        let Some(Ok(records)) = self.made.report.as_ref().map(Report::records) else { return };
+        let Some(Ok(records)) = self.made.report.as_ref().map(Report::records) else {
+            return;
+        };
         let steps = self.plan.steps.iter().filter(|step| step.is_init());
         for (step, record) in steps.zip(&records) {
             if record.outcome == corten_init::abi::report::WARNED {
@@ -198,7 +211,9 @@ impl Driver<'_> {
             RunOp::MakeCgroup => self.make_cgroup(),
             RunOp::WriteCgroup { limit } => {
                 let setting = self.plan.limits.get(*limit).ok_or_else(out_of_step)?;
-                self.cgroup()?.apply(std::slice::from_ref(setting)).map_err(told)
+                self.cgroup()?
+                    .apply(std::slice::from_ref(setting))
+                    .map_err(told)
             }
             RunOp::AttachDevices => self.attach_devices(),
             RunOp::MakeFifos => {
@@ -206,9 +221,11 @@ impl Driver<'_> {
                 self.made.fifos = Some([fifo("exec.fifo")?, fifo("done")?]);
                 Ok(())
             }
-            RunOp::Launch { namespaces, into_cgroup, stage0 } => {
-                self.launch(*namespaces, *into_cgroup, *stage0)
-            }
+            RunOp::Launch {
+                namespaces,
+                into_cgroup,
+                stage0,
+            } => self.launch(*namespaces, *into_cgroup, *stage0),
             RunOp::TakeConsole => {
                 let master = self.made.master.take().ok_or_else(out_of_step)?;
                 console::make_plain(master.as_fd())?;
@@ -235,9 +252,11 @@ impl Driver<'_> {
             RunOp::WriteGidMap(map) => Ok(write("gid_map", map)?),
             RunOp::MoveIntoCgroup => self.cgroup()?.enter(pid).map_err(told),
             RunOp::SetOomScoreAdj(score) => Ok(write("oom_score_adj", &score.to_string())?),
-            RunOp::SetRlimit { resource, soft, hard } => {
-                Ok(process::prlimit(pid, *resource, *soft, *hard)?)
-            }
+            RunOp::SetRlimit {
+                resource,
+                soft,
+                hard,
+            } => Ok(process::prlimit(pid, *resource, *soft, *hard)?),
             _ => Err(out_of_step().into()),
         }
     }
@@ -280,9 +299,12 @@ impl Driver<'_> {
         let [exec, done] = self.made.fifos.take().ok_or_else(out_of_step)?;
         let (exec, done) = (high(exec)?, high(done)?);
         let cgroup = match &self.made.cgroup {
-            Some(cgroup) if stage0 => {
-                Some(high(cgroup.dir().try_clone_to_owned().map_err(|_| Errno::MFILE)?)?)
-            }
+            Some(cgroup) if stage0 => Some(high(
+                cgroup
+                    .dir()
+                    .try_clone_to_owned()
+                    .map_err(|_| Errno::MFILE)?,
+            )?),
             _ => None,
         };
         let stdio = self.stdio(least)?;
@@ -293,9 +315,17 @@ impl Driver<'_> {
         ];
         slots.extend(cgroup.iter().map(|fd| (Slot::CGROUP, fd.as_raw_fd())));
         let stdio_numbers = [0, 1, 2].map(|at: usize| stdio.get(at).map_or(-1, Stdio::number));
-        let fds = Fds { report: report_fd.as_raw_fd(), stdio: stdio_numbers, slots: &slots };
+        let fds = Fds {
+            report: report_fd.as_raw_fd(),
+            stdio: stdio_numbers,
+            slots: &slots,
+        };
         let flat = Flat::new(self.plan, &fds);
-        let flat = high(ipc::sealed_memfd(c"corten-plan", &flat.0, self.memfd_flags())?)?;
+        let flat = high(ipc::sealed_memfd(
+            c"corten-plan",
+            &flat.0,
+            self.memfd_flags(),
+        )?)?;
 
         let mut inherit: Vec<RawFd> = vec![report_fd.as_raw_fd(), flat.as_raw_fd()];
         inherit.extend(slots.iter().map(|(_, fd)| *fd));
@@ -304,7 +334,12 @@ impl Driver<'_> {
         let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
         let launched = launch(&Launch {
             namespaces,
-            cgroup: self.made.cgroup.as_ref().filter(|_| into_cgroup).map(Cgroup::dir),
+            cgroup: self
+                .made
+                .cgroup
+                .as_ref()
+                .filter(|_| into_cgroup)
+                .map(Cgroup::dir),
             program: self.program.file(self.host)?,
             argument: &argument,
             inherit: &inherit,
@@ -313,7 +348,10 @@ impl Driver<'_> {
             self.made.stage0 = Some(launched.pidfd);
         } else {
             let pid = launched.pid.as_raw_nonzero().get();
-            self.made.process = Some(Process { pid, pidfd: launched.pidfd });
+            self.made.process = Some(Process {
+                pid,
+                pidfd: launched.pidfd,
+            });
         }
         Ok(())
     }
@@ -359,9 +397,9 @@ impl Driver<'_> {
         }
         if let Some(cgroup) = self.made.cgroup.take() {
             let mount = Path::new(cgroup::MOUNT);
-            let removed = cgroup.kill().and_then(|()| {
-                cgroup::remove(mount, cgroup.path(), cgroup.made(), REMOVE_LIMIT)
-            });
+            let removed = cgroup
+                .kill()
+                .and_then(|()| cgroup::remove(mount, cgroup.path(), cgroup.made(), REMOVE_LIMIT));
             if let Err(error) = removed {
                 log::warn!("{error}");
             }

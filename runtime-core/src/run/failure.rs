@@ -34,9 +34,18 @@ impl LateStep {
 /// Init's steps behind the one where state.json is written.
 pub(crate) fn late_steps(plan: &Plan) -> Vec<LateStep> {
     let recorded = |step: &Step| matches!(step.action, Action::Run(RunOp::RecordState));
-    let Some(at) = plan.steps.iter().position(recorded) else { return Vec::new() };
-    let early = plan.steps.iter().take(at).filter(|step| step.is_init()).count();
-    (early..plan.init_steps()).filter_map(|index| LateStep::new(plan, index)).collect()
+    let Some(at) = plan.steps.iter().position(recorded) else {
+        return Vec::new();
+    };
+    let early = plan
+        .steps
+        .iter()
+        .take(at)
+        .filter(|step| step.is_init())
+        .count();
+    (early..plan.init_steps())
+        .filter_map(|index| LateStep::new(plan, index))
+        .collect()
 }
 
 /// A failure of init, while the plan is at hand.
@@ -80,13 +89,16 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
             format!("exec: \"{detail}\": executable file not found in $PATH")
         }
         Kind::NotInPath => format!("exec: \"{detail}\": {cause} in $PATH"),
-        Kind::Interpreter => format!("{}: interpreter {detail}: {cause}", step.what),
-        Kind::Loader => format!("{}: ELF loader {detail}: {cause}", step.what),
-        Kind::FileSystem => format!("{}: {cause}: {detail}", step.what),
+        Kind::Interpreter => format!("{}: its interpreter {detail}: {cause}", step.what),
+        Kind::Loader => format!("{}: its loader {detail}: {cause}", step.what),
+        Kind::FileSystem => format!("{}: {detail}: {cause}", step.what),
         Kind::NotOrdinaryDirectory => {
             format!("{}: must be mounted on ordinary directory", step.what)
         }
-        Kind::Impostor => format!("{}: {detail} is not the device that it should be", step.what),
+        Kind::Impostor => format!(
+            "{}: {detail} is not the device that it should be",
+            step.what
+        ),
         Kind::Outside => format!("{}: leads out of the container", step.what),
         Kind::RuntimeGone => format!("{}: the runtime went away", step.what),
         Kind::Plain | Kind::NotExecutable if detail.is_empty() => {
@@ -94,7 +106,13 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
         }
         Kind::Plain | Kind::NotExecutable => format!("{}: {detail}: {cause}", step.what),
     };
-    Cause::Step { origin: step.origin.clone(), what, step: step.number, of }.into()
+    Cause::Step {
+        origin: step.origin.clone(),
+        what,
+        step: step.number,
+        of,
+    }
+    .into()
 }
 
 /// Whether an op only warns: the sentence of a warning.

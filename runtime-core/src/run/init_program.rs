@@ -40,8 +40,12 @@ fn memfd(flags: MemfdFlags) -> Result<OwnedFd, Errno> {
 /// sees. A container can keep a descriptor of it and reopen that for writing, so mount
 /// and superblock are read-only before it is executed for the first time.
 fn on_tmpfs() -> Result<OwnedFd, Errno> {
-    let context = call("fsopen", || rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC))?;
-    call("fsconfig", || rustix::mount::fsconfig_set_string(&context, "mode", "0700"))?;
+    let context = call("fsopen", || {
+        rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
+    })?;
+    call("fsconfig", || {
+        rustix::mount::fsconfig_set_string(&context, "mode", "0700")
+    })?;
     call("fsconfig", || rustix::mount::fsconfig_create(&context))?;
     let attrs = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = call("fsmount", || {
@@ -54,11 +58,17 @@ fn on_tmpfs() -> Result<OwnedFd, Errno> {
     ipc::write_all(writer.as_fd(), corten_init::PROGRAM)?;
     drop(writer);
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = call("openat", || rustix::fs::openat(&mount, name, flags, Mode::empty()))?;
-    call("unlinkat", || rustix::fs::unlinkat(&mount, name, rustix::fs::AtFlags::empty()))?;
+    let file = call("openat", || {
+        rustix::fs::openat(&mount, name, flags, Mode::empty())
+    })?;
+    call("unlinkat", || {
+        rustix::fs::unlinkat(&mount, name, rustix::fs::AtFlags::empty())
+    })?;
     let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
     let picked = call("fspick", || rustix::mount::fspick(&mount, "", pick))?;
-    call("fsconfig", || rustix::mount::fsconfig_set_flag(&picked, "ro"))?;
+    call("fsconfig", || {
+        rustix::mount::fsconfig_set_flag(&picked, "ro")
+    })?;
     call("fsconfig", || rustix::mount::fsconfig_reconfigure(&picked))?;
     crate::sys::mount::set_readonly(mount.as_fd())?;
     Ok(file)
@@ -77,7 +87,10 @@ mod tests {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         assert_eq!(std::fs::read(&path).unwrap(), corten_init::PROGRAM);
         let mut writable = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        assert_eq!(writable.write(b"x").unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(
+            writable.write(b"x").unwrap_err().raw_os_error(),
+            Some(libc::EPERM)
+        );
     }
 
     #[test]
@@ -88,7 +101,10 @@ mod tests {
         let file = on_tmpfs().unwrap();
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         assert_eq!(std::fs::read(&path).unwrap(), corten_init::PROGRAM);
-        let error = std::fs::OpenOptions::new().write(true).open(&path).unwrap_err();
+        let error = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     }
 }

@@ -52,7 +52,10 @@ impl Report {
     /// Opens the file of a container that exists.
     pub(crate) fn open(dir: BorrowedFd<'_>, steps: usize) -> Result<Report, Errno> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-        Ok(Report { file: file::open_at(dir, Path::new(NAME), flags)?, steps })
+        Ok(Report {
+            file: file::open_at(dir, Path::new(NAME), flags)?,
+            steps,
+        })
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -74,7 +77,10 @@ impl Report {
     }
 
     fn position(&self, position: u64) -> Result<Option<usize>, Errno> {
-        match usize::try_from(position).ok().and_then(|position| position.checked_sub(1)) {
+        match usize::try_from(position)
+            .ok()
+            .and_then(|position| position.checked_sub(1))
+        {
             Some(index) if index < self.steps => Ok(Some(index)),
             Some(_) => Err(Errno::PROTO),
             None => Ok(None),
@@ -86,7 +92,9 @@ impl Report {
         if self.word(report::MAGIC)? != REPORT_MAGIC {
             return Ok(None);
         }
-        let Some(index) = self.position(self.word(report::FAILED)?)? else { return Ok(None) };
+        let Some(index) = self.position(self.word(report::FAILED)?)? else {
+            return Ok(None);
+        };
         let cause = self.word(report::CAUSE)?;
         let len = usize::try_from(self.word(report::DETAIL_LEN)?).unwrap_or(usize::MAX);
         let mut detail = [0; DETAIL_MAX];
@@ -106,7 +114,11 @@ impl Report {
         let record = |index: usize| {
             let at = report::STEPS + index * report::STEP;
             let (start, end) = (self.word(at)?, self.word(at + 8)?);
-            Ok(Record { start, outcome: end as u32, errno: (end >> 32) as i32 })
+            Ok(Record {
+                start,
+                outcome: end as u32,
+                errno: (end >> 32) as i32,
+            })
         };
         (0..self.steps).map(record).collect()
     }
@@ -115,7 +127,9 @@ impl Report {
 /// One line that a terminal can show.
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -161,7 +175,10 @@ mod tests {
             (report::DETAIL, u64::from_ne_bytes(*b"a\x1b[31m\nb")),
         ]);
         let failure = report.failure().unwrap().unwrap();
-        assert_eq!((failure.index, failure.errno, failure.kind), (2, 2, Kind::NotInPath));
+        assert_eq!(
+            (failure.index, failure.errno, failure.kind),
+            (2, 2, Kind::NotInPath)
+        );
         assert_eq!(failure.detail.len(), DETAIL_MAX);
         assert!(failure.detail.starts_with("a?[31m?b"), "{}", failure.detail);
     }

@@ -47,7 +47,11 @@ struct Event<'a> {
 impl<'a> Event<'a> {
     fn new(span: &'a Span, first: u64) -> Event<'a> {
         let micros = |ns: u64| ns as f64 / 1000.0;
-        let (cat, tid) = if span.init { ("init", 2) } else { ("runtime", 1) };
+        let (cat, tid) = if span.init {
+            ("init", 2)
+        } else {
+            ("runtime", 1)
+        };
         Event {
             name: &span.name,
             cat,
@@ -56,7 +60,9 @@ impl<'a> Event<'a> {
             dur: micros(span.end.saturating_sub(span.start)),
             pid: 1,
             tid,
-            args: Args { origin: &span.origin },
+            args: Args {
+                origin: &span.origin,
+            },
         }
     }
 }
@@ -69,13 +75,22 @@ struct Args<'a> {
 impl Trace {
     /// Adds init's steps, each with origin and words: one ends where the next begins.
     pub(crate) fn add_init(&mut self, steps: &[(String, String)], records: &[Record]) {
-        let begun: Vec<_> =
-            steps.iter().zip(records).filter(|(_, record)| record.start != 0).collect();
+        let begun: Vec<_> = steps
+            .iter()
+            .zip(records)
+            .filter(|(_, record)| record.start != 0)
+            .collect();
         let starts = begun.iter().map(|(_, record)| record.start);
         let ends = starts.clone().skip(1).chain(starts.clone().last());
         for (((origin, name), record), end) in begun.iter().zip(ends) {
             let (name, origin) = (name.clone(), origin.clone());
-            self.spans.push(Span { name, origin, init: true, start: record.start, end });
+            self.spans.push(Span {
+                name,
+                origin,
+                init: true,
+                start: record.start,
+                end,
+            });
         }
     }
 

@@ -73,7 +73,11 @@ pub(crate) fn send(
     let sent = call("sendmsg", || {
         rustix::net::sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL)
     })?;
-    if sent == bytes.len() { Ok(()) } else { Err(Errno::IO) }
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(Errno::IO)
+    }
 }
 
 /// Connects to an existing `AF_UNIX` stream socket.
@@ -120,7 +124,9 @@ pub(crate) fn pread_exact(file: BorrowedFd<'_>, buffer: &mut [u8], at: u64) -> R
     let mut done = 0;
     while done < buffer.len() {
         let rest = buffer.get_mut(done..).unwrap_or(&mut []);
-        match call("pread64", || rustix::io::pread(file, rest, at + done as u64)) {
+        match call("pread64", || {
+            rustix::io::pread(file, rest, at + done as u64)
+        }) {
             Ok(0) => return Err(Errno::IO),
             Ok(count) => done += count,
             Err(Errno::INTR) => {}
@@ -152,16 +158,24 @@ pub(crate) fn is_open_number(number: i32) -> bool {
 /// Makes a fifo in a directory and opens it for both directions, so that nobody waits.
 pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let mode = Mode::from_raw_mode(0o622);
-    call("mknodat", || rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0))?;
+    call("mknodat", || {
+        rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0)
+    })?;
     open_fifo(dir, name, OFlags::RDWR)
 }
 
 /// Opens a fifo of a directory without waiting for its other end.
 pub(crate) fn open_fifo(dir: BorrowedFd<'_>, name: &str, how: OFlags) -> Result<OwnedFd, Errno> {
     // Non-blocking only while opening: a read by init must wait.
-    let wait = if how.contains(OFlags::RDWR) { OFlags::empty() } else { OFlags::NONBLOCK };
+    let wait = if how.contains(OFlags::RDWR) {
+        OFlags::empty()
+    } else {
+        OFlags::NONBLOCK
+    };
     let flags = how | wait | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    call("openat", || rustix::fs::openat(dir, name, flags, Mode::empty()))
+    call("openat", || {
+        rustix::fs::openat(dir, name, flags, Mode::empty())
+    })
 }
 
 /// A new file of a given size, with its blocks allocated.
@@ -177,7 +191,9 @@ pub(crate) fn make_sized(dir: BorrowedFd<'_>, name: &str, size: u64) -> Result<O
 
 /// `flock(2)` without waiting; false if somebody else has it.
 pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    match call("flock", || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+    match call("flock", || {
+        rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+    }) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),

@@ -87,7 +87,11 @@ fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
     let mut stack = Box::new(Stack([0; STACK]));
     let child = Box::new(Child {
         program: launch.program.as_raw_fd(),
-        argv: [c"corten-init".as_ptr(), launch.argument.as_ptr(), std::ptr::null()],
+        argv: [
+            c"corten-init".as_ptr(),
+            launch.argument.as_ptr(),
+            std::ptr::null(),
+        ],
         envp: [std::ptr::null()],
         inherit: launch.inherit.as_ptr(),
         inherit_len: launch.inherit.len(),
@@ -287,7 +291,9 @@ extern "C" fn child_main(child: *const Child) -> ! {
             libc::AT_EMPTY_PATH as u64,
         ],
     );
-    child.failed.store(ret.unsigned_abs() as i32, Ordering::Release);
+    child
+        .failed
+        .store(ret.unsigned_abs() as i32, Ordering::Release);
     loop {
         raw_call(libc::SYS_exit, [127, 0, 0, 0, 0]);
     }

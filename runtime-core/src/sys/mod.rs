@@ -5,8 +5,8 @@
 //! injection can hook in.
 
 pub(crate) mod bpf;
-pub(crate) mod file;
 pub(crate) mod errno;
+pub(crate) mod file;
 pub(crate) mod ipc;
 pub(crate) mod launch;
 pub(crate) mod mount;

@@ -8,8 +8,12 @@ use super::call;
 
 /// `mount_setattr(2)`: makes a mount read-only.
 pub(crate) fn set_readonly(mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    let attr =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     call("mount_setattr", || {
         // SAFETY: the path is an empty string and the structure has the size that is told.
         let rc = unsafe {
@@ -22,6 +26,10 @@ pub(crate) fn set_readonly(mount: BorrowedFd<'_>) -> Result<(), Errno> {
                 size_of_val(&attr),
             )
         };
-        if rc == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)) }
+        if rc == 0 {
+            Ok(())
+        } else {
+            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+        }
     })
 }

@@ -63,8 +63,11 @@ fn waitid(pidfd: BorrowedFd<'_>) -> Result<(Ended, Usage), Errno> {
     let (info, usage) = unsafe { (info.assume_init(), usage.assume_init()) };
     // SAFETY: waitid fills the child's fields of the union.
     let status = unsafe { info.si_status() };
-    let ended =
-        if info.si_code == libc::CLD_EXITED { Ended::Code(status) } else { Ended::Signal(status) };
+    let ended = if info.si_code == libc::CLD_EXITED {
+        Ended::Code(status)
+    } else {
+        Ended::Signal(status)
+    };
     let time = |tv: libc::timeval| {
         Duration::from_secs(tv.tv_sec.unsigned_abs())
             + Duration::from_micros(tv.tv_usec.unsigned_abs())
@@ -78,7 +81,11 @@ fn waitid(pidfd: BorrowedFd<'_>) -> Result<(Ended, Usage), Errno> {
 }
 
 fn last_errno() -> Errno {
-    Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    Errno::from_raw_os_error(
+        std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO),
+    )
 }
 
 /// Reaps a child that has ended or is about to. Somebody else may have done it: the
@@ -104,7 +111,10 @@ pub(crate) fn ended_by_info(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     const PIDFD_INFO_EXIT: u64 = 1 << 3;
     // _IOWR(0xff, 11, 64)
     const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
-    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        ..Info::default()
+    };
     call("ioctl", || {
         // SAFETY: the structure has the size that the request's number tells.
         match unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) } {
@@ -137,8 +147,10 @@ pub(crate) fn poll_in(
 ) -> Result<Vec<bool>, Errno> {
     let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
     loop {
-        let mut polled: Vec<PollFd<'_>> =
-            fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+            .collect();
         let left = deadline.map(|at| at.saturating_duration_since(std::time::Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match call("ppoll", || rustix::event::poll(&mut polled, left.as_ref())) {
@@ -152,7 +164,9 @@ pub(crate) fn poll_in(
 /// `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
-    call("pidfd_open", || rustix::process::pidfd_open(pid, PidfdFlags::empty()))
+    call("pidfd_open", || {
+        rustix::process::pidfd_open(pid, PidfdFlags::empty())
+    })
 }
 
 /// `pidfd_send_signal(2)`, with any number that the kernel takes.
@@ -174,7 +188,9 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()
 
 /// `SIGKILL` by pidfd; a process that is gone already is no error.
 pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
-    match call("pidfd_send_signal", || rustix::process::pidfd_send_signal(pidfd, Signal::KILL)) {
+    match call("pidfd_send_signal", || {
+        rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
+    }) {
         Err(Errno::SRCH) => Ok(()),
         other => other,
     }
@@ -182,7 +198,10 @@ pub(crate) fn kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// `prlimit(2)` of another process; `u64::MAX` is no limit.
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     call("prlimit", || {
         // SAFETY: the new limit is valid for reads, the old one is not asked for.
         let rc = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
