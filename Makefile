@@ -11,9 +11,9 @@ quickstart: ## install what is missing, build, run a real container from the exa
 test: ## install what is missing, run the lints and all tests
 	@bash scripts/test.sh
 
-build: ## build the release binaries
+build: ## build the release binary of corten
 	@bash scripts/setup.sh build
-	cargo build --release --workspace
+	cargo build --release -p corten-cli
 
 lint: ## rustfmt, clippy and shellcheck; a warning is an error
 	@bash scripts/setup.sh test
