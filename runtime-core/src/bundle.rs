@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::spec::{self, Spec};
 use crate::sys::file;
 
@@ -37,7 +37,8 @@ impl Bundle {
         let config = path.join("config.json");
         let bytes = file::read_at_most(rustix::fs::CWD, &config, CONFIG_MAX)
             .map_err(|errno| Error::call(config.display().to_string(), "open", errno))?;
-        let spec = spec::parse(&bytes)?;
+        let spec = spec::parse(&bytes)
+            .map_err(|error| Cause::Config { path: config.display().to_string(), error })?;
         let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
         let rootfs = path.join(root);
         Bundle::checked(spec, path, &rootfs)

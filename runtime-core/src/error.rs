@@ -50,6 +50,8 @@ pub(crate) enum Cause {
     WrongState(String),
     #[error(transparent)]
     Spec(#[from] SpecError),
+    #[error("{path}: {error}")]
+    Config { path: String, error: SpecError },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -81,7 +83,7 @@ impl Error {
             Cause::InvalidId(_) => ErrorKind::InvalidId,
             Cause::NotRunning => ErrorKind::NotRunning,
             Cause::WrongState(_) => ErrorKind::WrongState,
-            Cause::Spec(_) | Cause::Plan(_) => ErrorKind::Config,
+            Cause::Spec(_) | Cause::Config { .. } | Cause::Plan(_) => ErrorKind::Config,
             _ => ErrorKind::Other,
         }
     }

@@ -309,6 +309,8 @@ pub enum Kind {
     RuntimeGone = 8,
     /// The program is a directory or has no execute permission.
     NotExecutable = 9,
+    /// On the way lies a symbolic link to nothing.
+    DanglingLink = 10,
 }
 
 impl Kind {
@@ -325,6 +327,7 @@ impl Kind {
             7 => Kind::Outside,
             8 => Kind::RuntimeGone,
             9 => Kind::NotExecutable,
+            10 => Kind::DanglingLink,
             _ => Kind::Plain,
         }
     }
@@ -697,6 +700,8 @@ ops! {
     WaitStart = 46 {}
     /// `execve(2)` of the program found.
     Exec = 47 {}
+    /// `move_mount(2)` of the root over `/`, and `chroot(2)`.
+    MoveRoot = 49 {}
     /// `close(2)` of a slot.
     Close = 48 {
         /// The slot.

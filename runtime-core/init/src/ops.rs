@@ -59,6 +59,7 @@ fn run_file_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::Attach { mount, path, place } => mount::attach(init, mount, path, place),
         Op::SetAttrAt { path, set, clear } => mount::set_attr_at(init, path, set, clear),
         Op::PivotRoot {} => mount::pivot_root(init),
+        Op::MoveRoot {} => mount::move_root(init),
         Op::OpenDir { path, into } => mount::open_dir(init, path, into),
         Op::MaskPath { path } => mount::mask_path(init, path),
         Op::ReadonlyPath { path } => mount::readonly_path(init, path),

@@ -85,6 +85,7 @@ pub mod flag {
     pub const FSCONFIG_SET_STRING: u64 = 1;
     pub const FSCONFIG_CMD_CREATE: u64 = 6;
     pub const MS_REC: u64 = 0x4000;
+    pub const MS_PRIVATE: u64 = 1 << 18;
     pub const MNT_DETACH: u64 = 2;
 
     pub const S_IFMT: u32 = 0o170_000;
@@ -439,9 +440,14 @@ pub fn pivot_root_here() -> Result<()> {
     call(nr::PIVOT_ROOT, &[path(c"."), path(c".")]).map(drop)
 }
 
-/// `umount2(".", MNT_DETACH)`.
-pub fn detach_here() -> Result<()> {
-    call(nr::UMOUNT2, &[path(c"."), flag::MNT_DETACH]).map(drop)
+/// `umount2(2)` with `MNT_DETACH`.
+pub fn detach(place: &CStr) -> Result<()> {
+    call(nr::UMOUNT2, &[path(place), flag::MNT_DETACH]).map(drop)
+}
+
+/// `chroot(".")`.
+pub fn chroot_here() -> Result<()> {
+    call(nr::CHROOT, &[path(c".")]).map(drop)
 }
 
 /// `sethostname(2)`.

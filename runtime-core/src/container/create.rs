@@ -45,7 +45,8 @@ pub struct CreateOptions {
     /// How many of the caller's descriptors from 3 on the container keeps. Each must be
     /// open.
     pub preserve_fds: u32,
-    /// Use `MS_MOVE` instead of `pivot_root(2)`. Not supported yet.
+    /// Move the root over `/` instead of `pivot_root(2)`, for a host whose own root is the
+    /// initial ramfs. Weaker: the host's root stays below.
     pub no_pivot: bool,
     /// Stay in the caller's session keyring.
     pub no_new_keyring: bool,
@@ -98,11 +99,6 @@ impl Runtime {
 }
 
 fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> {
-    if options.no_pivot {
-        return Err(Error::other(
-            "no-pivot: not supported by this version of corten",
-        ));
-    }
     let terminal = bundle
         .spec()
         .process

@@ -129,6 +129,7 @@ impl Runtime {
         let options = PlanOptions {
             id: id.to_owned(),
             no_new_keyring: options.no_new_keyring,
+            no_pivot: options.no_pivot,
             no_cgroup: self.cgroups == Cgroups::Disabled,
             preserve_fds: options.preserve_fds,
         };

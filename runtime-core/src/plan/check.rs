@@ -54,7 +54,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::Attach { mount, .. } => vec![Slot::ROOT, mount],
         Op::SetAttrAt { .. } | Op::OpenDir { .. } | Op::ReadonlyPath { .. } => vec![Slot::ROOT],
         Op::MaskPath { .. } => vec![Slot::ROOT, Slot::NULL],
-        Op::PivotRoot {} | Op::OpenPty { .. } => vec![Slot::ROOT],
+        Op::PivotRoot {} | Op::MoveRoot {} | Op::OpenPty { .. } => vec![Slot::ROOT],
         Op::MakeNode { dir, .. } | Op::BindNode { dir, .. } | Op::MakeLink { dir, .. } => vec![dir],
         Op::BindConsole {} => vec![Slot::DEV, Slot::PTY],
         Op::SendConsole {} => vec![Slot::SOCKET, Slot::PTY_MASTER],
@@ -79,7 +79,7 @@ fn fills(op: &InitOp) -> Vec<Slot> {
 fn closes(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::Close { slot } => vec![slot],
-        Op::PivotRoot {} => vec![Slot::ROOT],
+        Op::PivotRoot {} | Op::MoveRoot {} => vec![Slot::ROOT],
         Op::UseConsole {} => vec![Slot::PTY],
         Op::SendConsole {} => vec![Slot::PTY_MASTER],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO],

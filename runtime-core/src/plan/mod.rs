@@ -47,6 +47,8 @@ pub struct PlanOptions {
     pub id: String,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Move the root over `/` instead of `pivot_root(2)`.
+    pub no_pivot: bool,
     /// Use no cgroup at all.
     pub no_cgroup: bool,
     /// How many descriptors from 3 on the container gets.

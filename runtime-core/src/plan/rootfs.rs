@@ -70,10 +70,10 @@ pub(super) fn finish(cx: &Context<'_>) -> Vec<Step> {
             "make the root read-only",
         ));
     }
-    steps.push(Step::init(
-        Op::PivotRoot {},
-        "root.path",
-        "pivot into the root",
-    ));
+    steps.push(if cx.options.no_pivot {
+        Step::init(Op::MoveRoot {}, "root.path", "move the root over /")
+    } else {
+        Step::init(Op::PivotRoot {}, "root.path", "pivot into the root")
+    });
     steps
 }

@@ -70,6 +70,8 @@ pub(crate) struct Made {
     /// What init's own clone came from; gone when the process is known.
     stage0: Option<OwnedFd>,
     process: Option<Process>,
+    /// What the process said before stage 0 told of it.
+    early: Option<Said>,
     master: Option<OwnedFd>,
 }
 
@@ -92,7 +94,7 @@ impl Driver<'_> {
             .first()
             .map_or(usize::MAX, |step| step.index);
         loop {
-            match self.listen()? {
+            match self.next()? {
                 Said::Cloned { pid, pidfd } => self.cloned(Process { pid, pidfd }),
                 Said::Console { master } => {
                     self.made.master = Some(master);
@@ -113,6 +115,23 @@ impl Driver<'_> {
                 }
                 Said::Gone => return Err(self.why_gone()),
             }
+        }
+    }
+
+    /// What init says next. Stage 0 and the process that it made write to the same
+    /// socket, so the process may be heard before it is known: that waits.
+    fn next(&mut self) -> Result<Said, Error> {
+        if self.made.process.is_some()
+            && let Some(early) = self.made.early.take()
+        {
+            return Ok(early);
+        }
+        loop {
+            let said = self.listen()?;
+            if self.made.process.is_some() || matches!(said, Said::Cloned { .. } | Said::Gone) {
+                return Ok(said);
+            }
+            self.made.early = Some(said);
         }
     }
 

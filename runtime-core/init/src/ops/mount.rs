@@ -19,6 +19,8 @@ pub(crate) fn bind_root(init: &mut Init, path: Span, into: Slot) -> Outcome {
     let place = sys::openat2(CWD, init.text(path)?, flag::O_PATH | flag::O_DIRECTORY, 0)?;
     let clone = flag::OPEN_TREE_CLONE | flag::AT_RECURSIVE | flag::AT_EMPTY_PATH;
     let tree = sys::open_tree(place, c"", clone)?;
+    // Not what is mounted below it: that keeps the propagation set before.
+    sys::mount_setattr(tree, false, 0, 0, flag::MS_PRIVATE)?;
     sys::move_mount(tree, place)?;
     sys::close(place)?;
     init.store(into, tree)
@@ -206,7 +208,27 @@ pub(crate) fn readonly_path(init: &Init, path: Span) -> Outcome {
 pub(crate) fn pivot_root(init: &mut Init) -> Outcome {
     sys::fchdir(init.slot(Slot::ROOT)?)?;
     sys::pivot_root_here()?;
-    sys::detach_here()?;
+    sys::detach(c".")?;
+    sys::chdir_root()?;
+    init.close(Slot::ROOT)
+}
+
+/// Where pivot_root(2) can't work (a root on the initial ramfs): the root is moved over
+/// `/`. What stays below it must show no host's /proc and /sys to a process that gets
+/// there.
+pub(crate) fn move_root(init: &mut Init) -> Outcome {
+    for place in [c"/proc", c"/sys"] {
+        match sys::detach(place) {
+            Err(error) if error.0 == errno::EINVAL || error.0 == errno::ENOENT => {}
+            other => other?,
+        }
+    }
+    let root = init.slot(Slot::ROOT)?;
+    let top = sys::openat2(CWD, c"/", flag::O_PATH | flag::O_DIRECTORY, 0)?;
+    sys::fchdir(root)?;
+    sys::move_mount(root, top)?;
+    sys::close(top)?;
+    sys::chroot_here()?;
     sys::chdir_root()?;
     init.close(Slot::ROOT)
 }

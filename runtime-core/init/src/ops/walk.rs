@@ -5,6 +5,7 @@
 
 use core::ffi::CStr;
 
+use crate::abi::Kind;
 use crate::execute::Failure;
 use crate::sys::{self, Errno, Fd, errno, flag};
 
@@ -111,10 +112,15 @@ fn step(
 
 /// Makes one name in a directory and opens what was made, never what it links to.
 fn create(dir: Fd, name: &CStr, make: Make) -> Result<Fd, Failure> {
-    match make {
-        Make::Directory => sys::mkdirat(dir, name, 0o755)?,
-        Make::File => sys::mknodat(dir, name, flag::S_IFREG | 0o644, 0, 0)?,
-    }
+    let made = match make {
+        Make::Directory => sys::mkdirat(dir, name, 0o755),
+        Make::File => sys::mknodat(dir, name, flag::S_IFREG | 0o644, 0, 0),
+    };
+    // The name is there, and yet its path leads nowhere.
+    made.map_err(|error| match error.0 {
+        errno::EEXIST => Failure { errno: errno::ENOENT, kind: Kind::DanglingLink },
+        _ => Failure::from(error),
+    })?;
     let resolve = flag::RESOLVE_BENEATH | flag::RESOLVE_NO_SYMLINKS;
     Ok(sys::openat2(
         dir,
