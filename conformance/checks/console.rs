@@ -150,7 +150,7 @@ fn a_console_socket_that_nobody_listens_on_is_an_error(lab: &Lab) {
     let output = lab.command(&["create", "--console-socket", &path], &bundle, "refused");
     assert_eq!(output.code(), 1, "{output}");
     if lab.is_corten() {
-        let text = format!("corten: {path}: connect: no such file or directory\n");
+        let text = format!("corten: console socket {path}: connect: no such file or directory\n");
         assert_eq!(output.stderr(), text);
     }
     assert_eq!(lab.state_directory(), [""; 0]);

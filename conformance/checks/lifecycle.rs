@@ -37,6 +37,11 @@ checks!("lifecycle":
     a_pid_file_holds_the_pid_of_init_and_nothing_else,
     two_containers_can_be_created_at_once_from_one_bundle,
     the_bundle_is_by_default_the_current_directory,
+    a_created_container_holds_no_fd_of_its_creator,
+    init_is_not_a_file_of_the_host,
+    a_create_killed_at_any_time_is_cleaned_up_by_delete_force,
+    a_run_killed_at_any_time_is_cleaned_up_by_delete_force,
+    spec_writes_a_configuration_and_never_over_another,
 );
 
 fn run_returns_the_exit_code_of_the_process(lab: &Lab) {
@@ -383,4 +388,114 @@ fn the_bundle_is_by_default_the_current_directory(lab: &Lab) {
     command.args(["run", "here"]).current_dir(bundle.path());
     let output = lab.runtime.spawn(command).finish(wait::CALL).ok();
     assert_eq!(output.stdout(), "here\n");
+}
+
+fn a_created_container_holds_no_fd_of_its_creator(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    bundle.write().expect("the lab is writable");
+    let mark = lab.folder().join("mark");
+    std::fs::write(&mark, "").expect("the lab is writable");
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "exec 7<\"$0\" 9<\"$0\"; exec \"$@\""])
+        .arg(&mark);
+    command
+        .arg(lab.runtime.program())
+        .arg("--root")
+        .arg(lab.runtime.root());
+    command
+        .arg("create")
+        .arg("--bundle")
+        .arg(bundle.path())
+        .arg("clean");
+    drop(lab.runtime.spawn(command).finish(wait::CALL).ok());
+    let pid = lab.runtime.call(&["state", "clean"]).json()["pid"].clone();
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("init runs");
+    let held: Vec<_> = fds
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .collect();
+    assert!(!held.contains(&mark), "{held:?}");
+    drop(lab.runtime.call(&["delete", "--force", "clean"]).ok());
+}
+
+fn init_is_not_a_file_of_the_host(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let container = lab.create(&bundle);
+    let exe = std::fs::read_link(format!("/proc/{}/exe", container.pid())).expect("init runs");
+    // CVE-2019-5736: through this link a container wrote to the runtime's binary.
+    assert_ne!(exe, lab.runtime.program());
+    if lab.is_corten() {
+        assert!(
+            exe.to_string_lossy().starts_with("/memfd:"),
+            "{}",
+            exe.display()
+        );
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", container.pid()));
+        let program = lab.runtime.program().to_string_lossy().into_owned();
+        assert!(
+            !maps.expect("init runs").contains(&program),
+            "memory of its creator"
+        );
+    }
+}
+
+/// Starts, kills the runtime a little later each time, deletes.
+fn killed_at_any_time(lab: &Lab, word: &str) {
+    // Up to the time that a whole run needs on a slow machine.
+    for step in 0..40_u64 {
+        let bundle = lab.bundle_of(&["sleep"]);
+        bundle.write().expect("the lab is writable");
+        let mut command = lab.runtime.command();
+        command
+            .arg(word)
+            .arg("--bundle")
+            .arg(bundle.path())
+            .arg("killed");
+        let mut call = lab.runtime.spawn(command);
+        std::thread::sleep(Duration::from_micros(250 * step));
+        // It may have ended by itself.
+        call.child.kill().expect("an own child can be killed");
+        drop(call.finish(wait::CALL));
+        drop(lab.runtime.call(&["delete", "--force", "killed"]).ok());
+        assert_eq!(
+            lab.state_directory(),
+            [""; 0],
+            "killed after {} us",
+            250 * step
+        );
+    }
+}
+
+fn a_create_killed_at_any_time_is_cleaned_up_by_delete_force(lab: &Lab) {
+    killed_at_any_time(lab, "create");
+}
+
+fn a_run_killed_at_any_time_is_cleaned_up_by_delete_force(lab: &Lab) {
+    killed_at_any_time(lab, "run");
+}
+
+fn spec_writes_a_configuration_and_never_over_another(lab: &Lab) {
+    let folder = lab.folder().join("empty");
+    std::fs::create_dir(&folder).expect("the lab is writable");
+    let path = folder.to_string_lossy();
+    drop(lab.runtime.call(&["spec", "--bundle", &path]).ok());
+    let text = std::fs::read(folder.join("config.json")).expect("it was written");
+    let config: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(config["process"]["args"], json!(["sh"]));
+    assert_eq!(config["process"]["terminal"], true);
+    let output = lab.runtime.call(&["spec", "--bundle", &path]);
+    assert!(!output.status.success(), "{output}");
+    assert_eq!(
+        std::fs::read(folder.join("config.json")).expect("still there"),
+        text
+    );
+    if lab.is_corten() {
+        assert!(
+            output
+                .stderr()
+                .contains("File config.json exists. Remove it first"),
+            "{output}"
+        );
+    }
 }
