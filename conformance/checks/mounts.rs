@@ -22,6 +22,8 @@ checks!("mounts":
     a_file_can_be_bound,
     a_missing_destination_is_made,
     a_destination_that_is_a_symlink_stays_inside_the_root,
+    a_destination_below_a_dangling_symlink_is_made_inside_the_root,
+    a_file_is_bound_over_a_dangling_symlink_as_resolv_conf_often_is,
     a_tmpfs_has_its_size_and_mode,
     a_tmpfs_can_be_read_only,
     propagation_options_are_applied,
@@ -210,19 +212,59 @@ fn a_missing_destination_is_made(lab: &Lab) {
 fn a_destination_that_is_a_symlink_stays_inside_the_root(lab: &Lab) {
     let victim = lab.folder().join("victim");
     std::fs::create_dir(&victim).expect("the lab is writable");
-    for target in [
-        victim.to_string_lossy().into_owned(),
-        format!("../../../../../../{}", victim.display()),
-    ] {
+    for target in link_targets(&victim) {
         let mut bundle = lab.bundle();
         std::os::unix::fs::symlink(&target, bundle.rootfs().join("link")).expect("a fresh root");
-        bind(&mut bundle, &folder(lab, "source"), "/link/deep", &["bind"]);
-        let facts = lab.facts(&bundle);
-        let inside = format!("{}/deep", victim.display());
-        assert_eq!(facts::mount(&facts, &inside)["point"], inside);
-        let outside = std::fs::read_dir(&victim).expect("still there").count();
-        assert_eq!(outside, 0, "something was made outside the root");
+        // The same path exists inside.
+        let inside = format!("{}/keep", victim.display());
+        bundle
+            .file(inside.trim_start_matches('/'), "")
+            .expect("the lab is writable");
+        mounted_inside(lab, &mut bundle, "/link/deep", &victim);
     }
+}
+
+fn a_destination_below_a_dangling_symlink_is_made_inside_the_root(lab: &Lab) {
+    let victim = lab.folder().join("victim");
+    std::fs::create_dir(&victim).expect("the lab is writable");
+    for target in link_targets(&victim) {
+        let mut bundle = lab.bundle();
+        std::os::unix::fs::symlink(&target, bundle.rootfs().join("link")).expect("a fresh root");
+        mounted_inside(lab, &mut bundle, "/link/deep", &victim);
+    }
+}
+
+/// A folder of the host as the target of a link, plainly and by leaving the root upwards.
+fn link_targets(victim: &std::path::Path) -> [String; 2] {
+    [
+        victim.display().to_string(),
+        format!("../../../../../..{}", victim.display()),
+    ]
+}
+
+/// Binds a folder on `to`, which leads to `deep` in `victim`'s path inside the root; the
+/// host's own `victim` must stay empty.
+fn mounted_inside(lab: &Lab, bundle: &mut Bundle, to: &str, victim: &std::path::Path) {
+    bind(bundle, &folder(lab, "source"), to, &["bind"]);
+    let facts = lab.facts(bundle);
+    let inside = format!("{}/deep", victim.display());
+    assert_eq!(facts::mount(&facts, &inside)["point"], inside);
+    let outside = std::fs::read_dir(victim).expect("still there").count();
+    assert_eq!(outside, 0, "something was made outside the root");
+}
+
+fn a_file_is_bound_over_a_dangling_symlink_as_resolv_conf_often_is(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["read-file", "/etc/resolv.conf"]);
+    let link = bundle.rootfs().join("etc/resolv.conf");
+    std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", link)
+        .expect("a fresh root");
+    bind(
+        &mut bundle,
+        &folder(lab, "source").join("file"),
+        "/etc/resolv.conf",
+        &["rbind", "ro"],
+    );
+    assert_eq!(lab.run(&bundle).ok().stdout(), "from outside\n");
 }
 
 fn a_tmpfs_has_its_size_and_mode(lab: &Lab) {
