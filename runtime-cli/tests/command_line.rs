@@ -199,6 +199,27 @@ fn a_terminal_that_nobody_would_hold_is_refused() {
 }
 
 #[test]
+fn files_to_preserve_must_be_the_callers_and_not_the_commands_own() {
+    let dir = Dir::new("preserve");
+    fs::write(dir.path("config.json"), "{}").unwrap();
+    let (log, bundle) = (dir.path("log"), dir.path(""));
+    for command in ["create", "run"] {
+        let line = [
+            "--log",
+            &log,
+            command,
+            "--preserve-fds",
+            "1",
+            "--bundle",
+            &bundle,
+            "web",
+        ];
+        let output = dir.corten(&line);
+        assert_eq!(stderr(&output), "preserve-fds: descriptor 3 is not open\n");
+    }
+}
+
+#[test]
 fn an_answer_that_cannot_be_written_is_an_error_and_no_crash() {
     let full = fs::OpenOptions::new()
         .write(true)

@@ -1,5 +1,6 @@
 //! `create`: everything up to the program's start. `run` begins the same way.
 
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::{env, fs, process};
 
@@ -9,7 +10,7 @@ use super::{bundle, id};
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::parse::Matches;
-use crate::pid_file;
+use crate::{pid_file, sys};
 
 /// Whether this program stays while the container runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
 /// Makes the container; the library logs its warnings itself.
 pub(super) fn create(app: &App, matches: &Matches, stay: Stay) -> Result<Container, Failure> {
     check_environment(|name| env::var(name).ok())?;
+    check_preserved(matches.number("preserve-fds"))?;
     let runtime = app.runtime()?;
     let bundle = bundle(matches)?;
     check_terminal(app.program, wants_terminal(&bundle), matches, stay)?;
@@ -74,6 +76,20 @@ fn check_environment(variable: impl Fn(&str) -> Option<String>) -> Result<(), Fa
         log::warn!("NOTIFY_SOCKET: not supported yet, the container does not get it");
     }
     Ok(())
+}
+
+/// Files to pass on must be the caller's: this program's own log file or signalfd would be open too.
+fn check_preserved(count: u32) -> Result<(), Failure> {
+    let number = |index: u32| RawFd::try_from(index).ok()?.checked_add(3);
+    match (0..count).find(|index| !number(*index).is_some_and(sys::is_inherited)) {
+        None => Ok(()),
+        Some(index) => {
+            let number = u64::from(index) + 3;
+            Err(Failure::new(format_args!(
+                "preserve-fds: descriptor {number} is not open"
+            )))
+        }
+    }
 }
 
 /// Someone must hold the other end of the terminal: this program, or whoever has the socket.
