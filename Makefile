@@ -27,6 +27,7 @@ deny: ## check licences, advisories and duplicates of the dependencies (installs
 	cargo deny check
 
 measure: ## repeat the measurements of docs/measured.md
+	@bash scripts/setup.sh measure
 	@bash scripts/measure.sh
 
 clean: ## remove everything that was built

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing: setup.sh build|run|test
+# Installs the Debian packages that are missing: setup.sh build|run|test|measure
 #
-# build: compile the workspace; run: and run the example bundle; test: and run the lints and all tests.
+# build: compile the workspace; run: and run the example bundle; test: and run the lints and all tests;
+# measure: build, and compare with other runtimes (scripts/peers.sh fetches these).
 # Looks for the thing itself, not for the package, so nothing is touched on a machine that has it from elsewhere.
 set -euo pipefail
 # shellcheck source=scripts/env.sh
@@ -24,8 +25,8 @@ has_libc_archive() {
 
 what=${1:-test}
 case $what in
-    build | run | test) ;;
-    *) die "usage: setup.sh build|run|test" ;;
+    build | run | test | measure) ;;
+    *) die "usage: setup.sh build|run|test|measure" ;;
 esac
 
 need make command -v make
@@ -40,6 +41,11 @@ fi
 if [ "$what" = test ]; then
     need binutils command -v nm
     need shellcheck command -v shellcheck
+fi
+if [ "$what" = measure ]; then
+    need strace command -v strace
+    need hyperfine command -v hyperfine
+    need jq command -v jq
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
