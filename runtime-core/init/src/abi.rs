@@ -309,8 +309,6 @@ pub enum Kind {
     RuntimeGone = 8,
     /// The program is a directory or has no execute permission.
     NotExecutable = 9,
-    /// On the way lies a symbolic link to nothing.
-    DanglingLink = 10,
 }
 
 impl Kind {
@@ -327,7 +325,6 @@ impl Kind {
             7 => Kind::Outside,
             8 => Kind::RuntimeGone,
             9 => Kind::NotExecutable,
-            10 => Kind::DanglingLink,
             _ => Kind::Plain,
         }
     }

@@ -234,6 +234,12 @@ pub fn symlinkat(target: &CStr, dir: Fd, name: &CStr) -> Result<()> {
     call(nr::SYMLINKAT, &[path(target), fd(dir), path(name)]).map(drop)
 }
 
+/// `readlinkat(2)`: how many bytes of the buffer the target takes.
+pub fn readlinkat(dir: Fd, name: &CStr, target: &mut [u8]) -> Result<usize> {
+    let (at, len) = (target.as_mut_ptr() as u64, target.len() as u64);
+    call(nr::READLINKAT, &[fd(dir), path(name), at, len]).map(|n| n as usize)
+}
+
 /// `fchmodat(2)`, which follows symbolic links.
 pub fn fchmodat(dir: Fd, name: &CStr, mode: u32) -> Result<()> {
     call(nr::FCHMODAT, &[fd(dir), path(name), (mode & 0o7777) as u64]).map(drop)

@@ -110,7 +110,6 @@ impl Cgroup {
     /// Refuses a cgroup that is there already and has processes, or is frozen.
     ///
     /// For before anything is recorded about it: what a record names, a clean-up kills.
-    #[allow(dead_code, reason = "for create, before it records the cgroup")]
     pub(crate) fn refuse_used(mount: &Path, path: &Path) -> Result<(), CgroupError> {
         match file::open_dir_at(CWD, &mount.join(below_root(path))) {
             Err(errno) if is_gone(errno) => Ok(()),

@@ -30,7 +30,7 @@ use rustix::io::Errno;
 
 use crate::sys::{call, file};
 
-pub(crate) use device_program::{attach, device_program};
+pub(crate) use device_program::{DeviceProgram, attach, device_program};
 pub(crate) use error::CgroupError;
 pub(crate) use fs::Cgroup;
 pub(crate) use path::cgroup_path;

@@ -170,16 +170,10 @@ impl New<'_> {
             saved: None,
             console: None,
         };
-        let spec = self.bundle.spec();
-        let resources = spec
-            .linux
-            .as_ref()
-            .and_then(|linux| linux.resources.as_ref());
         let mut driver = Driver {
             plan: &self.plan,
             host: &self.host,
             facts: &self.facts,
-            devices: resources.map_or(&[], |resources| &resources.devices),
             dir: dir.fd(),
             program: &runtime.program,
             stdio: [stdio.stdin, stdio.stdout, stdio.stderr],

@@ -4,7 +4,7 @@
 //! is decided by [`crate::cgroup`]; here it becomes steps.
 
 use super::{Context, Entry, PlanError, RunOp, Step};
-use crate::cgroup::Setting;
+use crate::cgroup::{DeviceProgram, Setting};
 
 /// The files of the cgroup and their values.
 pub(super) fn settings(cx: &Context<'_>) -> Result<Vec<Setting>, PlanError> {
@@ -24,9 +24,24 @@ pub(super) fn settings(cx: &Context<'_>) -> Result<Vec<Setting>, PlanError> {
     }
 }
 
+/// The compiled device rules; none where they allow everything, or without a cgroup.
+pub(super) fn devices(cx: &Context<'_>) -> Result<Option<DeviceProgram>, PlanError> {
+    match cx.resources() {
+        Some(resources) if !resources.devices.is_empty() && !cx.options.no_cgroup => {
+            crate::cgroup::device_program(&resources.devices, [])
+                .map_err(|error| PlanError::Limits(error.to_string()))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Before init runs: the record of what may have to be undone, the cgroup with its
 /// limits, the fifos.
-pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
+pub(super) fn before(
+    cx: &Context<'_>,
+    limits: &[Setting],
+    devices: Option<&DeviceProgram>,
+) -> Vec<Step> {
     let mut steps = vec![Step::run(
         RunOp::RecordIntent,
         "process",
@@ -46,14 +61,11 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
                 what,
             ));
         }
-        if cx
-            .resources()
-            .is_some_and(|resources| !resources.devices.is_empty())
-        {
+        if let Some(program) = devices {
             steps.push(Step::run(
                 RunOp::AttachDevices,
                 "linux.resources.devices",
-                "attach the device program to the cgroup",
+                format!("attach the device program ({} instructions) to the cgroup", program.len()),
             ));
         }
     }

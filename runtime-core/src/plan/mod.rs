@@ -31,7 +31,7 @@ mod tests;
 
 use corten_init::abi::{Barrier, Op};
 
-use crate::cgroup::Setting;
+use crate::cgroup::{DeviceProgram, Setting};
 use crate::host::{Facts, Host};
 use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
@@ -74,6 +74,7 @@ pub struct Plan {
     /// What keeps this caller on this host from carrying the plan out.
     pub obstacles: Vec<PlanError>,
     pub(crate) limits: Vec<Setting>,
+    pub(crate) devices: Option<DeviceProgram>,
     pub(crate) preserve_fds: u32,
 }
 
@@ -133,8 +134,9 @@ impl Plan {
         namespaces::check(&mut cx)?;
         let entry = namespaces::entry(&mut cx);
         let limits = limits::settings(&cx)?;
+        let devices = limits::devices(&cx)?;
 
-        let mut steps = limits::before(&cx, &limits);
+        let mut steps = limits::before(&cx, &limits, devices.as_ref());
         steps.extend(namespaces::enter(&cx, entry)?);
         steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts::mounts(&mut cx)?);
@@ -158,6 +160,7 @@ impl Plan {
             warnings: cx.warnings,
             obstacles: cx.obstacles,
             limits,
+            devices,
             preserve_fds: options.preserve_fds,
         })
     }

@@ -17,7 +17,6 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
 use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
-use crate::spec::DeviceRule;
 use crate::sys::launch::{Launch, launch};
 use crate::sys::{file, ipc, process};
 
@@ -49,7 +48,6 @@ pub(crate) struct Driver<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host: &'a Host,
     pub(crate) facts: &'a Facts,
-    pub(crate) devices: &'a [DeviceRule],
     /// The state directory.
     pub(crate) dir: BorrowedFd<'a>,
     pub(crate) program: &'a InitProgram,
@@ -226,7 +224,7 @@ impl Driver<'_> {
 
     fn perform(&mut self, op: &RunOp) -> Result<(), Failed> {
         match op {
-            RunOp::RecordIntent => Ok(self.keeper.intent()?),
+            RunOp::RecordIntent => self.record_intent(),
             RunOp::MakeCgroup => self.make_cgroup(),
             RunOp::WriteCgroup { limit } => {
                 let setting = self.plan.limits.get(*limit).ok_or_else(out_of_step)?;
@@ -293,10 +291,8 @@ impl Driver<'_> {
     }
 
     fn attach_devices(&mut self) -> Result<(), Failed> {
-        let Some(program) = cgroup::device_program(self.devices, []).map_err(told)? else {
-            return Ok(());
-        };
-        match cgroup::attach(self.cgroup()?.dir(), &program) {
+        let program = self.plan.devices.as_ref().ok_or_else(out_of_step)?;
+        match cgroup::attach(self.cgroup()?.dir(), program) {
             Err(error) if error.is_not_permitted() => {
                 let text = format!("linux.resources.devices: not applied: {error}");
                 self.warnings.push(text);
@@ -304,6 +300,14 @@ impl Driver<'_> {
             }
             other => other.map_err(told),
         }
+    }
+
+    /// A record of a cgroup is what a clean-up kills, so it must not name a stranger's.
+    fn record_intent(&mut self) -> Result<(), Failed> {
+        if let Some(path) = &self.facts.cgroup {
+            Cgroup::refuse_used(Path::new(cgroup::MOUNT), path).map_err(told)?;
+        }
+        Ok(self.keeper.intent()?)
     }
 
     fn launch(&mut self, namespaces: u64, into_cgroup: bool, stage0: bool) -> Result<(), Failed> {

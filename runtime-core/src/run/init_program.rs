@@ -36,9 +36,10 @@ fn memfd(flags: MemfdFlags) -> Result<OwnedFd, Errno> {
     ipc::sealed_memfd(c"corten-init", corten_init::PROGRAM, flags)
 }
 
-/// Where executing memfds is forbidden: an unlinked file on a tmpfs that nobody else
-/// sees. A container can keep a descriptor of it and reopen that for writing, so mount
-/// and superblock are read-only before it is executed for the first time.
+/// Where executing memfds is forbidden: a file on a tmpfs that nobody else sees. A
+/// container can keep a descriptor of it and reopen that for writing, so mount and
+/// superblock are read-only before it is executed for the first time. The file keeps its
+/// name: a superblock with unlinked files that are open can't become read-only (EBUSY).
 fn on_tmpfs() -> Result<OwnedFd, Errno> {
     let context = call("fsopen", || {
         rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
@@ -60,9 +61,6 @@ fn on_tmpfs() -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = call("openat", || {
         rustix::fs::openat(&mount, name, flags, Mode::empty())
-    })?;
-    call("unlinkat", || {
-        rustix::fs::unlinkat(&mount, name, rustix::fs::AtFlags::empty())
     })?;
     let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
     let picked = call("fspick", || rustix::mount::fspick(&mount, "", pick))?;

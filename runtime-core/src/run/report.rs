@@ -62,63 +62,79 @@ impl Report {
         self.file.as_fd()
     }
 
-    fn word(&self, offset: usize) -> Result<u64, Errno> {
-        let mut bytes = [0; 8];
-        ipc::pread_exact(self.fd(), &mut bytes, offset as u64)?;
-        Ok(u64::from_ne_bytes(bytes))
+    /// All that is there now, in one read.
+    fn read(&self) -> Result<Page, Errno> {
+        let mut bytes = vec![0; report::size(self.steps)];
+        ipc::pread_exact(self.fd(), &mut bytes, 0)?;
+        Ok(Page { bytes, steps: self.steps })
     }
 
     /// Index of the step begun last, if init began at all.
     pub(crate) fn current(&self) -> Result<Option<usize>, Errno> {
-        if self.word(report::MAGIC)? != REPORT_MAGIC {
-            return Ok(None);
-        }
-        self.position(self.word(report::CURRENT)?)
+        self.read()?.current()
+    }
+
+    /// The step that failed, if one did.
+    pub(crate) fn failure(&self) -> Result<Option<ReportFailure>, Errno> {
+        self.read()?.failure()
+    }
+
+    /// All steps' records.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, Errno> {
+        self.read()?.records()
+    }
+}
+
+/// A copy of a report.
+struct Page {
+    bytes: Vec<u8>,
+    steps: usize,
+}
+
+impl Page {
+    fn word(&self, offset: usize) -> Result<u64, Errno> {
+        let word = self.bytes.get(offset..).and_then(|rest| rest.first_chunk());
+        word.map(|word| u64::from_ne_bytes(*word)).ok_or(Errno::PROTO)
+    }
+
+    fn begun(&self) -> Result<bool, Errno> {
+        Ok(self.word(report::MAGIC)? == REPORT_MAGIC)
+    }
+
+    fn current(&self) -> Result<Option<usize>, Errno> {
+        if self.begun()? { self.position(self.word(report::CURRENT)?) } else { Ok(None) }
     }
 
     fn position(&self, position: u64) -> Result<Option<usize>, Errno> {
-        match usize::try_from(position)
-            .ok()
-            .and_then(|position| position.checked_sub(1))
-        {
+        match usize::try_from(position).ok().and_then(|position| position.checked_sub(1)) {
             Some(index) if index < self.steps => Ok(Some(index)),
             Some(_) => Err(Errno::PROTO),
             None => Ok(None),
         }
     }
 
-    /// The step that failed, if one did.
-    pub(crate) fn failure(&self) -> Result<Option<ReportFailure>, Errno> {
-        if self.word(report::MAGIC)? != REPORT_MAGIC {
+    fn failure(&self) -> Result<Option<ReportFailure>, Errno> {
+        if !self.begun()? {
             return Ok(None);
         }
-        let Some(index) = self.position(self.word(report::FAILED)?)? else {
-            return Ok(None);
-        };
+        let Some(index) = self.position(self.word(report::FAILED)?)? else { return Ok(None) };
         let cause = self.word(report::CAUSE)?;
         let len = usize::try_from(self.word(report::DETAIL_LEN)?).unwrap_or(usize::MAX);
-        let mut detail = [0; DETAIL_MAX];
-        ipc::pread_exact(self.fd(), &mut detail, report::DETAIL as u64)?;
+        let detail = self.bytes.get(report::DETAIL..).unwrap_or(&[]);
         let detail = detail.get(..len.min(DETAIL_MAX)).unwrap_or(&[]);
-        let errno = i32::try_from(cause & 0xffff).unwrap_or(0);
         Ok(Some(ReportFailure {
             index,
-            errno,
+            errno: i32::try_from(cause & 0xffff).unwrap_or(0),
             kind: Kind::from_number((cause >> 32) as u32),
             detail: printable(detail),
         }))
     }
 
-    /// All steps' records.
-    pub(crate) fn records(&self) -> Result<Vec<Record>, Errno> {
+    fn records(&self) -> Result<Vec<Record>, Errno> {
         let record = |index: usize| {
             let at = report::STEPS + index * report::STEP;
             let (start, end) = (self.word(at)?, self.word(at + 8)?);
-            Ok(Record {
-                start,
-                outcome: end as u32,
-                errno: (end >> 32) as i32,
-            })
+            Ok(Record { start, outcome: end as u32, errno: (end >> 32) as i32 })
         };
         (0..self.steps).map(record).collect()
     }
