@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, read, write};
 use rustix::termios::{
-    LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize,
-    tcsetattr, tcsetwinsize,
+    LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty, tcgetattr,
+    tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::failure::Failure;
@@ -98,6 +98,13 @@ pub(crate) fn resize(master: BorrowedFd<'_>, hosts: &[BorrowedFd<'_>]) {
     }
 }
 
+/// Clears `ONLCR`: the caller's terminal adds the carriage returns, and a file gets none.
+fn plain(master: BorrowedFd<'_>) -> Result<(), Failure> {
+    let mut termios = tcgetattr(master).map_err(|errno| failed("tcgetattr", errno))?;
+    termios.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(master, OptionalActions::Now, &termios).map_err(|errno| failed("tcsetattr", errno))
+}
+
 impl<'a> Console<'a> {
     pub(crate) fn new(
         master: OwnedFd,
@@ -106,6 +113,7 @@ impl<'a> Console<'a> {
     ) -> Result<Console<'a>, Failure> {
         let flags = fcntl_getfl(&master).map_err(|errno| failed("fcntl", errno))?;
         fcntl_setfl(&master, flags | OFlags::NONBLOCK).map_err(|errno| failed("fcntl", errno))?;
+        plain(master.as_fd())?;
         Ok(Console {
             master,
             input,
@@ -269,7 +277,6 @@ mod tests {
 
     use rustix::event::poll;
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-    use rustix::termios::OutputModes;
 
     use super::*;
 

@@ -37,8 +37,10 @@ impl Bundle {
         let config = path.join("config.json");
         let bytes = file::read_at_most(rustix::fs::CWD, &config, CONFIG_MAX)
             .map_err(|errno| Error::call(config.display().to_string(), "open", errno))?;
-        let spec = spec::parse(&bytes)
-            .map_err(|error| Cause::Config { path: config.display().to_string(), error })?;
+        let spec = spec::parse(&bytes).map_err(|error| Cause::Config {
+            path: config.display().to_string(),
+            error,
+        })?;
         let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
         let rootfs = path.join(root);
         Bundle::checked(spec, path, &rootfs)

@@ -37,11 +37,7 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Option<DeviceProgram>, PlanErr
 
 /// Before init runs: the record of what may have to be undone, the cgroup with its
 /// limits, the fifos.
-pub(super) fn before(
-    cx: &Context<'_>,
-    limits: &[Setting],
-    devices: Option<&DeviceProgram>,
-) -> Vec<Step> {
+pub(super) fn before(cx: &Context<'_>, limits: &[Setting], devices: bool) -> Vec<Step> {
     let mut steps = vec![Step::run(
         RunOp::RecordIntent,
         "process",
@@ -61,11 +57,11 @@ pub(super) fn before(
                 what,
             ));
         }
-        if let Some(program) = devices {
+        if devices {
             steps.push(Step::run(
                 RunOp::AttachDevices,
                 "linux.resources.devices",
-                format!("attach the device program ({} instructions) to the cgroup", program.len()),
+                "attach the device program to the cgroup",
             ));
         }
     }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::link::{Link, Said};
 use super::report::Report;
 use super::trace::{Span, Trace, now};
-use super::{InitProgram, console, failure};
+use super::{InitProgram, failure};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
@@ -245,7 +245,6 @@ impl Driver<'_> {
             } => self.launch(*namespaces, *into_cgroup, *stage0),
             RunOp::TakeConsole => {
                 let master = self.made.master.take().ok_or_else(out_of_step)?;
-                console::make_plain(master.as_fd())?;
                 Ok(self.keeper.console(master)?)
             }
             RunOp::RecordState => {

@@ -66,7 +66,10 @@ impl Report {
     fn read(&self) -> Result<Page, Errno> {
         let mut bytes = vec![0; report::size(self.steps)];
         ipc::pread_exact(self.fd(), &mut bytes, 0)?;
-        Ok(Page { bytes, steps: self.steps })
+        Ok(Page {
+            bytes,
+            steps: self.steps,
+        })
     }
 
     /// Index of the step begun last, if init began at all.
@@ -94,7 +97,8 @@ struct Page {
 impl Page {
     fn word(&self, offset: usize) -> Result<u64, Errno> {
         let word = self.bytes.get(offset..).and_then(|rest| rest.first_chunk());
-        word.map(|word| u64::from_ne_bytes(*word)).ok_or(Errno::PROTO)
+        word.map(|word| u64::from_ne_bytes(*word))
+            .ok_or(Errno::PROTO)
     }
 
     fn begun(&self) -> Result<bool, Errno> {
@@ -102,11 +106,18 @@ impl Page {
     }
 
     fn current(&self) -> Result<Option<usize>, Errno> {
-        if self.begun()? { self.position(self.word(report::CURRENT)?) } else { Ok(None) }
+        if self.begun()? {
+            self.position(self.word(report::CURRENT)?)
+        } else {
+            Ok(None)
+        }
     }
 
     fn position(&self, position: u64) -> Result<Option<usize>, Errno> {
-        match usize::try_from(position).ok().and_then(|position| position.checked_sub(1)) {
+        match usize::try_from(position)
+            .ok()
+            .and_then(|position| position.checked_sub(1))
+        {
             Some(index) if index < self.steps => Ok(Some(index)),
             Some(_) => Err(Errno::PROTO),
             None => Ok(None),
@@ -117,7 +128,9 @@ impl Page {
         if !self.begun()? {
             return Ok(None);
         }
-        let Some(index) = self.position(self.word(report::FAILED)?)? else { return Ok(None) };
+        let Some(index) = self.position(self.word(report::FAILED)?)? else {
+            return Ok(None);
+        };
         let cause = self.word(report::CAUSE)?;
         let len = usize::try_from(self.word(report::DETAIL_LEN)?).unwrap_or(usize::MAX);
         let detail = self.bytes.get(report::DETAIL..).unwrap_or(&[]);
@@ -134,7 +147,11 @@ impl Page {
         let record = |index: usize| {
             let at = report::STEPS + index * report::STEP;
             let (start, end) = (self.word(at)?, self.word(at + 8)?);
-            Ok(Record { start, outcome: end as u32, errno: (end >> 32) as i32 })
+            Ok(Record {
+                start,
+                outcome: end as u32,
+                errno: (end >> 32) as i32,
+            })
         };
         (0..self.steps).map(record).collect()
     }

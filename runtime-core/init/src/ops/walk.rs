@@ -47,7 +47,14 @@ pub(crate) fn make_in(root: Fd, path: &CStr, make: Make, more: u64) -> Result<Fd
         Err(error) if error.0 == errno::ENOENT => {}
         other => return Ok(other?),
     }
-    let mut walk = Walk { root, dir: None, path: [0; LONGEST], len: 0, more, links: 0 };
+    let mut walk = Walk {
+        root,
+        dir: None,
+        path: [0; LONGEST],
+        len: 0,
+        more,
+        links: 0,
+    };
     walk.set_path([path.to_bytes(), b"", b""])?;
     walk.run(make)
 }
@@ -71,7 +78,11 @@ impl Walk {
         let mut start = 0usize;
         while start < self.len {
             let end = self.component_end(start);
-            let make = if end == self.len { make } else { Make::Directory };
+            let make = if end == self.len {
+                make
+            } else {
+                Make::Directory
+            };
             if end == start {
                 start = end.wrapping_add(1);
             } else if let Some(found) = self.step(start, end, make)? {
@@ -131,7 +142,11 @@ impl Walk {
         let Some(len) = len else { return Ok(()) };
         let target = target.get(..len).unwrap_or(&[]);
         let old = self.path;
-        let before = if target.first() == Some(&b'/') { 0 } else { start };
+        let before = if target.first() == Some(&b'/') {
+            0
+        } else {
+            start
+        };
         let rest = old.get(end..self.len).unwrap_or(&[]);
         self.set_path([old.get(..before).unwrap_or(&[]), target, rest])
     }
