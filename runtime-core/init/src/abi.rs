@@ -405,7 +405,6 @@ macro_rules! ops {
 
             /// The same op in another form.
             pub fn convert<G: Form>(&self, convert: &mut impl Convert<F, G>) -> Op<G> {
-                let _ = &convert;
                 match self {
                     $( Op::$name { $( $field ),* } => Op::$name { $( $field: <$kind as Held>::convert::<F, G>($field, convert) ),* } ),*
                 }
@@ -419,8 +418,8 @@ macro_rules! ops {
                 let mut words = [0; ARGS];
                 match *self {
                     $( Op::$name { $( $field ),* } => {
+                        #[allow(unused_mut, unused_variables, reason = "an op without fields")]
                         let mut rest = words.iter_mut();
-                        let _ = &mut rest;
                         $( if let Some(word) = rest.next() { *word = Word::to_word($field); } )*
                     } ),*
                 }
@@ -431,7 +430,6 @@ macro_rules! ops {
             #[must_use]
             pub fn from_words(code: u16, words: &[u64; ARGS]) -> Option<Op<Flat>> {
                 let mut rest = words.iter().copied();
-                let _ = &mut rest;
                 Some(match code {
                     $( $code => Op::$name { $( $field: Word::from_word(rest.next()?) ),* }, )*
                     _ => return None,

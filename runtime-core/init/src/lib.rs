@@ -10,6 +10,16 @@
 //! - [`ops`]: what each step does, by facility
 //! - [`sys`]: system calls
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod abi;
 pub mod execute;

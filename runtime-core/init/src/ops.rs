@@ -11,6 +11,7 @@ mod walk;
 
 use crate::abi::{Op, Slot};
 use crate::execute::{FlatOp, Init, Outcome};
+use crate::sys::{Errno, errno};
 
 /// Runs one op.
 pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
@@ -28,12 +29,12 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::FindProgram {} => exec::find_program(init),
         Op::FindHome { uid } => process::find_home(init, uid),
         Op::Exec {} => exec::exec(init),
-        _ => run_file_op(init, op),
+        _ => run_mount_op(init, op),
     }
 }
 
-/// Mounts, devices and the console.
-fn run_file_op(init: &mut Init, op: &FlatOp) -> Outcome {
+/// Mounts and the root.
+fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
     match *op {
         Op::Propagation { kind } => mount::propagation(kind),
         Op::BindRoot { path, into } => mount::bind_root(init, path, into),
@@ -63,6 +64,13 @@ fn run_file_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::OpenDir { path, into } => mount::open_dir(init, path, into),
         Op::MaskPath { path } => mount::mask_path(init, path),
         Op::ReadonlyPath { path } => mount::readonly_path(init, path),
+        _ => run_device_op(init, op),
+    }
+}
+
+/// Device nodes and the console.
+fn run_device_op(init: &mut Init, op: &FlatOp) -> Outcome {
+    match *op {
         Op::OpenNull { into } => devices::open_null(init, into),
         Op::MakeNode {
             dir,
@@ -123,7 +131,7 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
         } => credentials::set_caps(effective, permitted, inheritable),
         Op::RaiseAmbient { cap } => credentials::raise_ambient(cap),
         Op::NoNewPrivs {} => credentials::no_new_privs(),
-        // `run` and `run_file_op` took every other op.
-        _ => Ok(()),
+        // An op that is in none of these functions: a bug of corten, and never a success.
+        _ => Err(Errno(errno::ENOSYS).into()),
     }
 }
