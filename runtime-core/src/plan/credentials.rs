@@ -5,7 +5,7 @@
 use corten_init::abi::Op;
 
 use super::{Context, PlanError, Step};
-use crate::spec::{Capabilities, NamespaceKind};
+use crate::spec::{Capabilities, NamespaceKind, User};
 
 /// The five sets as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,41 +38,19 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
             "keep capabilities over the change of uid",
         ));
     }
-    let gids = user.additional_gids.clone();
-    let text = gids
-        .iter()
-        .map(u32::to_string)
-        .collect::<Vec<_>>()
-        .join(",");
-    steps.extend([
-        Step::init(
-            Op::SetGroups { gids },
-            "process.user.additionalGids",
-            format!("set supplementary groups ({text})"),
+    steps.extend(ids(user));
+    steps.push(Step::init(
+        Op::SetCaps {
+            effective: sets.effective,
+            permitted: sets.permitted,
+            inheritable: sets.inheritable,
+        },
+        "process.capabilities",
+        format!(
+            "set capabilities (effective {:#x}, permitted {:#x}, inheritable {:#x})",
+            sets.effective, sets.permitted, sets.inheritable
         ),
-        Step::init(
-            Op::SetGid { gid: user.gid },
-            "process.user.gid",
-            format!("set gid {}", user.gid),
-        ),
-        Step::init(
-            Op::SetUid { uid: user.uid },
-            "process.user.uid",
-            format!("set uid {}", user.uid),
-        ),
-        Step::init(
-            Op::SetCaps {
-                effective: sets.effective,
-                permitted: sets.permitted,
-                inheritable: sets.inheritable,
-            },
-            "process.capabilities",
-            format!(
-                "set capabilities (effective {:#x}, permitted {:#x}, inheritable {:#x})",
-                sets.effective, sets.permitted, sets.inheritable
-            ),
-        ),
-    ]);
+    ));
     for cap in (0..=last).filter(|cap| sets.ambient >> cap & 1 == 1) {
         let op = Op::RaiseAmbient { cap };
         let name = name(cap);
@@ -88,6 +66,29 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
         ));
     }
     Ok(steps)
+}
+
+/// Groups first: after setresuid(2) there is no privilege to change them.
+fn ids(user: &User) -> [Step; 3] {
+    let gids = user.additional_gids.clone();
+    let words: Vec<String> = gids.iter().map(u32::to_string).collect();
+    [
+        Step::init(
+            Op::SetGroups { gids },
+            "process.user.additionalGids",
+            format!("set supplementary groups ({})", words.join(",")),
+        ),
+        Step::init(
+            Op::SetGid { gid: user.gid },
+            "process.user.gid",
+            format!("set gid {}", user.gid),
+        ),
+        Step::init(
+            Op::SetUid { uid: user.uid },
+            "process.user.uid",
+            format!("set uid {}", user.uid),
+        ),
+    ]
 }
 
 /// The sets of config.json; names that nobody knows are left out (with a warning by

@@ -110,26 +110,7 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanErr
         "reset all signals",
     ));
     if user {
-        let cgroup = if into_cgroup {
-            Slot::CGROUP
-        } else {
-            Slot::NONE
-        };
-        steps.push(Step::init(
-            Op::Clone { flags, cgroup },
-            "linux.namespaces",
-            format!(
-                "clone into new namespaces ({})",
-                names_of(cx, Origin::InClone)
-            ),
-        ));
-    }
-    if into_cgroup && user {
-        steps.push(Step::init(
-            Op::Close { slot: Slot::CGROUP },
-            "linux.cgroupsPath",
-            "close the cgroup directory",
-        ));
+        steps.extend(clone_again(cx, flags, into_cgroup));
     }
     steps.push(Step::init(Op::NewSession {}, "process", "start a session"));
     steps.extend(wait(Barrier::Entered, entered(cx, entry, user)?));
@@ -148,6 +129,30 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanErr
         ));
     }
     Ok(steps)
+}
+
+/// Stage 0 makes the container's process: an exec before the id maps are written would
+/// drop every capability in the new user namespace.
+fn clone_again(cx: &Context<'_>, flags: u64, into_cgroup: bool) -> Vec<Step> {
+    let cgroup = if into_cgroup {
+        Slot::CGROUP
+    } else {
+        Slot::NONE
+    };
+    let what = format!(
+        "clone into new namespaces ({})",
+        names_of(cx, Origin::InClone)
+    );
+    let op = Op::Clone { flags, cgroup };
+    let mut steps = vec![Step::init(op, "linux.namespaces", what)];
+    if into_cgroup {
+        steps.push(Step::init(
+            Op::Close { slot: Slot::CGROUP },
+            "linux.cgroupsPath",
+            "close the cgroup directory",
+        ));
+    }
+    steps
 }
 
 fn launch_text(cx: &Context<'_>, user: bool, into_cgroup: bool) -> String {

@@ -309,49 +309,46 @@ impl Driver<'_> {
         Ok(self.keeper.intent()?)
     }
 
-    fn launch(&mut self, namespaces: u64, into_cgroup: bool, stage0: bool) -> Result<(), Failed> {
-        let least = 3 + i32::try_from(self.plan.preserve_fds).unwrap_or(i32::MAX - 3);
+    /// Makes or takes all that init gets, each with a number of at least `least`.
+    fn pass(&mut self, least: RawFd, stage0: bool) -> Result<Passed, Failed> {
         let high = |fd: OwnedFd| ipc::at_least(fd, least);
         let report = Report::make(self.dir, self.plan.init_steps())?;
-        let report_fd = high(report.fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?)?;
+        let report_fd = ipc::copy_at_least(report.fd(), least)?;
         self.made.report = Some(report);
         let (ours, theirs) = ipc::socket_pair()?;
-        let theirs = high(theirs)?;
         self.made.link = Some(Link(ours));
+        let mut slots = vec![(Slot::SOCKET, high(theirs)?)];
         let [exec, done] = self.made.fifos.take().ok_or_else(out_of_step)?;
-        let (exec, done) = (high(exec)?, high(done)?);
-        let cgroup = match &self.made.cgroup {
-            Some(cgroup) if stage0 => Some(high(
-                cgroup
-                    .dir()
-                    .try_clone_to_owned()
-                    .map_err(|_| Errno::MFILE)?,
-            )?),
-            _ => None,
-        };
-        let stdio = self.stdio(least)?;
-        let mut slots = vec![
-            (Slot::SOCKET, theirs.as_raw_fd()),
-            (Slot::EXEC_FIFO, exec.as_raw_fd()),
-            (Slot::DONE, done.as_raw_fd()),
-        ];
-        slots.extend(cgroup.iter().map(|fd| (Slot::CGROUP, fd.as_raw_fd())));
-        let stdio_numbers = [0, 1, 2].map(|at: usize| stdio.get(at).map_or(-1, Stdio::number));
+        slots.push((Slot::EXEC_FIFO, high(exec)?));
+        slots.push((Slot::DONE, high(done)?));
+        if let (Some(cgroup), true) = (&self.made.cgroup, stage0) {
+            slots.push((Slot::CGROUP, ipc::copy_at_least(cgroup.dir(), least)?));
+        }
+        Ok(Passed {
+            report: report_fd,
+            slots,
+            stdio: self.stdio(least)?,
+        })
+    }
+
+    fn launch(&mut self, namespaces: u64, into_cgroup: bool, stage0: bool) -> Result<(), Failed> {
+        let least = 3 + i32::try_from(self.plan.preserve_fds).unwrap_or(i32::MAX - 3);
+        let passed = self.pass(least, stage0)?;
+        let numbers = |(slot, fd): &(Slot, OwnedFd)| (*slot, fd.as_raw_fd());
+        let slots: Vec<(Slot, RawFd)> = passed.slots.iter().map(numbers).collect();
+        let stdio = [0, 1, 2].map(|at: usize| passed.stdio.get(at).map_or(-1, Stdio::number));
         let fds = Fds {
-            report: report_fd.as_raw_fd(),
-            stdio: stdio_numbers,
+            report: passed.report.as_raw_fd(),
+            stdio,
             slots: &slots,
         };
         let flat = Flat::new(self.plan, &fds);
-        let flat = high(ipc::sealed_memfd(
-            c"corten-plan",
-            &flat.0,
-            self.memfd_flags(),
-        )?)?;
+        let flat = ipc::sealed_memfd(c"corten-plan", &flat.0, self.memfd_flags())?;
+        let flat = ipc::at_least(flat, least)?;
 
-        let mut inherit: Vec<RawFd> = vec![report_fd.as_raw_fd(), flat.as_raw_fd()];
+        let mut inherit: Vec<RawFd> = vec![fds.report, flat.as_raw_fd()];
         inherit.extend(slots.iter().map(|(_, fd)| *fd));
-        inherit.extend(stdio_numbers);
+        inherit.extend(stdio);
         inherit.extend(3..least);
         let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
         let launched = launch(&Launch {
@@ -427,6 +424,13 @@ impl Driver<'_> {
             }
         }
     }
+}
+
+/// The descriptors that init gets, open until it runs.
+struct Passed {
+    report: OwnedFd,
+    slots: Vec<(Slot, OwnedFd)>,
+    stdio: Vec<Stdio>,
 }
 
 /// Where a standard descriptor comes from.

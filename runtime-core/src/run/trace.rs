@@ -81,7 +81,7 @@ impl Trace {
             .filter(|(_, record)| record.start != 0)
             .collect();
         let starts = begun.iter().map(|(_, record)| record.start);
-        let ends = starts.clone().skip(1).chain(starts.clone().last());
+        let ends = starts.clone().skip(1).chain(starts.clone().next_back());
         for (((origin, name), record), end) in begun.iter().zip(ends) {
             let (name, origin) = (name.clone(), origin.clone());
             self.spans.push(Span {

@@ -144,6 +144,11 @@ pub(crate) fn at_least(fd: OwnedFd, least: i32) -> Result<OwnedFd, Errno> {
     call("fcntl", || rustix::io::fcntl_dupfd_cloexec(&fd, least))
 }
 
+/// A copy of a descriptor with a number of at least `least`; closed on exec.
+pub(crate) fn copy_at_least(fd: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, Errno> {
+    call("fcntl", || rustix::io::fcntl_dupfd_cloexec(fd, least))
+}
+
 /// Whether a descriptor is open.
 pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
     call("fcntl", || rustix::io::fcntl_getfd(fd)).is_ok()
