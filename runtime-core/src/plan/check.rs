@@ -1,46 +1,90 @@
 //! That every slot is filled before it is read, on every path, and how many are open.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use corten_init::abi::{OnError, Op, Slot};
 
 use super::{Action, InitOp, PlanError, RunOp, Step};
 
+/// What is known of the slots on the way through the steps.
+#[derive(Default)]
+struct Slots {
+    /// The last step that may rely on a slot's descriptor.
+    sure: BTreeMap<Slot, usize>,
+    /// Slots that may hold a descriptor.
+    open: BTreeSet<Slot>,
+}
+
+/// A slot that is filled for good.
+const ALWAYS: usize = usize::MAX;
+
+impl Slots {
+    fn fill(&mut self, slot: Slot, until: usize) {
+        self.open.insert(slot);
+        let last = self.sure.entry(slot).or_insert(until);
+        *last = until.max(*last);
+    }
+
+    fn is_sure(&self, slot: Slot, index: usize) -> bool {
+        self.sure.get(&slot).is_some_and(|last| index <= *last)
+    }
+
+    /// The step that closes the slot may be left out itself.
+    fn close(&mut self, slot: Slot, surely: bool) {
+        self.sure.remove(&slot);
+        if surely {
+            self.open.remove(&slot);
+        }
+    }
+}
+
 /// Walks the steps. The most descriptors that init holds at once, with those for plan
 /// and report, which it closes first.
 pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
-    let mut filled = vec![Slot::SOCKET, Slot::EXEC_FIFO, Slot::DONE];
-    let mut peak = filled.len() + 2;
-    let mut reliable_from = 0;
-    for (index, step) in steps.iter().enumerate() {
+    let mut slots = Slots::default();
+    for slot in [Slot::SOCKET, Slot::EXEC_FIFO, Slot::DONE] {
+        slots.fill(slot, ALWAYS);
+    }
+    let mut peak = slots.open.len() + 2;
+    // Last steps of the groups that are left out together.
+    let mut groups: Vec<usize> = Vec::new();
+    // Init counts its own steps only.
+    let mut index = 0;
+    for (position, step) in steps.iter().enumerate() {
         let op = match &step.action {
-            Action::Run(RunOp::Launch { stage0, .. }) => {
-                if *stage0 {
-                    filled.push(Slot::CGROUP);
-                }
+            Action::Run(RunOp::Launch { stage0: true, .. }) => {
+                slots.fill(Slot::CGROUP, ALWAYS);
                 continue;
             }
             Action::Run(_) => continue,
             Action::Init(op) => op,
         };
-        if let Some(slot) = reads(op).into_iter().find(|slot| !filled.contains(slot)) {
+        let empty = |slot: &Slot| !slots.is_sure(*slot, index);
+        if let Some(slot) = reads(op).into_iter().find(empty) {
             return Err(PlanError::EmptySlot {
-                step: index + 1,
+                step: position + 1,
                 slot: slot.0,
             });
         }
-        // What a step fills while it may be left out can't be relied on.
-        if let OnError::Skip { steps, .. } = step.on_error {
-            reliable_from = reliable_from.max(index + 1 + usize::from(steps));
-        }
-        let reliable = index >= reliable_from;
+        groups.retain(|last| index <= *last);
+        let here = groups.iter().min().copied().unwrap_or(ALWAYS);
+        let until = here.min(match step.on_error {
+            OnError::Fail => ALWAYS,
+            OnError::Warn => index,
+            OnError::Skip { steps, .. } => index + usize::from(steps),
+        });
         for slot in fills(op) {
-            if reliable && !filled.contains(&slot) {
-                filled.push(slot);
-            }
+            slots.fill(slot, until);
         }
         // A file system context, a mount point and a tree besides the slots.
-        peak = peak.max(filled.len() + 3);
-        let closed = closes(op);
-        filled.retain(|slot| !closed.contains(slot));
+        peak = peak.max(slots.open.len() + 3);
+        for slot in closes(op) {
+            slots.close(slot, until == ALWAYS);
+        }
+        if let OnError::Skip { steps, .. } = step.on_error {
+            groups.push(index + usize::from(steps));
+        }
+        index += 1;
     }
     Ok(peak)
 }
