@@ -115,6 +115,18 @@ pub enum Action {
     Run(RunOp),
 }
 
+/// Names of config.json may hold line breaks and worse; a plan's words are shown to people.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let shown = |c: char| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -133,8 +145,8 @@ impl Step {
     pub(crate) fn init(op: InitOp, origin: impl Into<String>, what: impl Into<String>) -> Step {
         Step {
             action: Action::Init(op),
-            origin: origin.into(),
-            what: what.into(),
+            origin: one_line(origin.into()),
+            what: one_line(what.into()),
             on_error: OnError::Fail,
         }
     }
@@ -143,8 +155,8 @@ impl Step {
     pub(crate) fn run(op: RunOp, origin: impl Into<String>, what: impl Into<String>) -> Step {
         Step {
             action: Action::Run(op),
-            origin: origin.into(),
-            what: what.into(),
+            origin: one_line(origin.into()),
+            what: one_line(what.into()),
             on_error: OnError::Fail,
         }
     }
