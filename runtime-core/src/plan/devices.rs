@@ -6,7 +6,7 @@
 use corten_init::abi::{Op, Slot};
 
 use super::mounts::clean;
-use super::{Context, Step};
+use super::{Context, Step, options};
 use crate::spec::NamespaceKind;
 
 const S_IFCHR: u32 = 0o020_000;
@@ -38,7 +38,7 @@ pub(super) fn devices(cx: &Context<'_>) -> Vec<Step> {
         .mounts
         .iter()
         .rev()
-        .find(|mount| clean(&mount.destination) == "/dev");
+        .find(|mount| clean(&mount.destination) == "/dev" && !is_remount(mount));
     if dev.is_some_and(is_bind) {
         return Vec::new();
     }
@@ -72,13 +72,14 @@ pub(super) fn devices(cx: &Context<'_>) -> Vec<Step> {
     steps
 }
 
+/// Whether a mount only changes what is there.
+fn is_remount(mount: &crate::spec::Mount) -> bool {
+    options::parse(&mount.options).remount
+}
+
 /// Whether a mount is a bind of something else.
 pub(super) fn is_bind(mount: &crate::spec::Mount) -> bool {
-    mount.kind.as_deref() == Some("bind")
-        || mount
-            .options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind")
+    mount.kind.as_deref() == Some("bind") || options::parse(&mount.options).bind.is_some()
 }
 
 fn node(name: &str, major: u32, minor: u32, bind: bool) -> Step {
