@@ -215,7 +215,8 @@ impl Planned {
             }
         }
         if let Some((propagation, recursive)) = self.options.propagation {
-            let what = format!("set propagation of {}", self.destination);
+            let name = options::propagation_name(propagation, recursive);
+            let what = format!("make {} {name}", self.destination);
             steps.push(self.step(
                 Op::SetAttr {
                     mount,

@@ -148,6 +148,20 @@ fn propagation(word: &str) -> Option<(u64, bool)> {
     }
 }
 
+/// The word for a propagation.
+pub(super) fn propagation_name(kind: u64, recursive: bool) -> &'static str {
+    match (kind, recursive) {
+        (MS_SHARED, false) => "shared",
+        (MS_SHARED, true) => "rshared",
+        (MS_SLAVE, false) => "slave",
+        (MS_SLAVE, true) => "rslave",
+        (MS_UNBINDABLE, false) => "unbindable",
+        (MS_UNBINDABLE, true) => "runbindable",
+        (_, false) => "private",
+        (_, true) => "rprivate",
+    }
+}
+
 /// `ro,nosuid`: the attributes as mountinfo writes them.
 pub(super) fn names(change: Change) -> String {
     let words = [
