@@ -1,0 +1,129 @@
+//! The cases: `tests/plans/NAME.json` is a config.json; what is not usual about the machine
+//! or the options is [`adjust`]'s.
+
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{CgroupMode, cgroup_path};
+use crate::host::{Facts, Host, MemfdExec};
+use crate::plan::{Plan, PlanError, PlanOptions};
+use crate::spec::Spec;
+
+/// All capabilities of Linux 6.1, as root has them.
+const ALL_CAPS: u64 = (1 << 41) - 1;
+const CAP_SYS_MODULE: u64 = 1 << 16;
+
+/// Everything that planning looks at.
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) spec: Spec,
+    pub(super) host: Host,
+    pub(super) options: PlanOptions,
+}
+
+impl Case {
+    /// A case on the usual machine: root, Linux 6.1, cgroup v2.
+    pub(super) fn new(name: &str, spec: Spec) -> Case {
+        let host = Host {
+            kernel: "6.1.0-example".to_owned(),
+            euid: 0,
+            permitted_caps: ALL_CAPS,
+            last_cap: 40,
+            cgroup: CgroupMode::V2,
+            clone3: true,
+            memfd_exec: MemfdExec::Plain,
+            kcore: true,
+        };
+        let options = PlanOptions {
+            id: "web".to_owned(),
+            ..PlanOptions::default()
+        };
+        Case {
+            name: name.to_owned(),
+            spec,
+            host,
+            options,
+        }
+    }
+
+    /// As [`Facts::probe`], for a caller in the cgroup /user.slice/me.
+    fn facts(&self) -> Facts {
+        let linux = self.spec.linux.as_ref();
+        let asked = linux.and_then(|linux| linux.cgroups_path.as_deref());
+        let resources = linux.and_then(|linux| linux.resources.as_ref());
+        // Limits that make no sense are for the plan to refuse.
+        let settings = resources.map_or(Ok(Vec::new()), crate::cgroup::settings);
+        let cgroup = cgroup_path(
+            asked,
+            &self.options.id,
+            Path::new("/user.slice/me"),
+            &settings.unwrap_or_default(),
+        );
+        let bundle = PathBuf::from("/bundle");
+        let root = self.spec.root.as_ref().map_or("", |root| &root.path);
+        Facts {
+            rootfs: bundle.join(root),
+            bundle,
+            cgroup: (!self.options.no_cgroup).then(|| cgroup.unwrap()),
+        }
+    }
+
+    pub(super) fn plan(&self) -> Result<Plan, PlanError> {
+        Plan::new(&self.spec, &self.host, &self.facts(), &self.options)
+    }
+}
+
+/// The folder with the golden files.
+pub(super) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans")
+}
+
+/// Every configuration in the folder, with what belongs to its name.
+pub(super) fn all() -> Vec<Case> {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let name = name.strip_suffix(".json")?.to_owned();
+            (!name.ends_with(".plan")).then_some(name)
+        })
+        .collect();
+    names.sort();
+    assert!(names.len() > 25, "cases are missing: {names:?}");
+    names.iter().map(|name| case(name)).collect()
+}
+
+/// The configuration of this name.
+pub(super) fn case(name: &str) -> Case {
+    let bytes = std::fs::read(folder().join(format!("{name}.json"))).unwrap();
+    let spec = crate::spec::parse(&bytes).unwrap_or_else(|error| panic!("{name}.json: {error}"));
+    let mut case = Case::new(name, spec);
+    adjust(&mut case);
+    case
+}
+
+/// What is not usual about the machine or the caller's choices.
+fn adjust(case: &mut Case) {
+    let Case { host, options, .. } = case;
+    match case.name.as_str() {
+        "no-pivot" | "readonly-root-no-pivot" => options.no_pivot = true,
+        "no-new-keyring" => options.no_new_keyring = true,
+        "preserve-fds" => options.preserve_fds = 2,
+        "cgroups-disabled" | "user-namespace-cgroups-disabled" => options.no_cgroup = true,
+        "not-root" | "spec-rootless" => {
+            (host.euid, host.permitted_caps) = (1000, 0);
+        }
+        "hybrid-host" => host.cgroup = CgroupMode::Hybrid,
+        "hybrid-host-cgroups-disabled" => {
+            host.cgroup = CgroupMode::Hybrid;
+            options.no_cgroup = true;
+        }
+        "missing-capability" | "missing-capability-in-a-user-namespace" => {
+            host.permitted_caps &= !CAP_SYS_MODULE;
+        }
+        // CAP_CHECKPOINT_RESTORE is number 40.
+        "capabilities-unknown" => host.last_cap = 39,
+        "no-clone3" => host.clone3 = false,
+        "no-kcore" => host.kcore = false,
+        _ => {}
+    }
+}

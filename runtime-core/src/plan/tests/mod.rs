@@ -1,0 +1,16 @@
+//! Plans without root: a configuration and a made-up machine go in, text comes out.
+//!
+//! # Layout
+//! - `cases`: the configurations of `tests/plans` and the machines they are planned for
+//! - `golden`: every plan, and every refusal, against its file
+//! - `namespaces`: which namespace comes from where, as one table
+//! - `properties`: what holds for all of the plans
+//! - `slots`: the check of slots, on lists of steps made by hand
+//!
+//! `CORTEN_BLESS=1 cargo test -p corten-core plan` writes the golden files anew.
+
+mod cases;
+mod golden;
+mod namespaces;
+mod properties;
+mod slots;
