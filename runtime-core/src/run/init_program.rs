@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -62,14 +63,29 @@ fn on_tmpfs() -> Result<OwnedFd, Errno> {
     let file = call("openat", || {
         rustix::fs::openat(&mount, name, flags, Mode::empty())
     })?;
-    let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
-    let picked = call("fspick", || rustix::mount::fspick(&mount, "", pick))?;
-    call("fsconfig", || {
-        rustix::mount::fsconfig_set_flag(&picked, "ro")
-    })?;
-    call("fsconfig", || rustix::mount::fsconfig_reconfigure(&picked))?;
+    make_readonly(mount.as_fd())?;
     crate::sys::mount::set_readonly(mount.as_fd())?;
     Ok(file)
+}
+
+/// Makes the superblock read-only. Another thread of the program may just have forked: that
+/// child has a copy of the writer's descriptor until its exec, and the file system is busy.
+fn make_readonly(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    const ATTEMPTS: u32 = 1000;
+    const PAUSE: Duration = Duration::from_millis(1);
+    let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    for _ in 0..ATTEMPTS {
+        // A context that has failed once answers EBUSY for ever.
+        let picked = call("fspick", || rustix::mount::fspick(mount, "", pick))?;
+        call("fsconfig", || {
+            rustix::mount::fsconfig_set_flag(&picked, "ro")
+        })?;
+        match call("fsconfig", || rustix::mount::fsconfig_reconfigure(&picked)) {
+            Err(Errno::BUSY) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    Err(Errno::BUSY)
 }
 
 #[cfg(test)]
@@ -89,6 +105,25 @@ mod tests {
             writable.write(b"x").unwrap_err().raw_os_error(),
             Some(libc::EPERM)
         );
+    }
+
+    #[test]
+    fn a_file_on_a_tmpfs_is_made_while_other_threads_start_programs() {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = &stop;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+                        child.wait().unwrap();
+                    }
+                });
+            }
+            let made: Result<Vec<OwnedFd>, Errno> = (0..100).map(|_| on_tmpfs()).collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            made.unwrap();
+        });
     }
 
     #[test]
