@@ -102,8 +102,6 @@ impl Bundle {
 
 /// The path without symbolic links, as the host sees it.
 fn canonical(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(|error| {
-        let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        Error::call(path.display().to_string(), "realpath", errno)
-    })
+    file::real_path(path)
+        .map_err(|errno| Error::call(path.display().to_string(), "realpath", errno))
 }

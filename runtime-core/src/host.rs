@@ -14,7 +14,7 @@ pub use crate::cgroup::CgroupMode;
 use crate::error::Error;
 use crate::plan::PlanOptions;
 use crate::spec::Spec;
-use crate::sys::{call, file};
+use crate::sys::{call, file, process};
 
 /// How init can be executed from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -70,11 +70,8 @@ impl Host {
     pub fn probe() -> Result<Host, Error> {
         let last_cap = read_number("/proc/sys/kernel/cap_last_cap")?;
         Ok(Host {
-            kernel: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
-            euid: rustix::process::geteuid().as_raw(),
+            kernel: kernel()?,
+            euid: process::geteuid().map_err(|errno| Error::call("uid", "geteuid", errno))?,
             permitted_caps: permitted_caps()?,
             last_cap,
             cgroup: cgroup::mode(Path::new(cgroup::MOUNT)),
@@ -141,6 +138,12 @@ fn read_number(path: &str) -> Result<u32, Error> {
     text.trim()
         .parse()
         .map_err(|_| Error::other(format!("{path}: not a number: {text:?}")))
+}
+
+fn kernel() -> Result<String, Error> {
+    let uname = call("uname", || Ok(rustix::system::uname()))
+        .map_err(|errno| Error::call("kernel", "uname", errno))?;
+    Ok(uname.release().to_string_lossy().into_owned())
 }
 
 fn permitted_caps() -> Result<u64, Error> {

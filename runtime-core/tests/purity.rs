@@ -4,7 +4,11 @@
 //! is not found. That the folders use no such module is seen in review.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+mod source;
+
+use source::{is_test, rust_files};
 
 /// Modules of the standard library that see or change the world.
 const MODULES: [&str; 6] = ["env", "fs", "net", "os", "process", "time"];
@@ -27,15 +31,16 @@ const CALLS: [&str; 12] = [
 
 #[test]
 fn spec_and_plan_name_no_file_environment_process_clock_or_network() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     for stage in ["spec", "plan"] {
-        rust_files(&source.join(stage), &mut files);
+        rust_files(&sources.join(stage), &mut files);
     }
     assert!(
         files.iter().any(|file| file.ends_with("spec/mod.rs")),
         "no sources found"
     );
+    files.retain(|file| !is_test(file));
     let mut impure = Vec::new();
     for file in &files {
         let text = fs::read_to_string(file).unwrap();
@@ -76,82 +81,9 @@ fn the_search_finds_every_way_to_write_it() {
     }
 }
 
-/// All Rust files below a folder; a stage that is still one file, or not there, has none.
-fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries {
-        let path = entry.expect("a folder that can be listed").path();
-        if path.is_dir() {
-            rust_files(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-}
-
 /// What a source names of the lists above.
-fn named(source: &str) -> Vec<String> {
-    let code: String = source
-        .lines()
-        .map(|line| format!("{}\n", without_comment(line)))
-        .collect();
-    let mut found = Vec::new();
-    for (start, _) in code.match_indices("std") {
-        let before = code[..start].chars().next_back().unwrap_or(' ');
-        let Some(after) = code[start + 3..].trim_start().strip_prefix("::") else {
-            continue;
-        };
-        if before.is_alphanumeric() || before == '_' {
-            continue;
-        }
-        let names = first_segments(after.trim_start());
-        let impure = MODULES
-            .iter()
-            .filter(|module| names.iter().any(|name| name == *module));
-        found.extend(impure.map(|module| format!("std::{module}")));
-    }
-    found.extend(
-        CALLS
-            .iter()
-            .filter(|call| code.contains(**call))
-            .map(ToString::to_string),
-    );
+fn named(text: &str) -> Vec<String> {
+    let mut found = source::std_modules(text, &MODULES);
+    found.extend(source::calls(text, &CALLS));
     found
-}
-
-/// A line up to `//`, unless that is in a text on the same line.
-fn without_comment(line: &str) -> &str {
-    let comment = line
-        .match_indices("//")
-        .find(|(at, _)| line[..*at].matches('"').count().is_multiple_of(2));
-    comment.map_or(line, |(at, _)| &line[..at])
-}
-
-/// The names directly below `std::`: one, or those of a group without what is nested in it.
-fn first_segments(path: &str) -> Vec<String> {
-    let word = |text: &str| -> String {
-        text.trim_start()
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect()
-    };
-    let Some(group) = path.strip_prefix('{') else {
-        return vec![word(path)];
-    };
-    let mut depth = 1;
-    let mut names = vec![word(group)];
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => names.push(word(&group[at + 1..])),
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    names
 }

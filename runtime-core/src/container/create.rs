@@ -12,7 +12,7 @@ use crate::host::{Facts, Host};
 use crate::plan::Plan;
 use crate::run::{Driver, Keeper, Made, Process, Trace, hand_on, late_steps};
 use crate::spec::NamespaceKind;
-use crate::sys::ipc;
+use crate::sys::{ipc, process};
 
 /// Descriptors for a container's standard input, output and error.
 ///
@@ -278,7 +278,7 @@ impl StateKeeper<'_> {
             rootfs: bundle.rootfs().to_owned(),
             created: state::timestamp(),
             annotations: spec.annotations.clone(),
-            owner: owner(),
+            owner: owner()?,
             cgroup: facts.cgroup.clone(),
             made_cgroups: made.to_vec(),
             own_pid_namespace: spec.namespace(NamespaceKind::Pid).is_some(),
@@ -290,8 +290,8 @@ impl StateKeeper<'_> {
 }
 
 /// Name of the caller's user, or the number where /etc/passwd does not know it.
-fn owner() -> String {
-    let uid = rustix::process::getuid().as_raw();
+fn owner() -> Result<String, Error> {
+    let uid = process::getuid().map_err(|errno| Error::call("owner", "getuid", errno))?;
     let passwd = crate::sys::file::read(Path::new("/etc/passwd")).unwrap_or_default();
     let text = String::from_utf8_lossy(&passwd);
     let wanted = uid.to_string();
@@ -300,7 +300,7 @@ fn owner() -> String {
         let name = fields.next()?;
         (fields.nth(1)? == wanted).then(|| name.to_owned())
     });
-    name.unwrap_or(wanted)
+    Ok(name.unwrap_or(wanted))
 }
 
 fn send_pidfd(process: &Process, path: &Path) -> Result<(), Error> {

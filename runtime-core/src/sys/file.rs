@@ -5,9 +5,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
@@ -42,6 +42,16 @@ pub(crate) fn open_at(dir: impl AsFd, path: &Path, flags: OFlags) -> Result<Owne
 pub(crate) fn open_dir_at(dir: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     open_at(dir, path, flags)
+}
+
+/// The absolute path of an existing file, without symbolic links; as realpath(3).
+pub(crate) fn real_path(path: &Path) -> Result<PathBuf, Errno> {
+    let file = open_at(rustix::fs::CWD, path, OFlags::PATH)?;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let real = uninterrupted("readlinkat", || {
+        rustix::fs::readlinkat(rustix::fs::CWD, &link, Vec::new())
+    })?;
+    Ok(PathBuf::from(OsString::from_vec(real.into_bytes())))
 }
 
 /// Reads all of `path`, which may be relative to the current directory.
@@ -142,16 +152,14 @@ fn temporary_file(
     /// same pid can be in the way.
     const ATTEMPTS: usize = 64;
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    let pid = call("getpid", || Ok(rustix::process::getpid()))?.as_raw_nonzero();
     let mode = Mode::from_raw_mode(mode);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for _ in 0..ATTEMPTS {
         let mut temporary = OsString::from(".");
         temporary.push(name);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        temporary.push(format!(
-            ".{}.{number}",
-            rustix::process::getpid().as_raw_nonzero()
-        ));
+        temporary.push(format!(".{pid}.{number}"));
         match uninterrupted("openat", || {
             rustix::fs::openat(dir, &temporary, flags, mode)
         }) {
@@ -250,6 +258,23 @@ mod tests {
         let err = write_new_atomic(&dir, OsStr::new("taken"), b"x", 0o600).unwrap_err();
         assert_eq!(err, Errno::ISDIR);
         assert_eq!(read_dir_names(&dir).unwrap(), ["taken"]);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_real_path_is_absolute_and_has_no_symbolic_links() {
+        let (path, _dir) = scratch("real");
+        std::os::unix::fs::symlink(&path, path.join("loop")).unwrap();
+        std::fs::write(path.join("file"), "").unwrap();
+        let given = path.join("loop/./loop/../").join(path.file_name().unwrap());
+        let real = path.canonicalize().unwrap();
+        assert_eq!(real_path(&given).unwrap(), real);
+        assert_eq!(
+            real_path(&path.join("loop/file")).unwrap(),
+            real.join("file")
+        );
+        assert_eq!(real_path(&path.join("absent")), Err(Errno::NOENT));
+        assert_eq!(real_path(&path.join("file/x")), Err(Errno::NOTDIR));
         std::fs::remove_dir_all(path).unwrap();
     }
 

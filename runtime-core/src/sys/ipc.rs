@@ -156,8 +156,14 @@ pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
 
 /// Whether a descriptor of the caller with this number is open.
 pub(crate) fn is_open_number(number: i32) -> bool {
-    // SAFETY: no memory is involved; whatever the number is, only its flags are read.
-    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+    call("fcntl", || {
+        // SAFETY: no memory is involved; whatever the number is, only its flags are read.
+        match unsafe { libc::fcntl(number, libc::F_GETFD) } {
+            0.. => Ok(()),
+            _ => Err(Errno::BADF),
+        }
+    })
+    .is_ok()
 }
 
 /// Makes a fifo in a directory and opens it for both directions, so that nobody waits.

@@ -147,7 +147,9 @@ fn finish(alive: &AtomicU32, pidfd: &OwnedFd) -> Result<(), Errno> {
     if wait_zero(alive, deadline) {
         return Ok(());
     }
-    rustix::process::pidfd_send_signal(pidfd, Signal::KILL)?;
+    call("pidfd_send_signal", || {
+        rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
+    })?;
     if !wait_zero(alive, Instant::now() + LIMIT) {
         return Err(Errno::TIMEDOUT);
     }
@@ -321,7 +323,13 @@ fn raw_call(number: i64, args: [u64; 5]) -> i64 {
 
 /// Whether `clone3(2)` may be called: an argument of size 0 is EINVAL where it may.
 pub(crate) fn has_clone3() -> bool {
-    // SAFETY: the kernel looks at the size first and at no memory.
-    let rc = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<CloneArgs>(), 0) };
-    rc == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
+    let probed = call("clone3", || {
+        // SAFETY: the kernel looks at the size first and at no memory.
+        let rc = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<CloneArgs>(), 0) };
+        match rc {
+            -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+            _ => Ok(()),
+        }
+    });
+    probed == Err(Errno::INVAL)
 }

@@ -161,6 +161,16 @@ pub(crate) fn poll_in(
     }
 }
 
+/// `getuid(2)`.
+pub(crate) fn getuid() -> Result<u32, Errno> {
+    call("getuid", || Ok(rustix::process::getuid().as_raw()))
+}
+
+/// `geteuid(2)`.
+pub(crate) fn geteuid() -> Result<u32, Errno> {
+    call("geteuid", || Ok(rustix::process::geteuid().as_raw()))
+}
+
 /// `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
