@@ -40,12 +40,27 @@ fn host_device(init: &Init, path: &core::ffi::CStr, number: (u32, u32)) -> Resul
 pub(crate) fn make_node(init: &Init, dir: Slot, name: Span, node: Node) -> Outcome {
     let dir = init.slot(dir)?;
     let name = init.text(name)?;
-    sys::mknodat(dir, name, node.mode, node.major, node.minor)?;
+    match sys::mknodat(dir, name, node.mode, node.major, node.minor) {
+        // An image may bring a /dev of its own, and a bundle may be run again.
+        Err(error) if error.0 == errno::EEXIST => return same_node(init, dir, name, &node),
+        other => other?,
+    }
     sys::fchmodat(dir, name, node.mode)?;
     if (node.uid, node.gid) != (0, 0) {
         sys::fchownat(dir, name, node.uid, node.gid)?;
     }
     Ok(())
+}
+
+/// Whether what is there is the node that would have been made; its mode stays.
+fn same_node(init: &Init, dir: Fd, name: &core::ffi::CStr, node: &Node) -> Outcome {
+    let found = open_in(dir, name, flag::O_PATH | flag::O_NOFOLLOW, 0)?;
+    let stat = sys::stat(found, c"")?;
+    sys::close(found)?;
+    if stat.is(node.mode & flag::S_IFMT) && (stat.major, stat.minor) == (node.major, node.minor) {
+        return Ok(());
+    }
+    Err(init.detail(Kind::Impostor, errno::EEXIST, &[name.to_bytes()]))
 }
 
 /// Where mknod(2) is not allowed, the host's own node is bound over an empty file.
