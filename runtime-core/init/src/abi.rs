@@ -745,3 +745,6 @@ impl FlatStep {
         Some(FlatStep { op, on_error })
     }
 }
+
+#[cfg(test)]
+mod tests;

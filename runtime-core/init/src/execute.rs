@@ -250,12 +250,20 @@ const BROKEN: Errno = Errno(errno::EINVAL);
 fn judge(policy: OnError, failure: Failure) -> (u32, Option<usize>) {
     match policy {
         OnError::Warn => (report::WARNED, Some(0)),
-        OnError::Skip { errnos, steps } if errnos.contains(&(failure.errno as u16)) => {
+        OnError::Skip { errnos, steps } if has(errnos, failure.errno) => {
             (report::SKIPPED, Some(steps as usize))
         }
         OnError::Skip { .. } | OnError::Fail => (report::FAILED_STEP, None),
     }
 }
 
+/// Whether an errno is one of a policy's; 0 is none.
+fn has(errnos: [u16; 3], wanted: i32) -> bool {
+    wanted != 0 && errnos.iter().any(|errno| *errno as i32 == wanted)
+}
+
 /// An op of a flat plan.
 pub type FlatOp = Op<Flat>;
+
+#[cfg(test)]
+mod tests;

@@ -864,3 +864,6 @@ impl<const N: usize> Default for Once<N> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

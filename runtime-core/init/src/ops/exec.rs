@@ -143,3 +143,6 @@ fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
             .fold(0, |value, byte| value << 8 | *byte as u64),
     )
 }
+
+#[cfg(test)]
+mod tests;

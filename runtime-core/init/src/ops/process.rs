@@ -149,3 +149,6 @@ fn number(digits: &[u8]) -> Option<u32> {
     }
     Some(value)
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,3 +190,6 @@ fn create(dir: Fd, name: &CStr, make: Make) -> Result<Option<Fd>, Errno> {
     let flags = flag::O_PATH | flag::O_NOFOLLOW;
     sys::openat2(dir, name, flags, resolve).map(Some)
 }
+
+#[cfg(test)]
+mod tests;
