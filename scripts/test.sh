@@ -87,6 +87,21 @@ run_examples_in_docs() {
     logged doc cargo test --workspace --no-fail-fast --doc
 }
 
+# The programs that embed the library, on the example bundle, each in a lane that looks for what they leave behind.
+run_example_programs() {
+    local built=$target_dir/$triple/debug program failures=0
+    bash scripts/bundle.sh "$logs/bundle" || return
+    for program in run_bundle twenty; do
+        echo "-- $program"
+        # The state directory's root stays, and must be empty. The quotes keep the script for the inner shell.
+        # shellcheck disable=SC2016
+        as_root "$built/conformance" native --leaks --limit 60 -- \
+            sh -c '"$1" "$2" && rmdir /run/corten-example' sh "$built/$program" "$logs/bundle" ||
+            failures=$((failures + 1))
+    done
+    [ "$failures" = 0 ]
+}
+
 part set-up bash scripts/setup.sh test
 set_target
 part lints bash scripts/lint.sh
@@ -96,6 +111,7 @@ use_sudo
 part "test build" build_tests
 part tests run_tests
 part "examples in the documentation" run_examples_in_docs
+part "example programs" run_example_programs
 part quickstart bash scripts/quickstart.sh
 
 read -r passed broken ignored < <(count)
