@@ -405,14 +405,22 @@ impl Driver<'_> {
 
     /// Takes back what was made, as far as it can be.
     fn undo(&mut self) {
+        if let Some(stage0) = self.made.stage0.take() {
+            end(&stage0);
+            // It may have made the process before; that one is a child of the caller too.
+            while let (None, Some(Ok(Some(said)))) = (
+                &self.made.process,
+                self.made.link.as_ref().map(Link::waiting),
+            ) {
+                if let Said::Cloned { pid, pidfd } = said {
+                    self.made.process = Some(Process { pid, pidfd });
+                }
+            }
+        }
         // End of file tells an init that waits; one that does not gets SIGKILL.
         self.made.link = None;
-        let process = self.made.process.take().map(|process| process.pidfd);
-        for pidfd in self.made.stage0.take().into_iter().chain(process) {
-            if let Err(errno) = process::kill(pidfd.as_fd()) {
-                log::warn!("init could not be killed: {errno}");
-            }
-            process::reap(&pidfd);
+        if let Some(process) = self.made.process.take() {
+            end(&process.pidfd);
         }
         if let Some(cgroup) = self.made.cgroup.take() {
             let mount = Path::new(cgroup::MOUNT);
@@ -424,6 +432,14 @@ impl Driver<'_> {
             }
         }
     }
+}
+
+/// Kills a child and reaps it.
+fn end(pidfd: &OwnedFd) {
+    if let Err(errno) = process::kill(pidfd.as_fd()) {
+        log::warn!("init could not be killed: {errno}");
+    }
+    process::reap(pidfd);
 }
 
 /// The descriptors that init gets, open until it runs.

@@ -4,6 +4,7 @@
 //! final credentials, which is after the last message.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use corten_init::abi::message;
 use rustix::io::Errno;
@@ -36,22 +37,38 @@ impl Link {
         if ready.first() != Some(&true) {
             return Ok(Said::Gone);
         }
+        Ok(self.receive()?.unwrap_or(Said::Gone))
+    }
+
+    /// A message that is there already, without waiting; none at the end, too.
+    pub(crate) fn waiting(&self) -> Result<Option<Said>, Errno> {
+        let ready = process::poll_in(&[self.0.as_fd()], Some(Duration::ZERO))?;
+        if ready.first() == Some(&true) {
+            self.receive()
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The next message; none at the end.
+    fn receive(&self) -> Result<Option<Said>, Errno> {
         let mut buffer = [0; message::LEN];
         let Some((length, passed)) = ipc::receive(self.0.as_fd(), &mut buffer)? else {
-            return Ok(Said::Gone);
+            return Ok(None);
         };
         let [kind, _, _, _, a, b, c, d] = buffer;
         let number = i32::from_ne_bytes([a, b, c, d]);
-        match (kind, passed) {
-            _ if length != message::LEN => Err(Errno::PROTO),
-            (message::CLONED, Some(pidfd)) => Ok(Said::Cloned { pid: number, pidfd }),
+        let said = match (kind, passed) {
+            _ if length != message::LEN => return Err(Errno::PROTO),
+            (message::CLONED, Some(pidfd)) => Said::Cloned { pid: number, pidfd },
             (message::BARRIER, _) => {
                 let index = usize::try_from(number).map_err(|_| Errno::PROTO)?;
-                Ok(Said::Barrier { index })
+                Said::Barrier { index }
             }
-            (message::CONSOLE, Some(master)) => Ok(Said::Console { master }),
-            _ => Err(Errno::PROTO),
-        }
+            (message::CONSOLE, Some(master)) => Said::Console { master },
+            _ => return Err(Errno::PROTO),
+        };
+        Ok(Some(said))
     }
 
     /// Lets init go on from its barrier.
