@@ -1,0 +1,170 @@
+//! Mapped files, tables of strings, and buffers that last until exec.
+//!
+//! See mmap(2). init has no allocator.
+
+use core::ffi::CStr;
+
+use super::numbers as nr;
+use super::{Fd, Result, call, fd};
+
+/// A table of pointers to strings that ends with a null: argv or envp.
+///
+/// Made only by [`Map::table`], which has turned offsets into pointers.
+#[derive(Clone, Copy)]
+pub struct Table<'a>(pub(super) &'a [u64]);
+
+impl<'a> Table<'a> {
+    /// The strings, in order.
+    pub fn iter(self) -> impl Iterator<Item = &'a CStr> {
+        self.0.iter().take_while(|at| **at != 0).map(|at| {
+            // SAFETY: `Map::table` and `Map::set_entry` store only addresses of strings
+            // that end with a NUL and live as long as the process.
+            unsafe { CStr::from_ptr(*at as *const core::ffi::c_char) }
+        })
+    }
+}
+
+/// A file mapped into memory, for the life of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Map {
+    base: u64,
+    len: usize,
+}
+
+impl Map {
+    /// `mmap(2)` of a whole file of `len` bytes, readable and writable.
+    pub fn new(file: Fd, len: usize, shared: bool) -> Result<Map> {
+        const PROT_READ_WRITE: u64 = 3;
+        let kind = if shared { 1 } else { 2 };
+        let base = call(
+            nr::MMAP,
+            &[0, len as u64, PROT_READ_WRITE, kind, fd(file), 0],
+        )?;
+        Ok(Map { base, len })
+    }
+
+    /// The bytes of `range`, or none if it is not all inside.
+    #[must_use]
+    pub fn bytes(&self, offset: usize, len: usize) -> Option<&'static [u8]> {
+        let end = offset.checked_add(len)?;
+        if end > self.len {
+            return None;
+        }
+        let at = (self.base as usize).wrapping_add(offset) as *const u8;
+        // SAFETY: the range lies in the mapping, which is never unmapped; init writes
+        // to the plan only in the tables, through `set_word`, and takes no byte slice
+        // of those.
+        Some(unsafe { core::slice::from_raw_parts(at, len) })
+    }
+
+    /// The word at a byte offset that is a multiple of 8.
+    #[must_use]
+    pub fn word(&self, offset: usize) -> Option<u64> {
+        self.word_at(offset).map(|at| {
+            // SAFETY: `word_at` gives an aligned address inside the mapping.
+            unsafe { at.read_volatile() }
+        })
+    }
+
+    /// Stores a word at a byte offset that is a multiple of 8.
+    pub fn set_word(&self, offset: usize, word: u64) -> Option<()> {
+        self.word_at(offset).map(|at| {
+            // SAFETY: `word_at` gives an aligned address inside the mapping, which is
+            // writable.
+            unsafe { at.write_volatile(word) }
+        })
+    }
+
+    /// Stores one byte.
+    pub fn set_byte(&self, offset: usize, byte: u8) -> Option<()> {
+        if offset >= self.len {
+            return None;
+        }
+        let at = (self.base as usize).wrapping_add(offset) as *mut u8;
+        // SAFETY: the address lies inside the mapping, which is writable.
+        unsafe { at.write_volatile(byte) };
+        Some(())
+    }
+
+    fn word_at(&self, offset: usize) -> Option<*mut u64> {
+        if offset & 7 != 0 || offset.checked_add(8)? > self.len {
+            return None;
+        }
+        Some((self.base as usize).wrapping_add(offset) as *mut u64)
+    }
+
+    /// Turns `count` offsets at `offset` into pointers, in place, and gives the table
+    /// with its spare entries.
+    pub fn table(&self, offset: usize, count: usize, spare: usize) -> Option<Table<'static>> {
+        let entries = count.checked_add(spare)?;
+        for index in 0..count {
+            let at = offset.checked_add(index.checked_mul(8)?)?;
+            let string = self.word(at)? as usize;
+            // The string must lie in the mapping; it ends with a NUL by construction,
+            // and the plan's last byte is one.
+            self.bytes(string, 1)?;
+            self.set_word(at, self.base.wrapping_add(string as u64))?;
+        }
+        self.table_again(offset, entries)
+    }
+
+    /// The table of `entries` pointers at `offset`, once [`Map::table`] has made it.
+    #[must_use]
+    pub fn table_again(&self, offset: usize, entries: usize) -> Option<Table<'static>> {
+        self.word_at(offset)?;
+        self.word_at(
+            offset
+                .checked_add(entries.checked_mul(8)?)?
+                .checked_sub(8)?,
+        )?;
+        let at = (self.base as usize).wrapping_add(offset) as *const u64;
+        // SAFETY: all entries lie inside the mapping and are aligned (checked above).
+        // `set_entry` may store another pointer later: volatile, and only before the
+        // table is read again.
+        Some(Table(unsafe { core::slice::from_raw_parts(at, entries) }))
+    }
+
+    /// Stores a pointer to `string` at entry `index` of the table at `offset`.
+    ///
+    /// The buffer must be one that lives until `execve(2)`.
+    pub fn set_entry(&self, offset: usize, index: usize, string: &'static CStr) -> Option<()> {
+        let at = offset.checked_add(index.checked_mul(8)?)?;
+        self.set_word(at, string.as_ptr() as u64)
+    }
+}
+
+/// A fixed buffer that lives as long as the process and is written once.
+pub struct Once<const N: usize>(core::cell::UnsafeCell<[u8; N]>);
+
+// SAFETY: init has one thread.
+unsafe impl<const N: usize> Sync for Once<N> {}
+
+impl<const N: usize> Once<N> {
+    /// A buffer of zeros.
+    #[must_use]
+    pub const fn new() -> Self {
+        Once(core::cell::UnsafeCell::new([0; N]))
+    }
+
+    /// Fills the buffer with the concatenation of `parts` and gives it as a string;
+    /// `None` when it does not fit.
+    pub fn fill(&'static self, parts: &[&[u8]]) -> Option<&'static CStr> {
+        // SAFETY: init has one thread and calls this once per buffer; no other
+        // reference to the buffer is alive while this one is.
+        let buffer = unsafe { &mut *self.0.get() };
+        let mut cells = buffer.iter_mut();
+        for byte in parts.iter().flat_map(|part| part.iter()) {
+            *cells.next()? = *byte;
+        }
+        *cells.next()? = 0;
+        // SAFETY: as above; the unique reference ends on the line before.
+        let whole: &'static [u8; N] = unsafe { &*self.0.get() };
+        CStr::from_bytes_until_nul(whole).ok()
+    }
+}
+
+impl<const N: usize> Default for Once<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,123 @@
+//! Mounts and roots.
+//!
+//! See fsopen(2), open_tree(2), move_mount(2), mount_setattr(2), pivot_root(2).
+
+use core::ffi::CStr;
+
+use super::numbers as nr;
+use super::{Fd, Result, call, fd, flag, path, to_fd};
+
+/// `open_tree(2)`.
+pub fn open_tree(dir: Fd, name: &CStr, flags: u64) -> Result<Fd> {
+    call(
+        nr::OPEN_TREE,
+        &[fd(dir), path(name), flags | flag::OPEN_TREE_CLOEXEC],
+    )
+    .map(to_fd)
+}
+
+/// `move_mount(2)` of one descriptor's mount onto another descriptor's file.
+pub fn move_mount(from: Fd, to: Fd) -> Result<()> {
+    let flags = flag::MOVE_MOUNT_F_EMPTY_PATH | flag::MOVE_MOUNT_T_EMPTY_PATH;
+    call(
+        nr::MOVE_MOUNT,
+        &[fd(from), path(c""), fd(to), path(c""), flags],
+    )
+    .map(drop)
+}
+
+/// `mount_setattr(2)` on a descriptor's mount.
+pub fn mount_setattr(
+    mount: Fd,
+    recursive: bool,
+    set: u64,
+    clear: u64,
+    propagation: u64,
+) -> Result<()> {
+    let attr = [set, clear, propagation, 0];
+    let flags = flag::AT_EMPTY_PATH | if recursive { flag::AT_RECURSIVE } else { 0 };
+    call(
+        nr::MOUNT_SETATTR,
+        &[
+            fd(mount),
+            path(c""),
+            flags,
+            attr.as_ptr() as u64,
+            size_of_val(&attr) as u64,
+        ],
+    )
+    .map(drop)
+}
+
+/// `mount(2)` that only changes the propagation of `/` and all below.
+pub fn set_propagation(kind: u64) -> Result<()> {
+    call(nr::MOUNT, &[0, path(c"/"), 0, kind | flag::MS_REC, 0]).map(drop)
+}
+
+/// `fsopen(2)`.
+pub fn fsopen(kind: &CStr) -> Result<Fd> {
+    call(nr::FSOPEN, &[path(kind), flag::FSOPEN_CLOEXEC]).map(to_fd)
+}
+
+/// `fsconfig(FSCONFIG_SET_FLAG)`.
+pub fn fsconfig_flag(fs: Fd, key: &CStr) -> Result<()> {
+    call(
+        nr::FSCONFIG,
+        &[fd(fs), flag::FSCONFIG_SET_FLAG, path(key), 0, 0],
+    )
+    .map(drop)
+}
+
+/// `fsconfig(FSCONFIG_SET_STRING)`.
+pub fn fsconfig_string(fs: Fd, key: &CStr, value: &CStr) -> Result<()> {
+    call(
+        nr::FSCONFIG,
+        &[fd(fs), flag::FSCONFIG_SET_STRING, path(key), path(value), 0],
+    )
+    .map(drop)
+}
+
+/// `fsconfig(FSCONFIG_CMD_CREATE)`.
+pub fn fsconfig_create(fs: Fd) -> Result<()> {
+    call(nr::FSCONFIG, &[fd(fs), flag::FSCONFIG_CMD_CREATE, 0, 0, 0]).map(drop)
+}
+
+/// `fsmount(2)` with `MOUNT_ATTR_*`.
+pub fn fsmount(fs: Fd, attrs: u64) -> Result<Fd> {
+    call(nr::FSMOUNT, &[fd(fs), flag::FSMOUNT_CLOEXEC, attrs]).map(to_fd)
+}
+
+/// `fchdir(2)`.
+pub fn fchdir(dir: Fd) -> Result<()> {
+    call(nr::FCHDIR, &[fd(dir)]).map(drop)
+}
+
+/// `chdir("/")`.
+pub fn chdir_root() -> Result<()> {
+    call(nr::CHDIR, &[path(c"/")]).map(drop)
+}
+
+/// `getcwd(2)`: whether the working directory can be reached from the root.
+pub fn cwd_is_reachable() -> Result<bool> {
+    let mut buffer = [0u8; 4096];
+    call(
+        nr::GETCWD,
+        &[buffer.as_mut_ptr() as u64, buffer.len() as u64],
+    )?;
+    Ok(buffer.first() == Some(&b'/'))
+}
+
+/// `pivot_root(".", ".")`.
+pub fn pivot_root_here() -> Result<()> {
+    call(nr::PIVOT_ROOT, &[path(c"."), path(c".")]).map(drop)
+}
+
+/// `umount2(2)` with `MNT_DETACH`.
+pub fn detach(place: &CStr) -> Result<()> {
+    call(nr::UMOUNT2, &[path(place), flag::MNT_DETACH]).map(drop)
+}
+
+/// `chroot(".")`.
+pub fn chroot_here() -> Result<()> {
+    call(nr::CHROOT, &[path(c".")]).map(drop)
+}

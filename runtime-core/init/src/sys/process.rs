@@ -1,0 +1,192 @@
+//! What a process is: namespaces, signals, credentials, clone and exec.
+//!
+//! See clone(2), credentials(7), capabilities(7), signal(7), execve(2).
+
+use core::ffi::CStr;
+
+use super::memory::Table;
+use super::numbers as nr;
+use super::{Errno, Fd, Result, call, errno, fd, flag, path};
+
+/// `sethostname(2)`.
+pub fn sethostname(name: &CStr) -> Result<()> {
+    call(nr::SETHOSTNAME, &[path(name), name.count_bytes() as u64]).map(drop)
+}
+
+/// `setdomainname(2)`.
+pub fn setdomainname(name: &CStr) -> Result<()> {
+    call(nr::SETDOMAINNAME, &[path(name), name.count_bytes() as u64]).map(drop)
+}
+
+/// `unshare(2)`.
+pub fn unshare(flags: u64) -> Result<()> {
+    call(nr::UNSHARE, &[flags]).map(drop)
+}
+
+/// `setsid(2)`.
+pub fn setsid() -> Result<()> {
+    call(nr::SETSID, &[]).map(drop)
+}
+
+/// `rt_sigaction(2)`: `SIG_DFL` for one signal.
+pub fn default_signal(signal: u32) -> Result<()> {
+    let action = [0u64; 4];
+    const SIGSET_BYTES: u64 = 8;
+    call(
+        nr::RT_SIGACTION,
+        &[signal as u64, action.as_ptr() as u64, 0, SIGSET_BYTES],
+    )
+    .map(drop)
+}
+
+/// `rt_sigprocmask(2)`: nothing is blocked.
+pub fn unblock_signals() -> Result<()> {
+    let none = 0u64;
+    const SIG_SETMASK: u64 = 2;
+    let set = &raw const none as u64;
+    call(nr::RT_SIGPROCMASK, &[SIG_SETMASK, set, 0, 8]).map(drop)
+}
+
+/// `umask(2)`.
+pub fn umask(mask: u32) {
+    // This call has no errors.
+    call(nr::UMASK, &[mask as u64]).unwrap_or_default();
+}
+
+/// `setpriority(2)` of the calling process.
+pub fn setpriority(nice: i32) -> Result<()> {
+    call(nr::SETPRIORITY, &[0, 0, nice as i64 as u64]).map(drop)
+}
+
+/// `sched_setaffinity(2)` to all CPUs; the kernel keeps to the cpuset.
+pub fn all_cpus() -> Result<()> {
+    let mask = [u64::MAX; 128];
+    call(
+        nr::SCHED_SETAFFINITY,
+        &[0, size_of_val(&mask) as u64, mask.as_ptr() as u64],
+    )
+    .map(drop)
+}
+
+/// `prctl(2)` with one argument.
+pub fn prctl(option: u64, argument: u64) -> Result<u64> {
+    call(nr::PRCTL, &[option, argument, 0, 0, 0])
+}
+
+/// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE)`.
+pub fn raise_ambient(cap: u32) -> Result<()> {
+    const PR_CAP_AMBIENT: u64 = 47;
+    const PR_CAP_AMBIENT_RAISE: u64 = 2;
+    call(
+        nr::PRCTL,
+        &[PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap as u64, 0, 0],
+    )
+    .map(drop)
+}
+
+/// `prctl(PR_SET_NAME)`.
+pub fn set_name(name: &CStr) -> Result<()> {
+    const PR_SET_NAME: u64 = 15;
+    prctl(PR_SET_NAME, path(name)).map(drop)
+}
+
+/// `setgroups(2)` with gids as they lie in a plan.
+pub fn setgroups(gids: &[u8]) -> Result<()> {
+    call(
+        nr::SETGROUPS,
+        &[(gids.len() >> 2) as u64, gids.as_ptr() as u64],
+    )
+    .map(drop)
+}
+
+/// `setresgid(2)`.
+pub fn setresgid(gid: u32) -> Result<()> {
+    call(nr::SETRESGID, &[gid as u64; 3]).map(drop)
+}
+
+/// `setresuid(2)`.
+pub fn setresuid(uid: u32) -> Result<()> {
+    call(nr::SETRESUID, &[uid as u64; 3]).map(drop)
+}
+
+/// `capset(2)` of the calling process, version 3.
+pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    let header = [0x2008_0522u32, 0];
+    let data = [
+        effective as u32,
+        permitted as u32,
+        inheritable as u32,
+        (effective >> 32) as u32,
+        (permitted >> 32) as u32,
+        (inheritable >> 32) as u32,
+    ];
+    call(nr::CAPSET, &[header.as_ptr() as u64, data.as_ptr() as u64]).map(drop)
+}
+
+/// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`.
+pub fn join_session_keyring(name: &CStr) -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: u64 = 1;
+    call(nr::KEYCTL, &[KEYCTL_JOIN_SESSION_KEYRING, path(name)]).map(drop)
+}
+
+/// `clock_gettime(CLOCK_MONOTONIC)` in nanoseconds.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let mut time = [0u64; 2];
+    // It fails only for an unknown clock; the time is then 0.
+    call(nr::CLOCK_GETTIME, &[1, time.as_mut_ptr() as u64]).unwrap_or_default();
+    let [seconds, nanos] = time;
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
+}
+
+/// `clone3(2)` as fork(2) does it, with namespaces, a pidfd and maybe a cgroup.
+/// `None` in the child; pid and pidfd in the parent.
+pub fn clone3(flags: u64, cgroup: Option<Fd>) -> Result<Option<(i32, Fd)>> {
+    let mut pidfd = -1i32;
+    let into = cgroup.map_or(0, |_| flag::CLONE_INTO_CGROUP);
+    let args = [
+        flags | flag::CLONE_PIDFD | into,
+        &raw mut pidfd as u64,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        cgroup.map_or(0, fd),
+    ];
+    let pid = call(
+        nr::CLONE3,
+        &[args.as_ptr() as u64, size_of_val(&args) as u64],
+    )?;
+    Ok(if pid == 0 {
+        None
+    } else {
+        Some((pid as i32, Fd(pidfd)))
+    })
+}
+
+/// `execve(2)`: returns only an error. The tables end with a null.
+#[must_use]
+pub fn execve(program: &CStr, argv: Table<'_>, envp: Table<'_>) -> Errno {
+    match call(
+        nr::EXECVE,
+        &[
+            path(program),
+            argv.0.as_ptr() as u64,
+            envp.0.as_ptr() as u64,
+        ],
+    ) {
+        Ok(_) => Errno(errno::EIO),
+        Err(error) => error,
+    }
+}
+
+/// `exit_group(2)`.
+pub fn exit(code: u32) -> ! {
+    loop {
+        call(nr::EXIT_GROUP, &[code as u64]).unwrap_or_default();
+    }
+}
