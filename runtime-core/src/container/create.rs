@@ -167,6 +167,7 @@ impl New<'_> {
             new: &self,
             id,
             dir,
+            prepared: None,
             saved: None,
             console: None,
         };
@@ -216,6 +217,8 @@ struct StateKeeper<'a> {
     new: &'a New<'a>,
     id: &'a str,
     dir: &'a StateDir,
+    /// Owner and boot id.
+    prepared: Option<(String, String)>,
     saved: Option<Saved>,
     console: Option<OwnedFd>,
 }
@@ -228,6 +231,11 @@ impl Keeper for StateKeeper<'_> {
         };
         let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
         self.dir.write(dir::INTENT, &bytes)
+    }
+
+    fn prepare(&mut self) -> Result<(), Error> {
+        self.prepared = Some((owner()?, state::boot_id()?));
+        Ok(())
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
@@ -259,6 +267,10 @@ impl Keeper for StateKeeper<'_> {
 
 impl StateKeeper<'_> {
     fn saved(&self, process: &Process, made: &[PathBuf]) -> Result<Saved, Error> {
+        let (owner, boot_id) = self
+            .prepared
+            .clone()
+            .ok_or_else(|| Error::other("the state was not prepared"))?;
         let New {
             bundle,
             plan,
@@ -273,12 +285,12 @@ impl StateKeeper<'_> {
             id: self.id.to_owned(),
             pid: process.pid,
             start_time,
-            boot_id: state::boot_id()?,
+            boot_id,
             bundle: bundle.path().to_owned(),
             rootfs: bundle.rootfs().to_owned(),
             created: state::timestamp(),
             annotations: spec.annotations.clone(),
-            owner: owner()?,
+            owner,
             cgroup: facts.cgroup.clone(),
             made_cgroups: made.to_vec(),
             own_pid_namespace: spec.namespace(NamespaceKind::Pid).is_some(),

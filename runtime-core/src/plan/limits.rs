@@ -37,7 +37,7 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Option<DeviceProgram>, PlanErr
 
 /// Before init runs: the record of what may have to be undone, the cgroup with its
 /// limits, the fifos.
-pub(super) fn before(cx: &Context<'_>, limits: &[Setting], devices: bool) -> Vec<Step> {
+pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
     let mut steps = vec![Step::run(
         RunOp::RecordIntent,
         "process",
@@ -57,13 +57,6 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting], devices: bool) -> Vec
                 what,
             ));
         }
-        if devices {
-            steps.push(Step::run(
-                RunOp::AttachDevices,
-                "linux.resources.devices",
-                "attach the device program to the cgroup",
-            ));
-        }
     }
     steps.push(Step::run(
         RunOp::MakeFifos,
@@ -71,6 +64,22 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting], devices: bool) -> Vec
         "make exec.fifo and done",
     ));
     steps
+}
+
+/// What the runtime half does while init runs; all of it is done before the first
+/// barrier is let go, and so before the container's program.
+pub(super) fn beside(devices: bool) -> Vec<Step> {
+    let attach = Step::run(
+        RunOp::AttachDevices,
+        "linux.resources.devices",
+        "attach the device program to the cgroup",
+    );
+    let prepare = Step::run(RunOp::PrepareState, "process", "look up owner and boot id");
+    devices
+        .then_some(attach)
+        .into_iter()
+        .chain([prepare])
+        .collect()
 }
 
 /// At barrier *ready*.

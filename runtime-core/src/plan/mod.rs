@@ -136,7 +136,9 @@ impl Plan {
         let limits = limits::settings(&cx)?;
         let devices = limits::devices(&cx)?;
 
-        let mut steps = limits::before(&cx, &limits, devices.is_some());
+        let mut steps = limits::before(&cx, &limits);
+        steps.push(namespaces::launch(&cx, entry));
+        steps.extend(limits::beside(devices.is_some()));
         steps.extend(namespaces::enter(&cx, entry)?);
         steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts::mounts(&mut cx)?);

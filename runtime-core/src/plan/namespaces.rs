@@ -85,20 +85,24 @@ pub(super) fn entry(cx: &mut Context<'_>) -> Entry {
     Entry::IntoCgroup
 }
 
+/// Starts init.
+pub(super) fn launch(cx: &Context<'_>, entry: Entry) -> Step {
+    let user = origin(cx, NamespaceKind::User) == Origin::InClone;
+    let into_cgroup = entry == Entry::IntoCgroup;
+    let op = RunOp::Launch {
+        namespaces: if user { 0 } else { clone_flags(cx) },
+        into_cgroup: into_cgroup && !user,
+        stage0: user,
+    };
+    Step::run(op, "linux.namespaces", launch_text(cx, user, into_cgroup))
+}
+
 /// From the launch to a process that is in all its namespaces and its cgroup.
 pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanError> {
     let user = origin(cx, NamespaceKind::User) == Origin::InClone;
     let flags = clone_flags(cx);
     let into_cgroup = entry == Entry::IntoCgroup;
-    let mut steps = vec![Step::run(
-        RunOp::Launch {
-            namespaces: if user { 0 } else { flags },
-            into_cgroup: into_cgroup && !user,
-            stage0: user,
-        },
-        "linux.namespaces",
-        launch_text(cx, user, into_cgroup),
-    )];
+    let mut steps = Vec::new();
     steps.push(Step::init(
         Op::CloseFds {},
         "process",

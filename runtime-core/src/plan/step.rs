@@ -102,6 +102,8 @@ pub enum RunOp {
     },
     /// Takes the pty's master and hands it on.
     TakeConsole,
+    /// Looks up what state.json holds besides the process.
+    PrepareState,
     /// Writes state.json.
     RecordState,
 }

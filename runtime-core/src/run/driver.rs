@@ -27,6 +27,8 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) trait Keeper {
     /// Writes down what a delete must undo, before anything of it is done.
     fn intent(&mut self) -> Result<(), Error>;
+    /// Looks up what the state holds besides the process.
+    fn prepare(&mut self) -> Result<(), Error>;
     /// Takes the pty's master.
     fn console(&mut self, master: OwnedFd) -> Result<(), Error>;
     /// Writes state.json.
@@ -233,6 +235,7 @@ impl Driver<'_> {
                     .map_err(told)
             }
             RunOp::AttachDevices => self.attach_devices(),
+            RunOp::PrepareState => Ok(self.keeper.prepare()?),
             RunOp::MakeFifos => {
                 let fifo = |name| ipc::make_fifo(self.dir, name);
                 self.made.fifos = Some([fifo("exec.fifo")?, fifo("done")?]);
