@@ -5,17 +5,23 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::{check, lane, runner, runtime};
+use crate::report::Format;
+use crate::{check, lane, mutate, runner, runtime};
 
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
 
-  conformance run [--runtime FILE] [--jobs N] [--quiet] [WORD...]
+  conformance run [--runtime FILE] [--jobs N] [--quiet] [--fail-fast]
+                  [--format text|json|junit|tap] [WORD...]
       runs the checks whose name contains a WORD (all without) and ends with
       `N passed, N failed`. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
       the corten that was built beside this program
   conformance list [WORD...]
       prints the names of the checks
+  conformance mutate [--jobs N] [--list] [WORD...]
+      builds a corten that can leave a step out of its plans, leaves out each step
+      that a check's plan has (those whose name contains a WORD; all without) and runs
+      the checks that have it: a step that none misses has survived. 1 if any has
   conformance native [--read-only] [--leaks] [--limit SECONDS] -- COMMAND...
       runs a command in the native lane: private namespaces with cgroup v2 and a
       /dev and /run of their own. --read-only protects the machine's files, --leaks
@@ -35,6 +41,7 @@ pub fn main(arguments: &[OsString]) -> i32 {
             list(rest);
             Ok(0)
         }
+        ["mutate", rest @ ..] => mutate(rest),
         ["native", ..] => native(&arguments[1..]),
         // Not for people: how the program calls itself.
         ["lane-init", ..] => lane::inside::run(&arguments[1..]).map_err(|e| e.to_string()),
@@ -58,12 +65,17 @@ fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-fn run(words: &[&str]) -> Result<i32, String> {
-    let mut options = runner::Options {
+fn options(format: Format) -> runner::Options {
+    runner::Options {
         jobs: default_jobs(),
         quiet: false,
-        libtest: false,
-    };
+        fail_fast: false,
+        format,
+    }
+}
+
+fn run(words: &[&str]) -> Result<i32, String> {
+    let mut options = options(Format::Text);
     let mut filters = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -71,6 +83,8 @@ fn run(words: &[&str]) -> Result<i32, String> {
         match *word {
             "--quiet" | "-q" => options.quiet = true,
             "--jobs" | "-j" => options.jobs = number(value()?)?,
+            "--fail-fast" => options.fail_fast = true,
+            "--format" => options.format = value()?.parse()?,
             "--runtime" => set_runtime(value()?)?,
             option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
             filter => filters.push(filter.to_owned()),
@@ -85,6 +99,24 @@ fn finish(filters: &[String], options: &runner::Options) -> Result<i32, String> 
         return Err(format!("no check is named like {filters:?}"));
     }
     Ok(i32::from(!runner::run(&checks, options)?))
+}
+
+fn mutate(words: &[&str]) -> Result<i32, String> {
+    let mut options = mutate::Options {
+        jobs: default_jobs(),
+        words: Vec::new(),
+        list: false,
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--list" => options.list = true,
+            "--jobs" | "-j" => options.jobs = number(words.next().unwrap_or(&""))?,
+            option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
+            word => options.words.push(word.to_owned()),
+        }
+    }
+    Ok(i32::from(!mutate::run(&options)?))
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -145,11 +177,7 @@ fn one(path: &str) -> Result<i32, String> {
 
 /// What cargo and nextest ask of a test binary: `--list`, `--exact`, filters.
 fn libtest(words: &[&str]) -> Result<i32, String> {
-    let mut options = runner::Options {
-        jobs: default_jobs(),
-        quiet: false,
-        libtest: true,
-    };
+    let mut options = options(Format::Libtest);
     let (mut filters, mut listing, mut exact) = (Vec::new(), false, false);
     let mut words = words.iter();
     while let Some(word) = words.next() {

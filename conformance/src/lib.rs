@@ -11,7 +11,8 @@
 //! | [`bundle`], [`runtime`], [`console`] | a bundle on disk; the driver of a runtime binary; terminals |
 //! | [`lane`] | the native lane: private namespaces in which a runtime can't hurt the machine |
 //! | [`leaks`] | what a command left behind |
-//! | [`runner`], [`cli`] | runs checks in parallel and reports; the command line |
+//! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
+//! | [`mutate`] | leaves steps out of the plans: does a check miss them? |
 //! | [`wait`] | every wait has a limit |
 //!
 //! The probe is a program of its own, `src/bin/probe`.
@@ -24,6 +25,8 @@ pub mod facts;
 pub mod lab;
 pub mod lane;
 pub mod leaks;
+pub mod mutate;
+pub mod report;
 pub mod runner;
 pub mod runtime;
 mod sys;

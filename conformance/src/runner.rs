@@ -1,15 +1,17 @@
-//! Runs checks, each in a lane of its own, several at a time, and tells the outcome.
+//! Runs checks, each in a lane of its own, several at a time.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::check::Check;
 use crate::lab::Lab;
+use crate::report::{Format, Reporter};
 use crate::runtime::{self, Runtime};
 use crate::{lane, wait};
 
@@ -23,105 +25,151 @@ pub struct Options {
     pub jobs: usize,
     /// Print no line for a check that passed.
     pub quiet: bool,
-    /// End as libtest does, for tools that read that.
-    pub libtest: bool,
+    /// Begin no further check once one has failed.
+    pub fail_fast: bool,
+    /// How the outcome is told.
+    pub format: Format,
 }
 
-/// Runs the checks and prints the outcome. True if all passed.
+/// How a check ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The statement holds.
+    Passed,
+    /// It does not: all that was printed.
+    Failed(String),
+    /// It could not be tried here: why.
+    Skipped(String),
+}
+
+/// A check that was run.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The check.
+    pub check: Check,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it printed.
+    pub output: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Runs the checks and prints the outcome. True if none failed.
 ///
 /// # Errors
 ///
 /// If there is no runtime to test.
 pub fn run(checks: &[Check], options: &Options) -> Result<bool, String> {
     let runtime = Runtime::program_to_test()?;
-    let begin = Instant::now();
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let output = Mutex::new(io::stdout());
+    let mut reporter = Reporter::new(options.format, options.quiet, &runtime, checks.len());
+    each(checks, options.jobs, &Setting::of(&runtime), |record| {
+        reporter.tell(record);
+        match record.outcome {
+            Outcome::Failed(_) if options.fail_fast => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    Ok(reporter.finish())
+}
+
+/// What a check is run with.
+#[derive(Debug, Clone)]
+pub struct Setting<'a> {
+    /// The runtime under test.
+    pub runtime: &'a Path,
+    /// More of the environment.
+    pub environment: &'a [(&'a str, &'a str)],
+    /// The limit for one check in its lane.
+    pub limit: Duration,
+}
+
+impl<'a> Setting<'a> {
+    /// The usual one.
+    #[must_use]
+    pub fn of(runtime: &'a Path) -> Self {
+        Self {
+            runtime,
+            environment: &[],
+            limit: CHECK,
+        }
+    }
+}
+
+/// Runs the checks, `jobs` at a time, and tells each as it ends; `tell` can stop it.
+///
+/// # Panics
+///
+/// If `tell` does.
+pub fn each(
+    checks: &[Check],
+    jobs: usize,
+    setting: &Setting<'_>,
+    tell: impl FnMut(&Record) -> ControlFlow<()> + Send,
+) {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let tell = Mutex::new(tell);
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.clamp(1, 64) {
+        for _ in 0..jobs.clamp(1, 64) {
             scope.spawn(|| {
                 while let Some(check) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let begin = Instant::now();
-                    let failure = one(check, &runtime).err();
-                    failed.fetch_add(usize::from(failure.is_some()), Ordering::Relaxed);
-                    let text = report(check, failure.as_deref(), begin.elapsed(), options);
-                    let mut output = output.lock().expect("printing does not panic");
-                    output
-                        .write_all(text.as_bytes())
-                        .expect("stdout is writable");
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let record = record(check, setting);
+                    let mut tell = tell.lock().expect("telling does not panic");
+                    if tell(&record).is_break() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
-    let failed = failed.into_inner();
-    let passed = checks.len() - failed;
-    if options.libtest {
-        let word = if failed == 0 { "ok" } else { "FAILED" };
-        println!(
-            "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; \
-             0 filtered out; finished in {:.2}s",
-            begin.elapsed().as_secs_f64()
-        );
-    } else {
-        println!(
-            "{}, {:.1} s",
-            runtime.display(),
-            begin.elapsed().as_secs_f64()
-        );
-        println!("{passed} passed, {failed} failed");
-    }
-    Ok(failed == 0)
 }
 
-fn report(check: &Check, failure: Option<&str>, took: Duration, options: &Options) -> String {
-    let line = format!("{} ({:.2} s)\n", check.path(), took.as_secs_f64());
-    match failure {
-        Some(text) => format!("FAIL {line}{}\n", indented(text)),
-        None if options.quiet => String::new(),
-        None => format!("ok   {line}"),
+fn record(check: &Check, setting: &Setting<'_>) -> Record {
+    let begin = Instant::now();
+    let (outcome, output) = match one(check, setting) {
+        Ok((true, output)) => (Outcome::Passed, output),
+        Ok((false, output)) => (Outcome::Failed(output.clone()), output),
+        Err(error) => (Outcome::Failed(error.to_string()), String::new()),
+    };
+    Record {
+        check: *check,
+        outcome,
+        output,
+        took: begin.elapsed(),
     }
 }
 
-/// Indented, and without the rest of lines that are too long to be read.
-fn indented(text: &str) -> String {
-    let short = |line: &str| line.chars().take(2000).collect::<String>();
-    text.lines()
-        .map(|line| format!("     {}\n", short(line)))
-        .collect()
-}
-
-/// Runs one check in a lane. The error is all that it printed.
-fn one(check: &Check, runtime: &Path) -> Result<(), String> {
-    let failed = |error: io::Error| error.to_string();
-    let this = std::env::current_exe().map_err(failed)?;
-    let mut output = temporary_file().map_err(failed)?;
+/// Runs one check in a lane: whether it passed, and all that it printed.
+fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(bool, String)> {
+    let this = std::env::current_exe()?;
+    let mut output = temporary_file()?;
     let mut child = Command::new(&this)
         .args(["native", "--read-only", "--leaks", "--limit"])
-        .arg(CHECK.as_secs().to_string())
+        .arg(setting.limit.as_secs().to_string())
         .arg("--")
         .arg(&this)
         .args(["check", &check.path()])
-        .env(runtime::VARIABLE, runtime)
+        .env(runtime::VARIABLE, setting.runtime)
         .env("RUST_BACKTRACE", "0")
+        .envs(setting.environment.iter().copied())
         .stdin(Stdio::null())
-        .stdout(output.try_clone().map_err(failed)?)
-        .stderr(output.try_clone().map_err(failed)?)
-        .spawn()
-        .map_err(failed)?;
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .spawn()?;
     // The lane has the real limit; this one is for a lane that hangs itself.
-    let status = wait::child(&mut child, CHECK + Duration::from_secs(60)).map_err(failed)?;
+    let status = wait::child(&mut child, setting.limit + Duration::from_secs(60))?;
     if status.is_none() {
-        child.kill().map_err(failed)?;
+        child.kill()?;
     }
-    if status.is_some_and(|status: ExitStatus| status.success()) {
-        return Ok(());
-    }
-    let mut text = String::new();
-    output
-        .rewind()
-        .and_then(|()| output.read_to_string(&mut text))
-        .map_err(failed)?;
-    Err(text)
+    let mut text = Vec::new();
+    output.rewind()?;
+    output.read_to_end(&mut text)?;
+    let passed = status.is_some_and(|status: ExitStatus| status.success());
+    Ok((passed, String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn temporary_file() -> io::Result<File> {
@@ -139,5 +187,6 @@ pub fn in_lane(check: &Check) -> Result<(), String> {
     let folder = PathBuf::from("/run/lab");
     let lab = Lab::new(Runtime::program_to_test()?, folder)?;
     (check.run)(&lab);
+    crate::mutate::print_steps();
     Ok(())
 }

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::{lane, wait};
+use crate::{lane, mutate, wait};
 
 /// The environment variable that names the runtime to test.
 pub const VARIABLE: &str = "CORTEN_TEST_RUNTIME";
@@ -83,6 +84,8 @@ impl Runtime {
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let is_ours = |name: &OsStr| name.as_bytes().starts_with(mutate::PREFIX.as_bytes());
+        command.envs(std::env::vars_os().filter(|(name, _)| is_ours(name)));
         command
     }
 

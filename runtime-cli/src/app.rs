@@ -159,7 +159,10 @@ impl App {
             }
         };
         let root = root::directory(self.global.value("root"))?;
-        Ok(Runtime::builder().root(root).cgroups(cgroups).build()?)
+        let builder = Runtime::builder().root(root).cgroups(cgroups);
+        #[cfg(feature = "mutate")]
+        let builder = builder.edit_plans(crate::mutate::edit);
+        Ok(builder.build()?)
     }
 }
 

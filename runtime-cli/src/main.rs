@@ -12,6 +12,8 @@ mod flags;
 mod foreground;
 mod help;
 mod logging;
+#[cfg(feature = "mutate")]
+mod mutate;
 mod output;
 mod parse;
 mod pid_file;

@@ -74,6 +74,10 @@ impl Runtime {
         if !plan.obstacles.is_empty() {
             return Err(plan.obstacles.swap_remove(0).into());
         }
+        #[cfg(feature = "mutate")]
+        if let Some(edit) = self.edit {
+            edit(&mut plan);
+        }
         self.make_root()?;
         let dir = StateDir::make(&self.root, id)?;
         let lock = dir.lock()?;

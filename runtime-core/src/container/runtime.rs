@@ -45,6 +45,8 @@ pub struct Runtime {
     pub(super) root: PathBuf,
     pub(super) cgroups: Cgroups,
     pub(super) program: InitProgram,
+    #[cfg(feature = "mutate")]
+    pub(super) edit: Option<fn(&mut Plan)>,
 }
 
 /// Settings of a [`Runtime`].
@@ -52,6 +54,8 @@ pub struct Runtime {
 pub struct RuntimeBuilder {
     root: PathBuf,
     cgroups: Cgroups,
+    #[cfg(feature = "mutate")]
+    edit: Option<fn(&mut Plan)>,
 }
 
 impl RuntimeBuilder {
@@ -70,6 +74,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Edits every plan before [`Runtime::create`] carries it out: for tests of the tests.
+    #[cfg(feature = "mutate")]
+    #[must_use]
+    pub fn edit_plans(mut self, edit: fn(&mut Plan)) -> Self {
+        self.edit = Some(edit);
+        self
+    }
+
     /// The runtime. Nothing is made yet.
     ///
     /// # Errors
@@ -82,11 +94,12 @@ impl RuntimeBuilder {
             );
             return Err(Error::other(text));
         }
-        let RuntimeBuilder { root, cgroups } = self;
         Ok(Runtime {
-            root,
-            cgroups,
+            root: self.root,
+            cgroups: self.cgroups,
             program: InitProgram::default(),
+            #[cfg(feature = "mutate")]
+            edit: self.edit,
         })
     }
 }
@@ -98,6 +111,8 @@ impl Runtime {
         RuntimeBuilder {
             root: PathBuf::from("/run/corten"),
             cgroups: Cgroups::default(),
+            #[cfg(feature = "mutate")]
+            edit: None,
         }
     }
 

@@ -9,6 +9,7 @@
 //! - one file per facility: `namespaces`, `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `process`, `credentials`,
 //!   `limits`
+//! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
 mod console;
@@ -18,6 +19,8 @@ mod error;
 mod flatten;
 mod limits;
 mod mounts;
+#[cfg(feature = "mutate")]
+mod mutate;
 mod namespaces;
 mod options;
 mod paths;

@@ -1,0 +1,274 @@
+//! Tests of the checks: leave one step out of every plan, and see whether a check fails.
+//!
+//! The runtime is a test build of corten, with the feature `mutate`, in a target directory
+//! of its own. First all checks run once with every step in place, and the runtime writes
+//! down which steps each check's plans have. Then, for each step, the checks that have it
+//! run without it, until one fails. A step that no check misses is a missing check.
+//!
+//! Two sizes of step: all that do the same for the same part of config.json (one op, one
+//! origin: each `MakeNode` of the default devices), and, where most checks have it, the
+//! single one (`make /dev/null`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::check::Check;
+use crate::runner::{self, Outcome, Record, Setting};
+
+/// Names the step to leave out; read by the test build.
+const LEAVE_OUT: &str = "CORTEN_MUTATE";
+/// Names the file where the test build writes its plans' steps.
+const LOG: &str = "CORTEN_MUTATE_LOG";
+/// What both names begin with: the lab hands such variables on to the runtime.
+pub(crate) const PREFIX: &str = "CORTEN_MUTATE";
+
+/// The log, in the lab, which goes away.
+const LOG_FILE: &str = "/run/lab/steps";
+/// Begins the lines of a check's output that hold the log.
+const MARK: &str = "step: ";
+
+/// The limit for one check: a step left out may well make the runtime wait for ever.
+const CHECK: Duration = Duration::from_secs(60);
+
+/// A step in the plans of at least so many checks is left out alone as well.
+const COMMON: usize = 20;
+
+/// What to run and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many checks at a time.
+    pub jobs: usize,
+    /// Only steps whose name contains one of these; all without.
+    pub words: Vec<String>,
+    /// Only list the steps and how many checks have them.
+    pub list: bool,
+}
+
+/// In the lane, after a check: prints what the test build wrote down, if anything.
+pub(crate) fn print_steps() {
+    let text = std::fs::read_to_string(LOG_FILE).unwrap_or_default();
+    for line in text.lines().collect::<BTreeSet<_>>() {
+        println!("{MARK}{line}");
+    }
+}
+
+/// Leaves out every step in turn. True if each was missed by some check.
+///
+/// # Errors
+///
+/// If the test build fails, or a check fails with nothing left out.
+pub fn run(options: &Options) -> Result<bool, String> {
+    let runtime = build()?;
+    let baseline = baseline(&runtime, options.jobs)?;
+    let mutants = mutants(&baseline, &options.words);
+    let mut survived = 0;
+    let begin = Instant::now();
+    for (number, (step, checks)) in mutants.iter().enumerate() {
+        let shown = step.replace('\t', " | ");
+        if options.list {
+            println!("{:4} checks: {shown}", checks.len());
+            continue;
+        }
+        eprint!("{}/{} ", number + 1, mutants.len());
+        let began = Instant::now();
+        match killer(&runtime, options.jobs, step, checks) {
+            Some(check) => println!(
+                "ok       {shown}: killed by {} ({:.1} s)",
+                check.path(),
+                began.elapsed().as_secs_f64()
+            ),
+            None => {
+                survived += 1;
+                println!("SURVIVED {shown}: {} checks have it", checks.len());
+            }
+        }
+    }
+    println!(
+        "{} steps left out, {survived} not missed, {:.0} s",
+        mutants.len(),
+        begin.elapsed().as_secs_f64()
+    );
+    Ok(survived == 0)
+}
+
+/// Builds the runtime with the feature, and returns its path.
+fn build() -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = folder.parent().unwrap_or(folder);
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    // target/TRIPLE/PROFILE/conformance
+    let own = this
+        .ancestors()
+        .nth(3)
+        .ok_or_else(|| format!("{}: not in a target directory", this.display()))?;
+    let target = own.join("mutate");
+    let status = Command::new("cargo")
+        .args(["build", "--package", "corten-cli", "--features"])
+        .arg("corten-cli/mutate")
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(workspace)
+        .status()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !status.success() {
+        return Err(format!(
+            "cargo build --features corten-cli/mutate: {status}"
+        ));
+    }
+    let triple = this.ancestors().nth(2).and_then(Path::file_name);
+    let program = target.join(triple.unwrap_or_default()).join("debug/corten");
+    std::fs::canonicalize(&program).map_err(|error| format!("{}: {error}", program.display()))
+}
+
+/// A check with the steps of all its plans and the time it takes.
+struct Seen {
+    check: Check,
+    steps: BTreeSet<String>,
+    took: Duration,
+}
+
+fn baseline(runtime: &Path, jobs: usize) -> Result<Vec<Seen>, String> {
+    let checks: Vec<Check> = crate::check::all().collect();
+    let setting = Setting {
+        environment: &[(LOG, LOG_FILE)],
+        ..Setting::of(runtime)
+    };
+    let mut all = Vec::new();
+    let mut failure = None;
+    runner::each(&checks, jobs, &setting, |record| {
+        match &record.outcome {
+            Outcome::Passed => all.push(seen(record)),
+            Outcome::Skipped(_) => {}
+            Outcome::Failed(text) => {
+                failure = Some(format!("{}: {text}", record.check.path()));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    match failure {
+        Some(failure) => Err(format!("with no step left out, a check fails: {failure}")),
+        None => Ok(all),
+    }
+}
+
+fn seen(record: &Record) -> Seen {
+    let lines = record.output.lines();
+    let steps = lines.filter_map(|line| line.strip_prefix(MARK));
+    Seen {
+        check: record.check,
+        steps: steps.map(str::to_owned).collect(),
+        took: record.took,
+    }
+}
+
+/// Op and origin of a step, without what it does.
+fn kind(step: &str) -> &str {
+    let end = step.match_indices('\t').nth(1).map(|(at, _)| at);
+    &step[..end.unwrap_or(step.len())]
+}
+
+/// What to leave out, and the checks that have it: likely killers first.
+fn mutants(baseline: &[Seen], words: &[String]) -> Vec<(String, Vec<Check>)> {
+    let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut having: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
+    for seen in baseline {
+        let of_check: BTreeSet<&str> = seen.steps.iter().map(|step| kind(step)).collect();
+        for step in &seen.steps {
+            kinds.entry(kind(step)).or_default().insert(step);
+            having.entry(step).or_default().push(seen);
+        }
+        for kind in of_check {
+            having.entry(kind).or_default().push(seen);
+        }
+    }
+    let wanted = |step: &str| words.is_empty() || words.iter().any(|word| step.contains(word));
+    let mut mutants = Vec::new();
+    for (kind, steps) in &kinds {
+        let common = |step: &&&str| having.get(**step).is_some_and(|all| all.len() >= COMMON);
+        let single = steps.iter().filter(common).filter(|_| steps.len() > 1);
+        for step in std::iter::once(kind)
+            .chain(single)
+            .filter(|step| wanted(step))
+        {
+            let mut checks = having.get(*step).cloned().unwrap_or_default();
+            checks.sort_by_key(|seen| (!is_about(seen.check, kind), seen.took));
+            let checks = checks.iter().map(|seen| seen.check).collect();
+            mutants.push(((*step).to_owned(), checks));
+        }
+    }
+    mutants
+}
+
+/// Whether a check's facility is that of a step's origin.
+fn is_about(check: Check, kind: &str) -> bool {
+    const FACILITIES: [(&str, &str); 12] = [
+        ("process.terminal", "console"),
+        ("process", "process"),
+        ("mounts", "mounts"),
+        ("linux.namespaces", "namespaces"),
+        ("linux.uidMappings", "namespaces"),
+        ("linux.gidMappings", "namespaces"),
+        ("hostname", "namespaces"),
+        ("linux.devices", "devices"),
+        ("linux.cgroupsPath", "cgroup"),
+        ("linux.resources", "cgroup"),
+        ("linux.", "rootfs"),
+        ("root", "rootfs"),
+    ];
+    let origin = kind.split('\t').nth(1).unwrap_or_default();
+    let found = FACILITIES
+        .iter()
+        .find(|(start, _)| origin.starts_with(start));
+    found.is_some_and(|(_, facility)| check.facility == *facility)
+}
+
+/// The first check that fails without this step.
+fn killer(runtime: &Path, jobs: usize, step: &str, checks: &[Check]) -> Option<Check> {
+    let setting = Setting {
+        environment: &[(LEAVE_OUT, step)],
+        limit: CHECK,
+        ..Setting::of(runtime)
+    };
+    let mut killer = None;
+    runner::each(checks, jobs, &setting, |record| {
+        if matches!(record.outcome, Outcome::Failed(_)) {
+            killer = Some(record.check);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    killer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_step_is_left_out_alone_and_with_its_kind() {
+        let check = crate::check::all().next().unwrap();
+        let seen = |steps: &[&str]| Seen {
+            check,
+            steps: steps.iter().map(|step| (*step).to_owned()).collect(),
+            took: Duration::ZERO,
+        };
+        let baseline: Vec<Seen> = (0..COMMON)
+            .map(|n| {
+                seen(&[
+                    "A\tx\tone",
+                    "A\tx\ttwo",
+                    "B\ty\tonly",
+                    &format!("C\tz\t{n}"),
+                ])
+            })
+            .collect();
+        let mutants = mutants(&baseline, &[]);
+        let names: Vec<&str> = mutants.iter().map(|(step, _)| step.as_str()).collect();
+        assert_eq!(names, ["A\tx", "A\tx\tone", "A\tx\ttwo", "B\ty", "C\tz"]);
+        assert!(mutants.iter().all(|(_, checks)| checks.len() == COMMON));
+    }
+}

@@ -1,0 +1,52 @@
+//! A test build: leaves out of every plan the steps that the environment names, and
+//! writes down which steps there were. What drives it is `conformance mutate`.
+//!
+//! A step is named by three words with tabs between: op, origin without its numbers, what
+//! it does. The third may be missing: then all steps of this op and origin are meant.
+
+use std::io::Write as _;
+
+use corten_core::plan::{Plan, Step};
+
+/// Names the steps to leave out.
+const LEAVE_OUT: &str = "CORTEN_MUTATE";
+/// Names the file that gets a line for each step of each plan.
+const LOG: &str = "CORTEN_MUTATE_LOG";
+
+/// Edits a plan before it is carried out.
+pub(crate) fn edit(plan: &mut Plan) {
+    if let Some(path) = std::env::var_os(LOG) {
+        let names = plan.steps.iter().map(|step| {
+            let (kind, what) = name(step);
+            format!("{kind}\t{what}\n")
+        });
+        let text: String = names.collect();
+        let file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
+            log::warn!("{LOG}: {error}");
+        }
+    }
+    if let Ok(wanted) = std::env::var(LEAVE_OUT) {
+        plan.leave_out(|step| {
+            let (kind, what) = name(step);
+            wanted == kind || wanted == format!("{kind}\t{what}")
+        });
+    }
+}
+
+/// Op and origin, and what the step does.
+fn name(step: &Step) -> (String, &str) {
+    let mut origin = String::new();
+    let mut in_brackets = false;
+    for c in step.origin.chars() {
+        in_brackets &= c.is_ascii_digit();
+        if !in_brackets {
+            origin.push(c);
+        }
+        in_brackets |= c == '[';
+    }
+    (format!("{}\t{origin}", step.op_name()), &step.what)
+}
