@@ -108,7 +108,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
     }
 }
 
-fn fills(op: &InitOp) -> Vec<Slot> {
+pub(super) fn fills(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::BindRoot { into, .. }
         | Op::NewFs { into, .. }

@@ -6,7 +6,7 @@
 use corten_init::abi::{Op, Slot};
 
 use super::mounts::clean;
-use super::{Context, Step, options};
+use super::{Action, Context, Step, check, options};
 use crate::spec::NamespaceKind;
 
 const S_IFCHR: u32 = 0o020_000;
@@ -70,6 +70,18 @@ pub(super) fn devices(cx: &Context<'_>) -> Vec<Step> {
         ));
     }
     steps
+}
+
+/// Closes what nodes, links and the console were made by, so that a created container
+/// holds no descriptor but those it needs.
+pub(super) fn close(steps: &[Step]) -> Option<Step> {
+    let opens = |step: &Step| match &step.action {
+        Action::Init(op) => check::fills(op).contains(&Slot::DEV),
+        Action::Run(_) => false,
+    };
+    let close = Op::Close { slot: Slot::DEV };
+    let is_open = steps.iter().any(opens);
+    is_open.then(|| Step::init(close, ORIGIN, "close /dev"))
 }
 
 /// Whether a mount only changes what is there.

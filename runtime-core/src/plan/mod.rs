@@ -147,6 +147,7 @@ impl Plan {
         steps.extend(mounts::mounts(&mut cx)?);
         steps.extend(devices::devices(&cx));
         steps.extend(console::open(&cx));
+        steps.extend(devices::close(&steps));
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
         steps.extend(rootfs::finish(&cx));
