@@ -156,6 +156,7 @@ impl Parts {
             dir,
             saved,
             pidfd: Some(process.pidfd),
+            exit: None,
             console,
             warnings,
             trace,

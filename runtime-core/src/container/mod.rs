@@ -38,6 +38,8 @@ pub struct Container {
     saved: Saved,
     /// The process; none when it was gone before this value was made.
     pidfd: Option<OwnedFd>,
+    /// How it ended, once somebody has waited by this value.
+    exit: Option<Exit>,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
     trace: Trace,

@@ -172,6 +172,7 @@ impl Runtime {
             dir,
             saved,
             pidfd,
+            exit: None,
             console: None,
             warnings,
             trace,

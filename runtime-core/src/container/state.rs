@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
 use crate::run::LateStep;
-use crate::sys::{file, process};
+use crate::sys::process::Ended;
+use crate::sys::{call, file, process};
 
 /// What a container does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,15 +160,51 @@ impl Saved {
 
 /// When a process was started, in clock ticks since boot.
 pub(super) fn start_time(pid: i32) -> Result<u64, Errno> {
-    let bytes = file::read(Path::new(&format!("/proc/{pid}/stat")))?;
-    parse_start_time(&bytes).ok_or(Errno::PROTO)
+    Ok(read_stat(pid)?.start_time)
 }
 
-/// Field 22. The second field is the program's name in brackets and may hold anything.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+/// How a process ended that has ended and was not reaped yet; `None` where the kernel
+/// does not tell the caller, or it is gone.
+pub(super) fn ended_unreaped(pid: i32, start_time: u64) -> Option<Ended> {
+    // Who may not look into a process is told 0 for its exit code. Asked first: a zombie
+    // has no program, so ENOENT means that the caller may.
+    let exe = call("readlinkat", || {
+        rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new())
+    });
+    if matches!(exe, Err(Errno::ACCESS | Errno::PERM)) {
+        return None;
+    }
+    let stat = read_stat(pid).ok()?;
+    // `X` is a child that the kernel itself reaps, since its parent ignores SIGCHLD.
+    let has_ended = matches!(stat.state, 'Z' | 'X');
+    (has_ended && stat.start_time == start_time).then(|| Ended::from_wait_status(stat.exit_code))
+}
+
+/// What is needed of /proc/PID/stat.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    start_time: u64,
+    /// In the form of wait(2).
+    exit_code: i32,
+}
+
+fn read_stat(pid: i32) -> Result<Stat, Errno> {
+    let bytes = file::read(Path::new(&format!("/proc/{pid}/stat")))?;
+    parse_stat(&bytes).ok_or(Errno::PROTO)
+}
+
+/// Fields 3, 22 and 52. The second field is the program's name in brackets and may hold
+/// anything.
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        start_time: fields.nth(18)?.parse().ok()?,
+        exit_code: fields.nth(29)?.parse().ok()?,
+    })
 }
 
 /// The kernel's id of this boot.
@@ -213,12 +250,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_time_is_found_behind_a_name_with_brackets() {
-        let mut stat = b"7 (a) b) R".to_vec();
-        for field in 4..=24 {
+    fn the_fields_of_stat_are_found_behind_a_name_with_brackets() {
+        let mut stat = b"7 (a) b) Z".to_vec();
+        for field in 4..=52 {
             stat.extend(format!(" {field}").bytes());
         }
-        assert_eq!(parse_start_time(&stat), Some(22));
+        let wanted = Stat {
+            state: 'Z',
+            start_time: 22,
+            exit_code: 52,
+        };
+        assert_eq!(parse_stat(&stat), Some(wanted));
+        assert_eq!(parse_stat(b"7 (a) Z 1 2 3"), None);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `wait`: how a container's process ended.
 //!
-//! See waitid(2), and ioctl_pidfd(2) for a process that is no child or was reaped by
-//! somebody else.
+//! See waitid(2); for a process that is no child or was reaped by somebody else
+//! proc_pid_stat(5) and ioctl_pidfd(2).
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::Container;
+use super::state::{self, Saved};
 use crate::error::Error;
 use crate::sys::process::{self, Ended, Usage};
 
@@ -20,8 +21,9 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
-    /// Nobody can say: somebody else reaped it, or the caller ignores `SIGCHLD`, and the
-    /// kernel is older than 6.15, which keeps the status at the pidfd.
+    /// Nobody can say: it was reaped before this value of [`Container`] was made; or
+    /// somebody else reaped it, or the caller ignores `SIGCHLD`, and the kernel is older
+    /// than 6.15, which keeps the status at the pidfd.
     Unknown,
 }
 
@@ -51,16 +53,25 @@ pub struct Exit {
 }
 
 impl Container {
-    /// Waits until the container's process has ended.
+    /// Waits until the container's process has ended. Asked again, it says the same.
     ///
-    /// A child of the caller is reaped. For any other process, or one that was reaped
-    /// already, the kernel is asked through the pidfd; where it does not know (before
-    /// Linux 6.15) the status is [`ExitStatus::Unknown`]. Never waits for a process that
-    /// is not the container's.
+    /// A child of the caller is reaped. For any other process the kernel is asked, by
+    /// /proc as long as nobody has reaped it, then by the pidfd; where it does not know
+    /// (reaped already, and Linux before 6.15) the status is [`ExitStatus::Unknown`].
+    /// Never waits for a process that is not the container's.
     ///
     /// # Errors
     /// When the process can't be waited for at all.
     pub fn wait(&mut self) -> Result<Exit, Error> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let exit = self.wait_once()?;
+        self.exit = Some(exit);
+        Ok(exit)
+    }
+
+    fn wait_once(&self) -> Result<Exit, Error> {
         let Some(pidfd) = &self.pidfd else {
             return Ok(Exit {
                 status: ExitStatus::Unknown,
@@ -74,7 +85,7 @@ impl Container {
             Ok((ended, usage)) => (ended.into(), Some(usage.into())),
             Err(Errno::CHILD) => {
                 process::has_ended(pidfd.as_fd(), None).map_err(failed("poll"))?;
-                let ended = process::ended_by_info(pidfd.as_fd());
+                let ended = self.ended_elsewhere(pidfd.as_fd());
                 (ended.map_or(ExitStatus::Unknown, ExitStatus::from), None)
             }
             Err(errno) => return Err(failed("waitid")(errno)),
@@ -88,6 +99,19 @@ impl Container {
             oom_killed: oom_killed.map(|kills| kills > 0),
             rusage,
         })
+    }
+}
+
+impl Container {
+    /// How a process ended that is no child, or no longer one. The kernel moves what it
+    /// knows from /proc to the pidfd when somebody reaps, which may be just now.
+    fn ended_elsewhere(&self, pidfd: BorrowedFd<'_>) -> Option<Ended> {
+        let Saved {
+            pid, start_time, ..
+        } = self.saved;
+        process::ended_by_info(pidfd)
+            .or_else(|| state::ended_unreaped(pid, start_time))
+            .or_else(|| process::ended_by_info(pidfd))
     }
 }
 

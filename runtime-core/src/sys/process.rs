@@ -21,6 +21,16 @@ pub(crate) enum Ended {
     Signal(i32),
 }
 
+impl Ended {
+    /// From the number that wait(2) and the kernel's files give.
+    pub(crate) fn from_wait_status(status: i32) -> Ended {
+        match status & 0x7f {
+            0 => Ended::Code(status >> 8 & 0xff),
+            signal => Ended::Signal(signal),
+        }
+    }
+}
+
 /// What a process used, see getrusage(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -126,10 +136,7 @@ pub(crate) fn ended_by_info(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     if info.mask & PIDFD_INFO_EXIT == 0 {
         return None;
     }
-    Some(match info.exit_code & 0x7f {
-        0 => Ended::Code(info.exit_code >> 8 & 0xff),
-        signal => Ended::Signal(signal),
-    })
+    Some(Ended::from_wait_status(info.exit_code))
 }
 
 /// Whether the process has ended; waits for it no longer than `timeout` (`None`: for as
