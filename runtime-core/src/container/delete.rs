@@ -37,7 +37,7 @@ impl Container {
 
     pub(super) fn delete_locked(&self, how: Delete) -> Result<(), Error> {
         match self.status()? {
-            Status::Stopped => {}
+            Status::Stopped => self.reap(),
             Status::Created => self.end()?,
             Status::Running | Status::Paused if how == Delete::Force => self.end()?,
             status => {
@@ -52,6 +52,13 @@ impl Container {
         self.dir.remove()
     }
 
+    /// A child of the caller that has ended would stay a zombie, and keep its cgroup.
+    fn reap(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            process::reap(pidfd);
+        }
+    }
+
     /// Kills the container's processes and waits until the first one is gone.
     fn end(&self) -> Result<(), Error> {
         let Some(pidfd) = &self.pidfd else {
@@ -64,8 +71,7 @@ impl Container {
             cgroup.kill()?;
         }
         if process::has_ended(pidfd.as_fd(), Some(LIMIT)).map_err(failed("poll"))? {
-            // A child of the caller would stay a zombie, and keep its cgroup.
-            process::reap(pidfd);
+            self.reap();
             return Ok(());
         }
         let pid = self.saved.pid;
