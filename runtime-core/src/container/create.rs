@@ -80,7 +80,6 @@ impl Runtime {
         }
         self.make_root()?;
         let dir = StateDir::make(&self.root, id)?;
-        let lock = dir.lock()?;
         let new = New {
             bundle,
             options,
@@ -88,9 +87,9 @@ impl Runtime {
             plan,
             facts,
         };
-        let container = new.run(self, id, &dir);
-        drop(lock);
-        match container {
+        // Given back before anything is removed: the descriptor may be the last one.
+        let made = dir.lock().and_then(|_lock| new.run(self, id, &dir));
+        match made {
             Ok(parts) => Ok(parts.into_container(dir)),
             Err(error) => {
                 if let Err(left) = dir.remove() {

@@ -77,7 +77,11 @@ impl StateDir {
                 other.map_err(|errno| Error::call(path.display().to_string(), "mkdir", errno))?
             }
         }
-        StateDir::open(root, id)
+        StateDir::open(root, id).inspect_err(|_| {
+            if let Err(errno) = call("rmdir", || rustix::fs::rmdir(&path)) {
+                log::warn!("{}: not removed: {errno}", path.display());
+            }
+        })
     }
 
     /// Opens the directory of an existing container.
@@ -99,10 +103,16 @@ impl StateDir {
     }
 
     /// Takes the lock, within a bounded time.
+    ///
+    /// `NotFound` if the directory was removed meanwhile: whoever still has it open must
+    /// not touch a later container of the same id.
     pub(super) fn lock(&self) -> Result<Lock, Error> {
         let failed = |errno| Error::call(self.path.display().to_string(), "flock", errno);
         // An open of its own: two threads of one program must exclude each other too.
-        let fd = file::open_dir_at(&self.fd, Path::new(".")).map_err(failed)?;
+        let fd = match file::open_dir_at(&self.fd, Path::new(".")) {
+            Err(Errno::NOENT) => return Err(Cause::NotFound.into()),
+            other => other.map_err(failed)?,
+        };
         let deadline = Instant::now() + LOCK_LIMIT;
         while !ipc::try_lock(fd.as_fd()).map_err(failed)? {
             if Instant::now() > deadline {
@@ -114,6 +124,10 @@ impl StateDir {
                 return Err(Error::other(text));
             }
             std::thread::sleep(LOCK_PAUSE);
+        }
+        let stat = call("fstat", || rustix::fs::fstat(&fd)).map_err(failed)?;
+        if stat.st_nlink == 0 {
+            return Err(Cause::NotFound.into());
         }
         Ok(Lock(fd))
     }
