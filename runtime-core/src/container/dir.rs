@@ -22,6 +22,7 @@ pub(super) const STATE: &str = "state.json";
 pub(super) const INTENT: &str = "intent.json";
 pub(super) const EXEC_FIFO: &str = "exec.fifo";
 pub(super) const DONE: &str = "done";
+const REPORT: &str = "report";
 
 /// An open state directory.
 #[derive(Debug)]
@@ -171,19 +172,38 @@ impl StateDir {
     }
 
     /// Removes the directory with its files. state.json goes last, so that a delete that
-    /// was killed on the way can be repeated.
+    /// was killed on the way can be repeated. Needs no descriptor, so that a creation that
+    /// ran out of them leaves nothing.
     pub(super) fn remove(&self) -> Result<(), Error> {
+        for name in [REPORT, EXEC_FIFO, DONE, INTENT, STATE] {
+            self.unlink(name)?;
+        }
+        match self.rmdir() {
+            // What a writer that was killed had not yet renamed.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                self.unlink_all()?;
+                self.rmdir()
+            }
+            other => other,
+        }
+        .map_err(|errno| self.failed("", "rmdir", errno))
+    }
+
+    fn rmdir(&self) -> Result<(), Errno> {
+        match call("rmdir", || rustix::fs::rmdir(&self.path)) {
+            Err(Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn unlink_all(&self) -> Result<(), Error> {
         let entries = file::read_dir(&self.fd).map_err(|errno| self.failed("", "read", errno))?;
         for entry in &entries {
-            if entry.file_type != FileType::Directory && entry.name != STATE {
+            if entry.file_type != FileType::Directory {
                 self.unlink(&entry.name.to_string_lossy())?;
             }
         }
-        self.unlink(STATE)?;
-        match call("rmdir", || rustix::fs::rmdir(&self.path)) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.failed("", "rmdir", errno)),
-        }
+        Ok(())
     }
 }
 
