@@ -115,7 +115,10 @@ impl fmt::Display for Error {
         write!(f, "{}", self.0)?;
         let mut source = std::error::Error::source(self);
         while let (true, Some(cause)) = (f.alternate(), source) {
-            write!(f, ": {cause}")?;
+            match cause.downcast_ref::<Errno>() {
+                Some(errno) => write!(f, ": {}", errno_text(errno.raw_os_error()))?,
+                None => write!(f, ": {cause}")?,
+            }
             source = cause.source();
         }
         Ok(())
@@ -152,6 +155,16 @@ mod tests {
         assert_eq!(errno_text(2), "no such file or directory");
         assert_eq!(errno_text(13), "permission denied");
         assert_eq!(errno_text(19), "no such device");
+    }
+
+    #[test]
+    fn an_errno_at_the_end_of_a_chain_reads_as_any_other() {
+        let error = Error::from(CgroupError::Io {
+            call: "open",
+            path: "/x".into(),
+            errno: Errno::MFILE,
+        });
+        assert_eq!(format!("{error:#}"), "cgroup /x: open: too many open files");
     }
 
     #[test]
