@@ -408,6 +408,11 @@ impl Driver<'_> {
 
     /// Takes back what was made, as far as it can be.
     fn undo(&mut self) {
+        // Descriptors that the rest does without: there may be no free one for it.
+        self.made.fifos = None;
+        self.made.report = None;
+        self.made.master = None;
+        let started = self.made.stage0.is_some() || self.made.process.is_some();
         if let Some(stage0) = self.made.stage0.take() {
             end(&stage0);
             // It may have made the process before; that one is a child of the caller too.
@@ -425,14 +430,10 @@ impl Driver<'_> {
         if let Some(process) = self.made.process.take() {
             end(&process.pidfd);
         }
-        if let Some(cgroup) = self.made.cgroup.take() {
-            let mount = Path::new(cgroup::MOUNT);
-            let removed = cgroup
-                .kill()
-                .and_then(|()| cgroup::remove(mount, cgroup.path(), cgroup.made(), REMOVE_LIMIT));
-            if let Err(error) = removed {
-                log::warn!("{error}");
-            }
+        if let Some(cgroup) = self.made.cgroup.take()
+            && let Err(error) = remove_cgroup(cgroup, started)
+        {
+            log::warn!("{error}");
         }
     }
 }
@@ -443,6 +444,16 @@ fn end(pidfd: &OwnedFd) {
         log::warn!("init could not be killed: {errno}");
     }
     process::reap(pidfd);
+}
+
+/// Kills what may be in a new cgroup and removes it.
+fn remove_cgroup(cgroup: Cgroup, started: bool) -> Result<(), cgroup::CgroupError> {
+    if started {
+        cgroup.kill()?;
+    }
+    let (path, made) = (cgroup.path().to_owned(), cgroup.made().to_vec());
+    drop(cgroup);
+    cgroup::remove(Path::new(cgroup::MOUNT), &path, &made, REMOVE_LIMIT)
 }
 
 /// The descriptors that init gets, open until it runs.
