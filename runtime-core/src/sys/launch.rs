@@ -268,10 +268,10 @@ unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
 }
 
 fn to_pid(ret: i64) -> Result<Pid, Errno> {
-    match i32::try_from(ret).ok().and_then(Pid::from_raw) {
-        Some(pid) if ret > 0 => Ok(pid),
-        _ => Err(Errno::from_raw_os_error(ret.unsigned_abs() as i32)),
-    }
+    // `Pid` takes no negative number, not even to refuse it.
+    let pid = i32::try_from(ret).ok().filter(|pid| *pid > 0);
+    pid.and_then(Pid::from_raw)
+        .ok_or_else(|| Errno::from_raw_os_error(ret.unsigned_abs() as i32))
 }
 
 /// The child, until it has executed the program.
@@ -332,4 +332,15 @@ pub(crate) fn has_clone3() -> bool {
         }
     });
     probed == Err(Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_gives_a_pid_or_an_errno() {
+        assert_eq!(to_pid(7), Ok(Pid::from_raw(7).unwrap()));
+        assert_eq!(to_pid(-24), Err(Errno::MFILE));
+    }
 }

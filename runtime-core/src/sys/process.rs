@@ -178,9 +178,10 @@ pub(crate) fn geteuid() -> Result<u32, Errno> {
     call("geteuid", || Ok(rustix::process::geteuid().as_raw()))
 }
 
-/// `pidfd_open(2)`.
+/// `pidfd_open(2)`; a number that is no pid is `ESRCH`.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
-    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    let pid = Some(pid).filter(|pid| *pid > 0);
+    let pid = pid.and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
     call("pidfd_open", || {
         rustix::process::pidfd_open(pid, PidfdFlags::empty())
     })
