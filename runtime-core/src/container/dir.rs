@@ -72,17 +72,22 @@ impl StateDir {
     /// Makes the directory of a new container.
     pub(super) fn make(root: &Path, id: &str) -> Result<StateDir, Error> {
         let path = root.join(id);
-        match make_dir(&path, 0o711) {
+        let failed =
+            |what| move |errno| Error::call(root.join(id).display().to_string(), what, errno);
+        let mode = Mode::from_raw_mode(0o711);
+        match call("mkdir", || rustix::fs::mkdir(&path, mode)) {
             Err(Errno::EXIST) => return Err(Cause::AlreadyExists.into()),
-            other => {
-                other.map_err(|errno| Error::call(path.display().to_string(), "mkdir", errno))?
-            }
+            other => other.map_err(failed("mkdir"))?,
         }
-        StateDir::open(root, id).inspect_err(|_| {
-            if let Err(errno) = call("rmdir", || rustix::fs::rmdir(&path)) {
-                log::warn!("{}: not removed: {errno}", path.display());
-            }
-        })
+        // The embedder's umask may have taken bits away.
+        call("chmod", || rustix::fs::chmod(&path, mode))
+            .map_err(failed("chmod"))
+            .and_then(|()| StateDir::open(root, id))
+            .inspect_err(|_| {
+                if let Err(errno) = call("rmdir", || rustix::fs::rmdir(&path)) {
+                    log::warn!("{}: not removed: {errno}", path.display());
+                }
+            })
     }
 
     /// Opens the directory of an existing container.
