@@ -289,6 +289,7 @@ impl StateKeeper<'_> {
             id: self.id.to_owned(),
             pid: process.pid,
             start_time,
+            pidfd_inode: process::pidfd_inode(process.pidfd.as_fd()),
             boot_id,
             bundle: bundle.path().to_owned(),
             rootfs: bundle.rootfs().to_owned(),

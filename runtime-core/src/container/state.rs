@@ -1,10 +1,11 @@
 //! [`State`]: what `state` shows, and `Saved`: what is kept in state.json.
 //!
 //! See runtime.md of the OCI specification, "State". A process is known by pid, start
-//! time and boot id; a pid alone could be somebody else by now.
+//! time and boot id, and by its pidfd's inode; a pid alone could be somebody else by now,
+//! and a start time is counted in hundredths of a second.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -83,6 +84,9 @@ pub(super) struct Saved {
     pub(super) pid: i32,
     /// Field 22 of /proc/PID/stat, see proc_pid_stat(5).
     pub(super) start_time: u64,
+    /// What tells it from any other process since boot, where the kernel has that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pidfd_inode: Option<u64>,
     pub(super) boot_id: String,
     pub(super) bundle: PathBuf,
     pub(super) rootfs: PathBuf,
@@ -141,8 +145,11 @@ impl Saved {
             Err(Errno::SRCH) => return Ok(None),
             Err(errno) => return Err(Error::call(self.pid.to_string(), "pidfd_open", errno)),
         };
-        // Read after the pidfd is open: the pid can't be reused between.
-        Ok((start_time(self.pid) == Ok(self.start_time)).then_some(pidfd))
+        // Asked after the pidfd is open: the pid can't be reused between.
+        let same = start_time(self.pid) == Ok(self.start_time)
+            && (self.pidfd_inode.is_none()
+                || self.pidfd_inode == process::pidfd_inode(pidfd.as_fd()));
+        Ok(same.then_some(pidfd))
     }
 
     /// Its cgroup, if it has one and that still exists.
