@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
 
 use super::create::wrong_state;
+use super::delete::LIMIT;
 use super::dir::{DONE, EXEC_FIFO};
 use super::{Container, Status};
 use crate::error::Error;
@@ -44,7 +45,7 @@ impl Container {
         ipc::write_all(exec.as_fd(), &[0]).map_err(failed)?;
         drop(exec);
         self.wait_done(&done)?;
-        self.outcome()?;
+        self.outcome().inspect_err(|_| self.wait_end())?;
         self.dir.unlink(EXEC_FIFO)?;
         self.dir.unlink(DONE)
     }
@@ -55,6 +56,17 @@ impl Container {
         process::poll_in(&[done.as_fd(), pidfd], None)
             .map(drop)
             .map_err(|errno| self.dir.failed(DONE, "poll", errno))
+    }
+
+    /// Init that has failed is about to end: whoever is told of the failure finds the
+    /// container stopped.
+    fn wait_end(&self) {
+        let Some(pidfd) = &self.pidfd else { return };
+        match process::has_ended(pidfd.as_fd(), Some(LIMIT)) {
+            Ok(true) => {}
+            // The failure itself is the error to tell.
+            other => log::warn!("{}: init has failed and not ended: {other:?}", self.id()),
+        }
     }
 
     /// What the report says about the steps behind the wait.
