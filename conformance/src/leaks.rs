@@ -32,12 +32,16 @@ impl Snapshot {
     }
 
     /// What is here and was not there, and what is gone: a line each, empty if equal.
+    ///
+    /// But for mounts outside of what the lane made: who removes their directory on the
+    /// machine takes them from every lane.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<String> {
         let new = self.lines.difference(&before.lines).cloned();
         let gone = before
             .lines
             .difference(&self.lines)
+            .filter(|line| !is_mount_elsewhere(line))
             .map(|line| format!("gone: {line}"));
         new.chain(gone).collect()
     }
@@ -47,6 +51,17 @@ impl Snapshot {
 fn mounts(lines: &mut BTreeSet<String>) {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     lines.extend(text.lines().map(|line| format!("mount {line}")));
+}
+
+/// Whether a line is that of a mount which is not the lane's own.
+fn is_mount_elsewhere(line: &str) -> bool {
+    const OWN: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
+    let mount = line.strip_prefix("mount ");
+    let point = mount.and_then(|line| line.split(' ').nth(4));
+    point.is_some_and(|point| {
+        let first = point.split('/').nth(1).unwrap_or_default();
+        point != "/" && !OWN.contains(&format!("/{first}").as_str())
+    })
 }
 
 fn processes(lines: &mut BTreeSet<String>) {
@@ -101,5 +116,24 @@ mod tests {
         };
         let leaks = with(&["a", "c"]).since(&with(&["a", "b"]));
         assert_eq!(leaks, ["c", "gone: b"]);
+    }
+
+    #[test]
+    fn a_mount_that_vanishes_counts_only_where_the_lane_made_it() {
+        let all = [
+            "mount 8 1 0:40 / /root/x/proc ro shared:6 - proc proc ro",
+            "mount 9 1 0:41 / /run rw - tmpfs tmpfs rw",
+            "mount 7 1 0:42 / / rw - ext4 /dev/vda rw",
+        ];
+        let before = Snapshot {
+            lines: all.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        let gone: Vec<_> = Snapshot::default().since(&before);
+        assert_eq!(
+            gone,
+            [format!("gone: {}", all[2]), format!("gone: {}", all[1])]
+        );
+        // A new one counts anywhere.
+        assert_eq!(before.since(&Snapshot::default()).len(), 3);
     }
 }
