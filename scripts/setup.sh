@@ -40,6 +40,7 @@ if [ "$what" != build ]; then
 fi
 if [ "$what" = test ]; then
     need binutils command -v nm
+    need strace command -v strace
     need shellcheck command -v shellcheck
 fi
 if [ "$what" = measure ]; then

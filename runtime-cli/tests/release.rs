@@ -1,0 +1,62 @@
+//! The release binary of `corten`: static and small.
+//!
+//! `make test` builds it before the tests. Where it was not built the tests skip
+//! themselves, which the sum of `make test` shows.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The release binary beside the one that the tests use.
+fn release(test: &str) -> Option<PathBuf> {
+    let built = Path::new(env!("CARGO_BIN_EXE_corten"));
+    let target = built.parent()?.parent()?;
+    let release = target.join("release/corten");
+    if release.is_file() {
+        return Some(release);
+    }
+    let text = format!("{test}: no release binary: cargo build --release -p corten-cli\n");
+    eprint!("{text}");
+    if let Some(file) = std::env::var_os("CORTEN_SKIPS") {
+        let mut file = std::fs::File::options()
+            .append(true)
+            .open(file)
+            .expect("CORTEN_SKIPS names a file");
+        file.write_all(text.as_bytes()).expect("it is writable");
+    }
+    None
+}
+
+fn readelf(option: &str, file: &Path) -> String {
+    let output = Command::new("readelf")
+        .args(["--wide", option])
+        .arg(file)
+        .output()
+        .expect("readelf is here: Debian's binutils");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_release_binary_is_smaller_than_2_mib() {
+    let Some(corten) = release("the_release_binary_is_smaller_than_2_mib") else {
+        return;
+    };
+    let size = std::fs::metadata(corten).expect("it is there").len();
+    assert!(size < 2 << 20, "{size} bytes");
+}
+
+#[test]
+fn the_release_binary_is_static_and_stripped() {
+    let Some(corten) = release("the_release_binary_is_static_and_stripped") else {
+        return;
+    };
+    let headers = readelf("--program-headers", &corten);
+    assert!(headers.contains("LOAD"), "{headers}");
+    for unwanted in ["INTERP", "DYNAMIC"] {
+        assert!(!headers.contains(unwanted), "{headers}");
+    }
+    let sections = readelf("--section-headers", &corten);
+    assert!(!sections.contains(".symtab"), "{sections}");
+    assert!(!sections.contains(".dynamic"), "{sections}");
+}

@@ -1,0 +1,220 @@
+//! Creators that are killed, or fail, at every system call that they make.
+//!
+//! strace(1) kills the `corten` command as it enters its n-th call of a kind, before the
+//! kernel does that call, or makes the call fail. So each state between two calls is
+//! seen, the same ones in every run, and none depends on timing.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use corten_conformance::bundle::Bundle as Folder;
+use corten_conformance::leaks::Snapshot;
+use corten_conformance::wait;
+
+use crate::lab::{self, Lab};
+
+const ID: &str = "killed";
+
+/// How long a delete may take: it waits for processes to die, not for a timeout.
+const DELETE: Duration = Duration::from_secs(5);
+
+/// A call: its name, and the how many-th of this name it is.
+type Call = (String, usize);
+
+/// `strace OPTIONS corten --root ROOT WORD --bundle FOLDER killed`.
+fn strace(lab: &Lab, options: &[&str], word: &str, folder: &Folder) -> Command {
+    let mut command = Command::new("strace");
+    command.arg("-qq").args(options).arg(lab::corten());
+    command.arg("--root").arg(lab.runtime.root());
+    command.args([word, "--bundle"]).arg(folder.path()).arg(ID);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::null());
+    command
+}
+
+fn finish(mut command: Command) -> ExitStatus {
+    let mut child = command.spawn().expect("strace is installed");
+    let status = wait::child(&mut child, lab::LIMIT).expect("an own child");
+    status.unwrap_or_else(|| {
+        child.kill().expect("an own child");
+        panic!("{command:?} hangs")
+    })
+}
+
+/// The calls of a whole run, from the one that makes the container's directory on.
+fn calls(lab: &Lab, word: &str, folder: &Folder) -> Vec<Call> {
+    let log = lab.folder().join("calls");
+    let output = log.to_string_lossy().into_owned();
+    let status = finish(strace(lab, &["-o", &output], word, folder));
+    assert!(status.success(), "{word} under strace: {status}");
+    let text = std::fs::read_to_string(&log).expect("strace writes it");
+    std::fs::remove_file(log).expect("just read");
+    let directory = format!("\"{}\", 0711)", lab.runtime.root().join(ID).display());
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut found, mut begun) = (Vec::new(), false);
+    for line in text.lines() {
+        let Some((name, _)) = line.split_once('(') else {
+            continue;
+        };
+        // Signals and the end are lines too.
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            continue;
+        }
+        begun |= line.starts_with("mkdir") && line.contains(&directory);
+        let count = counts.entry(name).or_default();
+        *count += 1;
+        // Asked by debug builds before each close: no state between these two differs.
+        if begun && !line.contains(", F_GETFD)") {
+            found.push((name.to_owned(), *count));
+        }
+    }
+    assert!(found.len() > 50, "{word}: {} calls:\n{text}", found.len());
+    found
+}
+
+/// Runs `corten WORD` with something done to it as it enters this call.
+fn inject(lab: &Lab, (name, nth): &Call, what: &str, word: &str, folder: &Folder) -> ExitStatus {
+    let (trace, inject) = (
+        format!("trace={name}"),
+        format!("inject={name}:{what}:when={nth}"),
+    );
+    let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
+    // strace ends as its child did.
+    finish(strace(lab, &options, word, folder))
+}
+
+/// Kills it there; false if it never made this call.
+fn kill_at(lab: &Lab, call: &Call, word: &str, folder: &Folder) -> bool {
+    let status = inject(lab, call, "signal=KILL", word, folder);
+    assert!(
+        status.success() || status.signal() == Some(libc::SIGKILL),
+        "{word} killed at {call:?}: {status}"
+    );
+    !status.success()
+}
+
+/// By the library and by the command, in turn.
+fn delete(lab: &Lab, by_command: bool, at: &str) {
+    let begin = Instant::now();
+    if by_command {
+        let mut command = lab.corten();
+        drop(lab::succeed(command.args(["delete", "--force", ID])));
+    } else {
+        let deleted = lab.runtime.delete_leftovers(ID);
+        deleted.unwrap_or_else(|error| panic!("{at}: {error:#}"));
+    }
+    assert!(begin.elapsed() < DELETE, "{at}: {:?}", begin.elapsed());
+}
+
+fn check(lab: &Lab, word: &str, folder: &Folder) {
+    let calls = calls(lab, word, folder);
+    delete(lab, false, "after the run that was not killed");
+    lab.assert_clean_but(&[folder.path()]);
+    let clean = Snapshot::take();
+    let (mut killed, mut created) = (0, 0);
+    for (number, call) in calls.iter().enumerate() {
+        let at = format!("{word} killed at call {number} ({} {})", call.0, call.1);
+        killed += usize::from(kill_at(lab, call, word, folder));
+        if lab.runtime.root().join(ID).join("state.json").exists() {
+            // It may be a whole container, which outlives its creator.
+            created += 1;
+        } else {
+            lab.assert_no_process(&at);
+        }
+        delete(lab, number % 2 == 0, &at);
+        lab::assert_same(&clean, &at, |_| true);
+    }
+    let tried = calls.len();
+    println!("{word}: {tried} calls, {killed} killed, {created} with a state");
+    // Some calls come more or less often: polls, and what init's speed decides.
+    assert!(killed * 10 > tried * 9, "{killed} of {tried}");
+    assert!(created < killed);
+    assert!(Path::new(lab.runtime.root()).exists());
+}
+
+#[test]
+fn a_create_killed_at_any_system_call_leaves_nothing_that_delete_can_not_remove() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["sleep"]);
+        folder.write().expect("the lab is writable");
+        check(lab, "create", &folder);
+    });
+}
+
+#[test]
+fn a_create_with_a_user_namespace_killed_at_any_system_call_leaves_nothing() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["sleep"]);
+        lab::in_user_namespace(&mut folder);
+        folder.write().expect("the lab is writable");
+        check(lab, "create", &folder);
+    });
+}
+
+#[test]
+fn a_run_killed_at_any_system_call_leaves_nothing_that_delete_can_not_remove() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["sleep", "0.05"]);
+        folder.write().expect("the lab is writable");
+        check(lab, "run", &folder);
+    });
+}
+
+/// Calls of the program's own runtime rather than of Corten: what fails there ends it.
+const RUNTIME: [&str; 11] = [
+    "brk",
+    "mmap",
+    "munmap",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sigaltstack",
+    "exit_group",
+    // These can't fail.
+    "getpid",
+    "getuid",
+    "geteuid",
+    "clock_gettime",
+];
+
+#[test]
+fn a_create_in_which_any_system_call_fails_leaves_nothing_or_succeeds() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["sleep"]);
+        lab::in_user_namespace(&mut folder);
+        folder.write().expect("the lab is writable");
+        let mut calls = calls(lab, "create", &folder);
+        delete(lab, false, "after the run in which nothing failed");
+        lab.assert_clean_but(&[folder.path()]);
+        calls.retain(|(name, _)| !RUNTIME.contains(&name.as_str()));
+        let clean = Snapshot::take();
+        let (mut failed, mut created, mut left) = (0, 0, Vec::new());
+        for call in &calls {
+            let at = format!("create with a failing {} {}", call.0, call.1);
+            let status = inject(lab, call, "error=EIO", "create", &folder);
+            match status.code() {
+                Some(0) => {
+                    created += 1;
+                    delete(lab, false, &at);
+                }
+                Some(1) => failed += 1,
+                _ => left.push(format!("{at}: {status}")),
+            }
+            // All of them are told, not only the first.
+            let here = lab::left(&clean, Duration::from_secs(2), |_| true);
+            if !here.is_empty() {
+                left.push(format!("{at}: {here:?}"));
+                delete(lab, false, &at);
+            }
+            lab::assert_same(&clean, &at, |_| true);
+        }
+        println!("{failed} failed, {created} created");
+        assert!(left.is_empty(), "{left:#?}");
+        assert!(failed > 30);
+    });
+}

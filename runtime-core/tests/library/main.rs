@@ -1,0 +1,30 @@
+//! The library as a program that embeds it sees it: real containers, made by calls of
+//! the public API only.
+//!
+//! Each test runs in a native lane of its own (`corten_conformance::lane`), so in a
+//! process of its own too, and may change what is process-wide. At its end nothing may
+//! be left of its containers: see [`lab`].
+//!
+//! # Layout
+//! - [`lab`]: what a test is given; [`snapshot`]: what is process-wide, to compare;
+//!   [`sys`]: the calls that need `unsafe`
+//! - [`embedder`]: what the program itself keeps: its state, its memory
+//! - [`init`]: what a created container holds, and what it does not
+//! - [`killed`]: creators that are killed, or fail, at every system call
+//! - [`lifecycle`]: start, kill, delete, also by another process than the creator
+//! - [`options`]: what a caller chooses besides config.json
+//! - [`wait`]: how a container ended, for its parent and for others
+
+mod embedder;
+mod init;
+mod killed;
+mod lab;
+mod lifecycle;
+mod options;
+mod snapshot;
+#[allow(
+    unsafe_code,
+    reason = "the one module of the tests that talks to the kernel"
+)]
+mod sys;
+mod wait;
