@@ -1,5 +1,7 @@
 //! The command line of `conformance`.
 
+mod machine;
+
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -11,11 +13,13 @@ use crate::{check, lane, mutate, runner, runtime};
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
 
-  conformance run [--runtime FILE] [--jobs N] [--quiet] [--fail-fast]
-                  [--format text|json|junit|tap] [WORD...]
+  conformance run [--lane LANE] [--runtime FILE] [--jobs N] [--quiet]
+                  [--fail-fast] [--format text|json|junit|tap] [WORD...]
       runs the checks whose name contains a WORD (all without) and ends with
       `N passed, N failed`. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
-      the corten that was built beside this program
+      the corten that was built beside this program. LANE is native (this machine's
+      kernel) or uml; in a lane's machine FILE is a static binary, or lane:/usr/sbin/runc
+      for one that the machine has
   conformance list [WORD...]
       prints the names of the checks
   conformance mutate [--jobs N] [--list] [WORD...]
@@ -26,6 +30,13 @@ conformance: checks of an OCI runtime by running it
       runs a command in the native lane: private namespaces with cgroup v2 and a
       /dev and /run of their own. --read-only protects the machine's files, --leaks
       fails if anything is left behind, --limit kills all of it after a time
+  conformance lane build LANE
+      makes what the lane's machine needs, kept in ~/.cache/corten/lanes: uml is User
+      Mode Linux 6.1 with cgroup v2 and its controllers. Installs missing packages
+  conformance lane run LANE [--runtime FILE] [--limit SECONDS] -- COMMAND...
+      boots the machine and runs a command in it. /host has corten (or FILE), probe and
+      conformance. Returns the command's exit code, 124 after the limit, 125 if the
+      machine broke; both with the last lines of its console
 ";
 
 /// Runs the command line, and returns the exit code.
@@ -37,6 +48,7 @@ pub fn main(arguments: &[OsString]) -> i32 {
         .collect();
     let outcome = match words.as_slice() {
         ["run", rest @ ..] => run(rest),
+        ["lane", ..] => machine::lane(&arguments[1..]),
         ["list", rest @ ..] => {
             list(rest);
             Ok(0)
@@ -47,6 +59,7 @@ pub fn main(arguments: &[OsString]) -> i32 {
         ["lane-init", ..] => lane::inside::run(&arguments[1..]).map_err(|e| e.to_string()),
         ["check", path] => one(path),
         ["libtest", rest @ ..] => libtest(rest),
+        ["die-with-parent", ..] => machine::die_with_parent(&arguments[1..]),
         ["on-tty", ..] => on_tty(&arguments[1..]),
         ["help" | "--help" | "-h", ..] => {
             print!("{HELP}");
@@ -75,6 +88,14 @@ fn options(format: Format) -> runner::Options {
 }
 
 fn run(words: &[&str]) -> Result<i32, String> {
+    if let Some(at) = words.iter().position(|word| *word == "--lane") {
+        let lane = words.get(at + 1).ok_or("--lane needs a value")?;
+        let rest = [&words[..at], &words[at + 2..]].concat();
+        return match *lane {
+            "native" => run(&rest),
+            machine => machine::checks(machine, &rest),
+        };
+    }
     let mut options = options(Format::Text);
     let mut filters = Vec::new();
     let mut words = words.iter();

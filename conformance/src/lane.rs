@@ -11,8 +11,14 @@
 //! mounts, reaps orphans as an init does, and looks for leaks. When it ends, the
 //! kernel kills whatever is left.
 
+mod apt;
+mod boot;
+mod cache;
 mod cgroup;
+mod image;
 pub mod inside;
+mod kernel;
+mod uml;
 
 use std::ffi::OsString;
 use std::io;
@@ -26,6 +32,10 @@ use rustix::mount::{
 use rustix::thread::UnshareFlags;
 
 use crate::{sys, wait};
+
+pub use boot::{NO_CODE, Request};
+pub use kernel::Kernel;
+pub use uml::Uml;
 
 /// The environment variable that says that the lane is around this process.
 pub const VARIABLE: &str = "CORTEN_LANE";

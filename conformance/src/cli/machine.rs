@@ -1,0 +1,186 @@
+//! `conformance lane` and `conformance run --lane`: machines made and used.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::number;
+use crate::lane::{Kernel, Request, Uml};
+use crate::runtime::{self, Runtime};
+
+/// Where a lane's machine sees the programs.
+const HOST: &str = "/host";
+/// Names a runtime that the lane's image has.
+const IN_LANE: &str = "lane:";
+/// The limit of a command that does not say one.
+const COMMAND: Duration = Duration::from_secs(600);
+/// The limit of all checks together: ten times what they need.
+const CHECKS: Duration = Duration::from_secs(3600);
+
+/// What the command line says about the machine.
+#[derive(Debug, Default)]
+struct Options {
+    kernel: Kernel,
+    limit: Option<Duration>,
+    runtime: Option<String>,
+}
+
+impl Options {
+    /// Takes an option that is about the machine; false if it is another one.
+    fn take(
+        &mut self,
+        word: &str,
+        value: impl FnOnce() -> Result<String, String>,
+    ) -> Result<bool, String> {
+        match word {
+            "--kernel" => {
+                let name = value()?;
+                self.kernel = Kernel::named(&name)
+                    .ok_or_else(|| format!("--kernel {name}: there is only 6.1"))?;
+            }
+            "--limit" => self.limit = Some(Duration::from_secs(number(&value()?)?)),
+            "--runtime" => self.runtime = Some(value()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The machine, made if it is not there.
+    fn build(&self, lane: &str) -> Result<Uml, String> {
+        match lane {
+            "uml" if rustix::process::geteuid().is_root() => {
+                Uml::build(self.kernel).map_err(|error| format!("uml lane: {error}"))
+            }
+            "uml" => Err("the uml lane needs root".to_owned()),
+            other => Err(format!("{other}: no such lane, there are native and uml")),
+        }
+    }
+
+    /// The programs that the machine sees, and the runtime among them that is tested.
+    fn programs(&self) -> Result<(Programs, PathBuf), String> {
+        let this = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut programs = vec![(OsString::from("conformance"), this)];
+        programs.push((OsString::from("probe"), crate::built("probe")?));
+        let given = self.runtime.as_deref();
+        if let Some(inside) = given.and_then(|name| name.strip_prefix(IN_LANE)) {
+            return Ok((programs, PathBuf::from(inside)));
+        }
+        let runtime = match given {
+            Some(path) => std::fs::canonicalize(path).map_err(|e| format!("{path}: {e}"))?,
+            None => Runtime::program_to_test()?,
+        };
+        if needs_loader(&runtime) {
+            let path = runtime.display();
+            return Err(format!(
+                "{path}: not static, so the lane's machine can't run it; the machine's own \
+                 are {IN_LANE}/usr/sbin/runc and {IN_LANE}/usr/bin/crun"
+            ));
+        }
+        let name = runtime.file_name().unwrap_or_default().to_owned();
+        let inside = Path::new(HOST).join(&name);
+        programs.push((name, runtime));
+        Ok((programs, inside))
+    }
+
+    fn request(&self, command: Vec<OsString>, limit: Duration) -> Result<Request, String> {
+        let (programs, runtime) = self.programs()?;
+        Ok(Request {
+            programs,
+            command,
+            variables: vec![(runtime::VARIABLE, runtime.into_os_string())],
+            limit: self.limit.unwrap_or(limit),
+        })
+    }
+}
+
+type Programs = Vec<(OsString, PathBuf)>;
+
+/// Whether a program's header names an interpreter. elf(5)
+fn needs_loader(program: &Path) -> bool {
+    let bytes = std::fs::read(program).unwrap_or_default();
+    let number = |at: usize, size: usize| {
+        let field = bytes.get(at..at + size)?;
+        let number = field
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        Some(number)
+    };
+    let (Some(table), Some(size), Some(count)) = (number(32, 8), number(54, 2), number(56, 2))
+    else {
+        return false;
+    };
+    (0..count).any(|index| number(table + index * size, 4) == Some(3)) // PT_INTERP
+}
+
+/// `conformance lane build|run LANE ...`.
+pub(super) fn lane(arguments: &[OsString]) -> Result<i32, String> {
+    let usage = || "usage: lane build LANE, or lane run LANE -- COMMAND...".to_owned();
+    let [what, lane, rest @ ..] = arguments else {
+        return Err(usage());
+    };
+    let lane = lane.to_string_lossy();
+    let mut options = Options::default();
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        let word = word.to_string_lossy();
+        if word == "--" {
+            break;
+        }
+        let value = || match rest.next() {
+            Some(value) => Ok(value.to_string_lossy().into_owned()),
+            None => Err(format!("{word} needs a value")),
+        };
+        if !options.take(&word, value)? {
+            return Err(format!("{word}: unknown option of lane"));
+        }
+    }
+    let command: Vec<OsString> = rest.cloned().collect();
+    match what.to_str() {
+        Some("build") if command.is_empty() => options.build(&lane).map(|_| 0),
+        Some("run") if !command.is_empty() => {
+            let request = options.request(command, COMMAND)?;
+            boot(&options.build(&lane)?, &request)
+        }
+        _ => Err(usage()),
+    }
+}
+
+/// `conformance run --lane LANE ...`: the same command, in one boot of the machine.
+pub(super) fn checks(lane: &str, words: &[&str]) -> Result<i32, String> {
+    let mut options = Options::default();
+    let mut command = [&format!("{HOST}/conformance"), "run"]
+        .map(OsString::from)
+        .to_vec();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let value = || match words.next() {
+            Some(value) => Ok((*value).to_owned()),
+            None => Err(format!("{word} needs a value")),
+        };
+        if !options.take(word, value)? {
+            command.push(OsString::from(word));
+        }
+    }
+    let request = options.request(command, CHECKS)?;
+    boot(&options.build(lane)?, &request)
+}
+
+fn boot(machine: &Uml, request: &Request) -> Result<i32, String> {
+    machine
+        .run(request)
+        .map_err(|error| format!("uml lane: {error}"))
+}
+
+/// Becomes a command that is killed when the process that started it ends.
+pub(super) fn die_with_parent(command: &[OsString]) -> Result<i32, String> {
+    let [program, arguments @ ..] = command else {
+        return Err("die-with-parent: no command".to_owned());
+    };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| format!("PR_SET_PDEATHSIG: {error}"))?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(format!("{}: {error}", program.display()))
+}
