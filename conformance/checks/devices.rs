@@ -1,5 +1,7 @@
 //! The default devices and links of the specification, and /dev as a whole.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 
 use crate::check::checks;
@@ -14,6 +16,8 @@ checks!("devices":
     there_is_no_console_without_a_terminal,
     there_are_no_other_devices,
     in_a_user_namespace_the_default_devices_are_there_too,
+    without_a_mount_on_dev_the_devices_are_in_the_roots_own,
+    a_device_that_is_not_allowed_can_not_be_opened,
 );
 
 const DEFAULT: [(&str, &str); 6] = [
@@ -133,4 +137,32 @@ fn in_a_user_namespace_the_default_devices_are_there_too(lab: &Lab) {
     for (name, number) in DEFAULT {
         assert_eq!(device(&facts, name)["device"], number, "{name}");
     }
+}
+
+fn without_a_mount_on_dev_the_devices_are_in_the_roots_own(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    for point in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
+        bundle.without_mount(point);
+    }
+    let facts = lab.facts(&bundle);
+    for (name, number) in DEFAULT {
+        assert_eq!(device(&facts, name)["device"], number, "{name}");
+    }
+    assert!(facts::find(&facts["mounts"], "point", "/dev").is_none());
+}
+
+fn a_device_that_is_not_allowed_can_not_be_opened(lab: &Lab) {
+    // fuse(4), which anybody may open where no rule is against it.
+    let bundle = lab.bundle_of(&["open", "r", "/fuse", "/null"]);
+    for (name, major, minor) in [("fuse", 10, 229), ("null", 1, 3)] {
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        let device = rustix::fs::makedev(major, minor);
+        let kind = rustix::fs::FileType::CharacterDevice;
+        let path = bundle.rootfs().join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, device).expect("root may");
+        // The umask took some away.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("ours");
+    }
+    let opened = lab.run(&bundle).json();
+    assert_eq!(opened, json!({"/fuse": "EPERM", "/null": "ok"}));
 }

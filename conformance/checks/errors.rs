@@ -19,6 +19,7 @@ checks!("errors":
     an_unknown_file_system_is_refused_by_name,
     a_missing_mount_source_is_refused_by_name,
     a_missing_executable_is_refused_at_create,
+    an_executable_that_was_removed_is_refused_at_create,
     a_program_that_is_not_in_the_path_is_refused_at_create,
     a_file_that_is_not_executable_is_refused,
     a_folder_as_executable_is_refused,
@@ -162,6 +163,17 @@ fn a_missing_executable_is_refused_at_create(lab: &Lab) {
         lab,
         &bundle,
         "process.args[0]: exec /missing: no such file or directory (step # of #)",
+    );
+}
+
+fn an_executable_that_was_removed_is_refused_at_create(lab: &Lab) {
+    let bundle = lab.bundle();
+    std::fs::remove_file(bundle.rootfs().join("probe")).expect("the lab is writable");
+    let container = lab.try_create(&bundle);
+    assert!(
+        !container.creation.status.success(),
+        "{}",
+        container.creation
     );
 }
 

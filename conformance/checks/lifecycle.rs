@@ -1,11 +1,13 @@
 //! create, start, state, kill, delete, run, list: what a container goes through.
 
+use std::os::linux::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::check::checks;
+use crate::console::ConsoleSocket;
 use crate::lab::Lab;
 use crate::wait;
 
@@ -42,6 +44,8 @@ checks!("lifecycle":
     a_create_killed_at_any_time_is_cleaned_up_by_delete_force,
     a_run_killed_at_any_time_is_cleaned_up_by_delete_force,
     spec_writes_a_configuration_and_never_over_another,
+    a_created_container_holds_nothing_of_the_hosts_but_its_streams_and_fifos,
+    a_created_container_can_not_be_looked_into_without_the_right_to_trace,
 );
 
 fn run_returns_the_exit_code_of_the_process(lab: &Lab) {
@@ -444,7 +448,10 @@ fn init_is_not_a_file_of_the_host(lab: &Lab) {
 fn killed_at_any_time(lab: &Lab, word: &str) {
     // Up to the time that a whole run needs on a slow machine.
     for step in 0..40_u64 {
-        let bundle = lab.bundle_of(&["sleep"]);
+        let mut bundle = lab.bundle_of(&["sleep"]);
+        // A cgroup of its own each time: the next one would clean up behind this one.
+        let group = format!("/killed-{step}");
+        bundle.config["linux"]["cgroupsPath"] = json!(group);
         bundle.write().expect("the lab is writable");
         let mut command = lab.runtime.command();
         command
@@ -497,5 +504,77 @@ fn spec_writes_a_configuration_and_never_over_another(lab: &Lab) {
                 .contains("File config.json exists. Remove it first"),
             "{output}"
         );
+    }
+}
+
+/// What init has open besides its streams: where it leads, or `pty`.
+fn held(pid: u64) -> Vec<String> {
+    let streams = ["0", "1", "2"].map(std::ffi::OsString::from);
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("init runs");
+    let others = fds
+        .flatten()
+        .filter(|fd| !streams.contains(&fd.file_name()));
+    let target = |fd: &std::fs::DirEntry| {
+        let device = std::fs::metadata(fd.path()).map_or(0, |metadata| metadata.st_rdev());
+        // Unix98 pty slaves have the majors from 136 on; their path is another namespace's.
+        if (136..144).contains(&rustix::fs::major(device)) {
+            return Some("pty".to_owned());
+        }
+        let target = std::fs::read_link(fd.path()).ok()?;
+        Some(target.to_string_lossy().into_owned())
+    };
+    others.filter_map(|fd| target(&fd)).collect()
+}
+
+fn a_created_container_holds_nothing_of_the_hosts_but_its_streams_and_fifos(lab: &Lab) {
+    let plain = lab.bundle_of(&["true"]);
+    let mut mapped = lab.bundle_of(&["true"]);
+    mapped.push("/linux/namespaces", json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    mapped.config["linux"]["uidMappings"] = map.clone();
+    mapped.config["linux"]["gidMappings"] = map;
+    mapped.give_to(100_000).expect("root may");
+    for bundle in [&plain, &mapped] {
+        let held = held(lab.create(bundle).pid());
+        if lab.is_corten() {
+            // Its own /dev is open too, until execve.
+            let known = ["/done", "/exec.fifo", "/dev"];
+            let right = held
+                .iter()
+                .all(|fd| known.iter().any(|name| fd.ends_with(name)));
+            assert!(right && held.len() <= known.len(), "{held:?}");
+        }
+    }
+    // A terminal's master is its reader's alone, and the streams are copies of the slave.
+    let socket = ConsoleSocket::listen(&lab.folder().join("console.sock")).expect("a socket");
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    let path = socket.path().to_string_lossy().into_owned();
+    drop(
+        lab.command(&["create", "--console-socket", &path], &bundle, "tty")
+            .ok(),
+    );
+    let received = socket.receive().expect("the runtime sends the master");
+    let pid = lab.runtime.call(&["state", "tty"]).json()["pid"].as_u64();
+    let held = held(pid.expect("a pid"));
+    assert!(!held.contains(&"pty".to_owned()), "{held:?}");
+    drop(received);
+    drop(lab.runtime.call(&["delete", "--force", "tty"]).ok());
+}
+
+fn a_created_container_can_not_be_looked_into_without_the_right_to_trace(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let container = lab.create(&bundle);
+    // Root, but as weak as a process of another container may be that sees this one.
+    let exe = format!("/proc/{}/exe", container.pid());
+    let look = |words: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(words).args(["--", "readlink", &exe]);
+        lab.runtime.spawn(command).finish(wait::CALL)
+    };
+    drop(look(&["--bounding-set", "+all"]).ok());
+    let output = look(&["--bounding-set", "-sys_ptrace"]);
+    if lab.is_corten() {
+        assert!(!output.status.success(), "{output}");
     }
 }

@@ -3,7 +3,7 @@
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::check::checks;
@@ -31,6 +31,7 @@ checks!("mounts":
     masked_files_are_empty_and_masked_folders_too,
     readonly_paths_are_read_only,
     a_missing_masked_or_readonly_path_is_no_error,
+    every_default_masked_and_readonly_path_that_exists_is_covered,
     proc_and_sysfs_are_new_mounts,
     devpts_is_an_instance_of_its_own,
     mqueue_is_the_containers_own,
@@ -414,4 +415,28 @@ fn mqueue_is_the_containers_own(lab: &Lab) {
     bundle.config["root"]["readonly"] = json!(false);
     drop(lab.run(&bundle).ok());
     assert!(!std::path::Path::new("/dev/mqueue/queue").exists());
+}
+
+fn every_default_masked_and_readonly_path_that_exists_is_covered(lab: &Lab) {
+    let bundle = lab.bundle();
+    let facts = lab.facts(&bundle);
+    let mut covered = 0;
+    for list in ["maskedPaths", "readonlyPaths"] {
+        let paths = bundle.config["linux"][list].as_array().expect("a list");
+        let paths = paths.iter().filter_map(Value::as_str);
+        // /proc and /sys of the container are new mounts: they have what the lane's have.
+        for path in paths.filter(|path| std::path::Path::new(path).exists()) {
+            let mount = facts::mount(&facts, path);
+            let hidden = mount["root"] == "/null" || mount["type"] == "tmpfs";
+            let read_only = facts::mounted_with(mount, "ro");
+            let right = if list == "maskedPaths" {
+                hidden
+            } else {
+                read_only
+            };
+            assert!(right, "{path}: {mount:#}");
+            covered += 1;
+        }
+    }
+    assert!(covered > 3, "{covered}");
 }

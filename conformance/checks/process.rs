@@ -36,6 +36,11 @@ checks!("process":
     the_session_keyring_is_the_containers_own,
     the_process_is_no_subreaper_and_is_dumpable,
     a_shell_script_runs_through_its_interpreter,
+    what_spec_writes_is_what_the_process_gets,
+    the_group_of_the_caller_is_not_inherited,
+    the_real_uid_of_the_caller_is_not_inherited,
+    inheritable_capabilities_of_the_caller_are_dropped,
+    niceness_of_the_caller_is_not_inherited,
 );
 
 const CHOWN: u64 = 1 << 0;
@@ -348,4 +353,63 @@ fn a_shell_script_runs_through_its_interpreter(lab: &Lab) {
         .expect("the lab is writable");
     bundle.args(&["/run.sh", "one"]);
     assert_eq!(lab.run(&bundle).ok().stdout(), "script one\n");
+}
+
+fn what_spec_writes_is_what_the_process_gets(lab: &Lab) {
+    let bundle = lab.bundle();
+    let facts = lab.facts(&bundle);
+    let process = &bundle.config["process"];
+    assert_eq!(facts["cwd"], process["cwd"]);
+    assert_eq!(facts["no_new_privs"], process["noNewPrivileges"]);
+    assert_eq!(facts["hostname"], bundle.config["hostname"]);
+    let known = [
+        ("CAP_AUDIT_WRITE", 1 << 29),
+        ("CAP_KILL", KILL),
+        ("CAP_NET_BIND_SERVICE", NET_BIND_SERVICE),
+    ];
+    let wanted = known.iter().filter(|(name, _)| {
+        let bounding = &process["capabilities"]["bounding"];
+        facts::has(bounding, name)
+    });
+    let bits = wanted.fold(0, |bits, (_, bit)| bits | bit);
+    if lab.is_corten() {
+        assert_eq!(facts::capabilities(&facts, "bounding"), bits);
+    }
+    for limit in process["rlimits"].as_array().into_iter().flatten() {
+        let name = limit["type"].as_str().unwrap_or_default();
+        let wanted = json!({"soft": limit["soft"], "hard": limit["hard"]});
+        assert_eq!(facts["rlimits"][name], wanted, "{name}");
+    }
+}
+
+fn the_group_of_the_caller_is_not_inherited(lab: &Lab) {
+    let under = ["setpriv", "--regid", "4242", "--keep-groups", "--"];
+    let facts = lab.run_under(&under, &lab.bundle()).json();
+    for key in ["gid", "egid", "sgid", "fsgid"] {
+        assert_eq!(facts[key], 0, "{key}");
+    }
+}
+
+fn the_real_uid_of_the_caller_is_not_inherited(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    // Without CAP_SYS_RESOURCE only a process of the same uid may be limited.
+    bundle.config["process"]["rlimits"] = json!([]);
+    let under = ["setpriv", "--ruid", "1000", "--"];
+    let facts = lab.run_under(&under, &bundle).json();
+    for key in ["uid", "euid", "suid", "fsuid"] {
+        assert_eq!(facts[key], 0, "{key}");
+    }
+}
+
+fn inheritable_capabilities_of_the_caller_are_dropped(lab: &Lab) {
+    let under = ["setpriv", "--inh-caps", "+chown", "--"];
+    let facts = lab.run_under(&under, &lab.bundle()).json();
+    assert_eq!(facts::capabilities(&facts, "inheritable") & CHOWN, 0);
+}
+
+fn niceness_of_the_caller_is_not_inherited(lab: &Lab) {
+    let facts = lab.run_under(&["nice", "-n", "5"], &lab.bundle()).json();
+    // The peers pass it on.
+    let wanted = if lab.is_corten() { 0 } else { 5 };
+    assert_eq!(facts["nice"], wanted);
 }
