@@ -21,7 +21,7 @@ checks!("cgroup":
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-fn cgroup_of(container: &Container<'_>) -> PathBuf {
+pub(super) fn cgroup_of(container: &Container<'_>) -> PathBuf {
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid()));
     let text = text.expect("init runs");
     let path = text
@@ -31,7 +31,7 @@ fn cgroup_of(container: &Container<'_>) -> PathBuf {
     Path::new(ROOT).join(path.trim_start_matches('/'))
 }
 
-fn members(group: &Path) -> Vec<u64> {
+pub(super) fn members(group: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }

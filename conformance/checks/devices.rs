@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
+use crate::bundle::Bundle;
 use crate::check::checks;
 use crate::facts;
 use crate::lab::Lab;
@@ -13,6 +15,9 @@ checks!("devices":
     the_default_links_are_there,
     devices_can_be_used,
     a_configured_device_is_made_or_refused_by_name,
+    a_device_that_is_not_allowed_gives_eperm,
+    a_device_is_allowed_for_the_access_given,
+    a_later_device_rule_wins,
     there_is_no_console_without_a_terminal,
     there_are_no_other_devices,
     in_a_user_namespace_the_default_devices_are_there_too,
@@ -96,6 +101,44 @@ fn a_configured_device_is_made_or_refused_by_name(lab: &Lab) {
     assert_eq!((&mine["uid"], &mine["gid"]), (&json!(7), &json!(8)));
     bundle.probe(&["stat", "/dev/deep/pipe"]);
     assert_eq!(lab.run(&bundle).json()["/dev/deep/pipe"]["type"], "Fifo");
+}
+
+/// A bundle with a node of the kernel's log in its root, under these rules after the usual
+/// ones, that tries to open it.
+fn log_under(lab: &Lab, mode: &str, rules: &[Value]) -> Bundle {
+    let mut bundle = lab.bundle_of(&["open", mode, "/log", "/dev/null"]);
+    let path = bundle.rootfs().join("log");
+    let (kind, device) = (FileType::CharacterDevice, rustix::fs::makedev(1, 11));
+    mknodat(CWD, path, kind, Mode::RUSR | Mode::WUSR, device).expect("the lane may");
+    for rule in rules {
+        bundle.push("/linux/resources/devices", rule.clone());
+    }
+    bundle
+}
+
+fn a_device_that_is_not_allowed_gives_eperm(lab: &Lab) {
+    let opened = lab.run(&log_under(lab, "w", &[])).json();
+    assert_eq!(opened, json!({"/log": "EPERM", "/dev/null": "ok"}));
+}
+
+fn a_device_is_allowed_for_the_access_given(lab: &Lab) {
+    let rule = json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"});
+    for (mode, outcome) in [("w", "ok"), ("r", "EPERM")] {
+        let opened = lab
+            .run(&log_under(lab, mode, std::slice::from_ref(&rule)))
+            .json();
+        assert_eq!(opened["/log"], outcome, "{mode}");
+    }
+}
+
+fn a_later_device_rule_wins(lab: &Lab) {
+    let all = json!({"allow": true, "type": "c", "major": 1, "access": "rwm"});
+    let none = json!({"allow": false, "type": "c", "major": 1, "minor": 11, "access": "w"});
+    for (rules, outcome) in [([&all, &none], "EPERM"), ([&none, &all], "ok")] {
+        let rules = rules.map(Clone::clone);
+        let opened = lab.run(&log_under(lab, "w", &rules)).json();
+        assert_eq!(opened["/log"], outcome, "{rules:?}");
+    }
 }
 
 fn there_is_no_console_without_a_terminal(lab: &Lab) {

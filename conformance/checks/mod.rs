@@ -10,6 +10,7 @@ mod console;
 mod devices;
 mod errors;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod namespaces;
 mod process;
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     rootfs::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,
+    limits::CHECKS,
     console::CHECKS,
     errors::CHECKS,
 ];

@@ -1,6 +1,32 @@
-//! What a check is.
+//! What a check is, and what it needs of the machine.
+
+use std::fmt;
 
 use crate::lab::Lab;
+
+/// Something that not every lane has. The only reason to skip a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// This cgroup v2 controller, delegated to the lane.
+    Controller(&'static str),
+}
+
+impl Need {
+    /// Whether it is there. Asked in the lane.
+    #[must_use]
+    pub fn is_met(self) -> bool {
+        let Self::Controller(wanted) = self;
+        let found = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+        found.is_ok_and(|text| text.split_whitespace().any(|name| name == wanted))
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Controller(name) = self;
+        write!(f, "controller {name}")
+    }
+}
 
 /// One statement about a runtime's behaviour and the code that tries it.
 #[derive(Debug, Clone, Copy)]
@@ -9,6 +35,8 @@ pub struct Check {
     pub facility: &'static str,
     /// The function's name: the statement as a sentence.
     pub name: &'static str,
+    /// What it can't be tried without.
+    pub needs: &'static [Need],
     /// Panics if the statement does not hold.
     pub run: fn(&Lab),
 }
@@ -19,15 +47,24 @@ impl Check {
     pub fn path(&self) -> String {
         format!("{}::{}", self.facility, self.name)
     }
+
+    /// Why it can't be tried in this lane, if so.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        let missing = self.needs.iter().find(|need| !need.is_met())?;
+        Some(format!("needs {missing}"))
+    }
 }
 
-/// Declares the checks of one file: its facility and its functions.
+/// Declares the checks of one file: its facility and its functions, each with what it
+/// needs of the machine, if anything: `name [Need::Controller("cpu")]`.
 macro_rules! checks {
-    ($facility:literal: $($name:ident),+ $(,)?) => {
+    ($facility:literal: $($name:ident $([$($need:expr),+])?),+ $(,)?) => {
         pub(crate) const CHECKS: &[$crate::check::Check] = &[
             $($crate::check::Check {
                 facility: $facility,
                 name: stringify!($name),
+                needs: &[$($($need),+)?],
                 run: $name,
             }),+
         ];

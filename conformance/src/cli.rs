@@ -21,7 +21,7 @@ conformance: checks of an OCI runtime by running it
       kernel) or uml; in a lane's machine FILE is a static binary, or lane:/usr/sbin/runc
       for one that the machine has
   conformance list [WORD...]
-      prints the names of the checks
+      prints the names of the checks, and in brackets what not every lane has
   conformance mutate [--jobs N] [--list] [WORD...]
       builds a corten that can leave a step out of its plans, leaves out each step
       that a check's plan has (those whose name contains a WORD; all without) and runs
@@ -161,7 +161,11 @@ fn set_runtime(path: &str) -> Result<(), String> {
 fn list(words: &[&str]) {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     for check in check::matching(&words) {
-        println!("{}", check.path());
+        print!("{}", check.path());
+        for need in check.needs {
+            print!("  [{need}]");
+        }
+        println!();
     }
 }
 
@@ -193,7 +197,7 @@ fn native(arguments: &[OsString]) -> Result<i32, String> {
 fn one(path: &str) -> Result<i32, String> {
     let check = check::all().find(|check| check.path() == path);
     let check = check.ok_or_else(|| format!("{path}: no such check"))?;
-    runner::in_lane(&check).map(|()| 0)
+    runner::in_lane(&check)
 }
 
 /// What cargo and nextest ask of a test binary: `--list`, `--exact`, filters.

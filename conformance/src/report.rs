@@ -1,11 +1,15 @@
 //! The outcome of checks: as text for people, as JSON, JUnit's XML or TAP for machines.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::runner::{Outcome, Record};
+
+/// Names the file that skipped tests are written to.
+const SKIPS: &str = "CORTEN_SKIPS";
 
 /// How an outcome is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +70,11 @@ impl Reporter {
     pub fn tell(&mut self, record: &Record) {
         self.records.push(record.clone());
         match self.format {
-            Format::Text | Format::Libtest => print!("{}", line(record, self.quiet)),
+            Format::Text => print!("{}", line(record, self.quiet)),
+            Format::Libtest => {
+                print!("{}", line(record, self.quiet));
+                note_skip(record);
+            }
             Format::Tap => print!("{}", tap(record, self.records.len())),
             Format::Json | Format::Junit => {}
         }
@@ -92,6 +100,11 @@ impl Reporter {
                 }
             }
             Format::Libtest => {
+                // Those are counted from the file.
+                let (passed, skipped) = match std::env::var_os(SKIPS) {
+                    Some(_) => (passed + skipped, 0),
+                    None => (passed, skipped),
+                };
                 let word = if failed == 0 { "ok" } else { "FAILED" };
                 println!(
                     "\ntest result: {word}. {passed} passed; {failed} failed; {skipped} ignored; \
@@ -115,6 +128,23 @@ impl Reporter {
             "skipped": skipped,
             "checks": checks,
         })
+    }
+}
+
+/// As a libtest test can't say that it was skipped, the test script counts the lines of
+/// this file.
+fn note_skip(record: &Record) {
+    let (Outcome::Skipped(why), Some(file)) = (&record.outcome, std::env::var_os(SKIPS)) else {
+        return;
+    };
+    let line = format!("{}: {}\n", record.check.path(), why.trim_end());
+    let written = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(&file)
+        .and_then(|mut file| file.write_all(line.as_bytes()));
+    if let Err(error) = written {
+        eprintln!("{}: {error}", file.display());
     }
 }
 

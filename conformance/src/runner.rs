@@ -18,6 +18,9 @@ use crate::{lane, wait};
 /// The limit for one check in its lane.
 const CHECK: Duration = Duration::from_secs(120);
 
+/// What a check's process returns when it can't be tried, as test programs do.
+const SKIPPED: i32 = 77;
+
 /// How to run checks and how to tell about it.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -131,8 +134,9 @@ pub fn each(
 fn record(check: &Check, setting: &Setting<'_>) -> Record {
     let begin = Instant::now();
     let (outcome, output) = match one(check, setting) {
-        Ok((true, output)) => (Outcome::Passed, output),
-        Ok((false, output)) => (Outcome::Failed(output.clone()), output),
+        Ok((Some(0), output)) => (Outcome::Passed, output),
+        Ok((Some(SKIPPED), output)) => (Outcome::Skipped(output.clone()), output),
+        Ok((_, output)) => (Outcome::Failed(output.clone()), output),
         Err(error) => (Outcome::Failed(error.to_string()), String::new()),
     };
     Record {
@@ -143,8 +147,8 @@ fn record(check: &Check, setting: &Setting<'_>) -> Record {
     }
 }
 
-/// Runs one check in a lane: whether it passed, and all that it printed.
-fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(bool, String)> {
+/// Runs one check in a lane: its exit code, and all that it printed.
+fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(Option<i32>, String)> {
     let this = std::env::current_exe()?;
     let mut output = temporary_file()?;
     let mut child = Command::new(&this)
@@ -168,8 +172,8 @@ fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(bool, String)> {
     let mut text = Vec::new();
     output.rewind()?;
     output.read_to_end(&mut text)?;
-    let passed = status.is_some_and(|status: ExitStatus| status.success());
-    Ok((passed, String::from_utf8_lossy(&text).into_owned()))
+    let code = status.and_then(|status: ExitStatus| status.code());
+    Ok((code, String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn temporary_file() -> io::Result<File> {
@@ -177,16 +181,21 @@ fn temporary_file() -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// The inside of [`one`]: the check itself, in the lane. Panics if it fails.
+/// The inside of [`one`]: the check itself, in the lane. Panics if it fails. Returns the
+/// exit code for what else can happen.
 ///
 /// # Errors
 ///
 /// If there is no lab for it.
-pub fn in_lane(check: &Check) -> Result<(), String> {
+pub fn in_lane(check: &Check) -> Result<i32, String> {
     lane::require();
+    if let Some(why) = check.obstacle() {
+        println!("{why}");
+        return Ok(SKIPPED);
+    }
     let folder = PathBuf::from("/run/lab");
     let lab = Lab::new(Runtime::program_to_test()?, folder)?;
     (check.run)(&lab);
     crate::mutate::print_steps();
-    Ok(())
+    Ok(0)
 }

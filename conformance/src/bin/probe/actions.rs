@@ -13,7 +13,7 @@ use crate::{files, sys};
 pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-self SIGNAL | \
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
-    stat PATH... | list PATH";
+    stat PATH... | list PATH | allocate MIB | burn";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
 pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
@@ -41,6 +41,8 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("write-file", [path, text]) => result(write_file(path, text)),
         ("stat", paths) => say(&stat(paths).to_string()),
         ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
+        ("allocate", [mebibytes]) => allocate(mebibytes.parse().ok()?),
+        ("burn", []) => burn(),
         _ => return None,
     })
 }
@@ -116,6 +118,24 @@ fn children(count: usize) -> i32 {
     }
     say("ready");
     sleep(None)
+}
+
+/// Uses so much memory, says "ready" and sleeps.
+fn allocate(mebibytes: usize) -> i32 {
+    // Not zero: such pages would not be given before they are written to.
+    let memory = vec![1_u8; mebibytes << 20];
+    say("ready");
+    let code = sleep(None);
+    drop(std::hint::black_box(memory));
+    code
+}
+
+/// Uses a processor for ever.
+fn burn() -> i32 {
+    say("ready");
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 fn print_fd(number: i32) -> i32 {
