@@ -1,6 +1,5 @@
 //! One cgroup in the file system: made, opened, filled with limits, stopped.
 
-use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -107,14 +106,24 @@ impl Cgroup {
         Ok(dir)
     }
 
-    /// Refuses a cgroup that is there already and has processes, or is frozen.
+    /// Refuses a cgroup that is there already and has processes, or is frozen. The
+    /// cgroups from the top down to it that are not there yet.
     ///
     /// For before anything is recorded about it: what a record names, a clean-up kills.
-    pub(crate) fn refuse_used(mount: &Path, path: &Path) -> Result<(), CgroupError> {
-        match file::open_dir_at(CWD, &mount.join(below_root(path))) {
-            Err(errno) if is_gone(errno) => Ok(()),
-            dir => refuse_used(dir.map_err(io("open", path))?.as_fd(), path),
+    pub(crate) fn refuse_used(mount: &Path, path: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+        let open = |path: &Path| file::open_dir_at(CWD, &mount.join(below_root(path)));
+        match open(path) {
+            Err(errno) if is_gone(errno) => {}
+            dir => {
+                refuse_used(dir.map_err(io("open", path))?.as_fd(), path)?;
+                return Ok(Vec::new());
+            }
         }
+        let is_missing = |path: &&Path| open(path).is_err_and(is_gone);
+        let missing = path.ancestors().take_while(is_missing).map(Path::to_owned);
+        let mut missing: Vec<PathBuf> = missing.collect();
+        missing.reverse();
+        Ok(missing)
     }
 
     /// Opens the cgroup `path` of the hierarchy on `mount`.
@@ -187,7 +196,9 @@ impl Cgroup {
     }
 
     /// Moves the process `pid`, with all its threads, into the cgroup.
+    #[cfg(test)]
     pub(crate) fn enter(&self, pid: i32) -> Result<(), CgroupError> {
+        use std::io::Write as _;
         let mut line = [0u8; 12];
         let mut rest = line.as_mut_slice();
         write!(rest, "{pid}").expect("an i32 has at most 11 characters");

@@ -228,10 +228,11 @@ struct StateKeeper<'a> {
 }
 
 impl Keeper for StateKeeper<'_> {
-    fn intent(&mut self) -> Result<(), Error> {
+    fn intent(&mut self, missing: &[PathBuf]) -> Result<(), Error> {
         let intent = Intent {
             id: self.id.to_owned(),
             cgroup: self.new.facts.cgroup.clone(),
+            made_cgroups: missing.to_vec(),
         };
         let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
         self.dir.write(dir::INTENT, &bytes)
@@ -271,6 +272,8 @@ impl Keeper for StateKeeper<'_> {
 
 impl StateKeeper<'_> {
     fn saved(&self, process: &Process, made: &[PathBuf]) -> Result<Saved, Error> {
+        let pidfd_inode = process::pidfd_inode(process.pidfd.as_fd())
+            .map_err(|errno| Error::call("pidfd", "fstat", errno))?;
         let (owner, boot_id) = self
             .prepared
             .clone()
@@ -289,7 +292,7 @@ impl StateKeeper<'_> {
             id: self.id.to_owned(),
             pid: process.pid,
             start_time,
-            pidfd_inode: process::pidfd_inode(process.pidfd.as_fd()),
+            pidfd_inode,
             boot_id,
             bundle: bundle.path().to_owned(),
             rootfs: bundle.rootfs().to_owned(),

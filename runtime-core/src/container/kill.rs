@@ -15,14 +15,22 @@ impl Container {
     /// [`crate::ErrorKind::NotRunning`] if the process has ended; `EINVAL` for a number
     /// that is no signal.
     pub fn kill(&self, signal: i32) -> Result<(), Error> {
+        // Without a pid namespace of its own, what the first process leaves lives on.
+        if signal == libc::SIGKILL && !self.saved.own_pid_namespace && self.is_populated() {
+            return self.kill_all(signal);
+        }
         if self.has_ended() {
             return Err(Cause::NotRunning.into());
         }
-        // Without a pid namespace of its own, what the first process leaves lives on.
-        if signal == libc::SIGKILL && !self.saved.own_pid_namespace {
-            return self.kill_all(signal);
-        }
         self.signal(signal)
+    }
+
+    fn is_populated(&self) -> bool {
+        let events = self
+            .saved
+            .open_cgroup()
+            .and_then(|cgroup| cgroup.events().ok());
+        events.is_some_and(|events| events.populated)
     }
 
     fn signal(&self, signal: i32) -> Result<(), Error> {

@@ -112,11 +112,12 @@ impl Container {
         if self.has_ended() {
             return Ok(Status::Stopped);
         }
-        if self.dir.waits_for_start()? {
-            return Ok(Status::Created);
+        // Before the rest: a frozen init would not answer to a start.
+        if self.saved.is_frozen() {
+            return Ok(Status::Paused);
         }
-        Ok(if self.saved.is_frozen() {
-            Status::Paused
+        Ok(if self.dir.waits_for_start()? {
+            Status::Created
         } else {
             Status::Running
         })

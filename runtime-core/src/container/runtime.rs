@@ -198,7 +198,8 @@ impl Runtime {
             match self.container(id).and_then(|container| container.state()) {
                 Ok(state) => states.push(state),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // One that can't be read must not hide the others.
+                Err(error) => log::warn!("container {id}: {error:#}"),
             }
         }
         Ok(states)
@@ -223,13 +224,13 @@ impl Runtime {
             let intent: Intent = serde_json::from_slice(&bytes)
                 .map_err(|error| Error::other(format!("{}: {error}", dir::INTENT)))?;
             if let Some(path) = intent.cgroup {
-                remove_cgroup(&path, &[])?;
+                remove_cgroup(&path, &intent.made_cgroups)?;
             }
         }
         dir.remove()
     }
 
-    /// Whether the root exists and can be read.
+    /// Makes the root, unless it is there; whoever made it chose its mode.
     pub(super) fn make_root(&self) -> Result<(), Error> {
         let open = || {
             call("access", || {

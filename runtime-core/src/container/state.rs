@@ -73,6 +73,9 @@ pub struct State {
 pub(super) struct Intent {
     pub(super) id: String,
     pub(super) cgroup: Option<PathBuf>,
+    /// Those above it that have to be made for it.
+    #[serde(default)]
+    pub(super) made_cgroups: Vec<PathBuf>,
 }
 
 /// state.json.
@@ -146,10 +149,14 @@ impl Saved {
             Err(errno) => return Err(Error::call(self.pid.to_string(), "pidfd_open", errno)),
         };
         // Asked after the pidfd is open: the pid can't be reused between.
-        let same = start_time(self.pid) == Ok(self.start_time)
-            && (self.pidfd_inode.is_none()
-                || self.pidfd_inode == process::pidfd_inode(pidfd.as_fd()));
-        Ok(same.then_some(pidfd))
+        let failed = |errno| Error::call(format!("process {}", self.pid), "stat", errno);
+        let start_time = match start_time(self.pid) {
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            other => other.map_err(failed)?,
+        };
+        let inode = process::pidfd_inode(pidfd.as_fd()).map_err(failed)?;
+        let same = self.pidfd_inode.is_none() || self.pidfd_inode == inode;
+        Ok((same && start_time == self.start_time).then_some(pidfd))
     }
 
     /// Its cgroup, if it has one and that still exists.

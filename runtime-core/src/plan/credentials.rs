@@ -4,6 +4,7 @@
 
 use corten_init::abi::Op;
 
+use super::rootfs::non_dumpable;
 use super::{Context, PlanError, Step};
 use crate::spec::{Capabilities, NamespaceKind, User};
 
@@ -51,6 +52,10 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
             sets.effective, sets.permitted, sets.inheritable
         ),
     ));
+    if (user.uid, user.gid) != (0, 0) {
+        // A change of ids may have undone it: see fs.suid_dumpable in proc_sys_fs(5).
+        steps.push(non_dumpable());
+    }
     for cap in (0..=last).filter(|cap| sets.ambient >> cap & 1 == 1) {
         let op = Op::RaiseAmbient { cap };
         let name = name(cap);

@@ -3,7 +3,7 @@
 //! See cgroups(7), prlimit(2), proc_pid_oom_score_adj(5). What is written to the cgroup
 //! is decided by [`crate::cgroup`]; here it becomes steps.
 
-use super::{Context, Entry, PlanError, RunOp, Step};
+use super::{Context, PlanError, RunOp, Step};
 use crate::cgroup::{DeviceProgram, Setting};
 
 /// The files of the cgroup and their values.
@@ -83,7 +83,7 @@ pub(super) fn beside(devices: bool) -> Vec<Step> {
 }
 
 /// At barrier *ready*.
-pub(super) fn ready(cx: &Context<'_>, _entry: Entry) -> Vec<Step> {
+pub(super) fn ready(cx: &Context<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(score) = cx.process.oom_score_adj {
         let what = format!("set oom_score_adj {score}");

@@ -143,16 +143,19 @@ impl Plan {
         steps.push(namespaces::launch(&cx, entry));
         steps.extend(limits::beside(devices.is_some()));
         steps.extend(namespaces::enter(&cx, entry)?);
-        steps.extend(rootfs::prepare(&cx)?);
-        steps.extend(mounts::mounts(&mut cx)?);
+        let mounts = mounts::mounts(&mut cx)?;
+        steps.extend(rootfs::prepare(&cx, mounts.early)?);
+        steps.extend(mounts.steps);
         steps.extend(devices::devices(&cx));
         steps.extend(console::open(&cx));
+        steps.extend(rootfs::working_directory(&cx));
+        steps.extend(mounts.last);
         steps.extend(devices::close(&steps));
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
         steps.extend(rootfs::finish(&cx));
         steps.extend(process::process(&cx)?);
-        steps.extend(wait(Barrier::Ready, limits::ready(&cx, entry)));
+        steps.extend(wait(Barrier::Ready, limits::ready(&cx)));
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::start(&cx));
 

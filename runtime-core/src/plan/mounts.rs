@@ -14,27 +14,47 @@ use crate::spec::{Mount, NamespaceKind};
 /// Longest value that `fsconfig(2)` takes.
 const FSCONFIG_MAX: usize = 255;
 
-/// The mounts of config.json, and the attributes that must wait until all is in place.
-pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> {
-    let mut steps = Vec::new();
-    let mut last = Vec::new();
+/// How many bind sources are opened before the process becomes the mapped root: one
+/// slot each.
+const EARLY_BINDS: u8 = 20;
+
+/// Steps of `mounts`, by when they happen.
+#[derive(Default)]
+pub(super) struct Mounts {
+    /// Before the process becomes root of its user namespace.
+    pub(super) early: Vec<Step>,
+    /// In order of the list.
+    pub(super) steps: Vec<Step>,
+    /// When all nodes and mount points are made.
+    pub(super) last: Vec<Step>,
+}
+
+/// The mounts of config.json.
+pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
+    let mut mounts = Mounts::default();
+    let user = cx.new_namespace(NamespaceKind::User);
+    let mut free = (0..EARLY_BINDS).map(|number| Slot(Slot::MOUNT.0 + 1 + number));
     for (index, mount) in cx.spec.mounts.iter().enumerate() {
-        let planned = Planned::new(cx, mount, format!("mounts[{index}]"))?;
+        let mut planned = Planned::new(cx, mount, format!("mounts[{index}]"))?;
+        let bind = matches!(planned.source, Source::Bind { .. });
+        // A /dev keeps its own slot, for the console.
+        if user && bind && planned.destination != "/dev" {
+            planned.early = free.next();
+        }
         if let Some(warning) = planned.warning() {
             cx.warnings.push(warning);
         }
-        steps.extend(planned.steps()?);
-        last.extend(planned.deferred());
+        planned.add_to(&mut mounts)?;
+        mounts.last.extend(planned.deferred());
     }
-    if !steps.is_empty() {
-        steps.push(Step::init(
+    if !mounts.steps.is_empty() {
+        mounts.steps.push(Step::init(
             Op::Close { slot: Slot::MOUNT },
             "mounts",
             "close the last mount's descriptor",
         ));
     }
-    steps.extend(last);
-    Ok(steps)
+    Ok(mounts)
 }
 
 /// Where a mount comes from.
@@ -54,6 +74,8 @@ struct Planned {
     options: Options,
     /// Read-only only after the nodes and mount points in it are made.
     ro_later: bool,
+    /// Where the source is held that only the host's root may be able to reach.
+    early: Option<Slot>,
 }
 
 impl Planned {
@@ -80,6 +102,7 @@ impl Planned {
             origin,
             options,
             ro_later,
+            early: None,
         })
     }
 
@@ -95,46 +118,54 @@ impl Planned {
         ))
     }
 
-    fn steps(&self) -> Result<Vec<Step>, PlanError> {
+    fn add_to(&self, mounts: &mut Mounts) -> Result<(), PlanError> {
         let into = self.slot();
-        let mut steps = Vec::new();
         let mut attrs = self.options.attrs;
         match &self.source {
             Source::Fs { kind, source } => {
                 self.check_data()?;
-                let made = attrs.set;
-                attrs = options::Change {
-                    set: 0,
-                    clear: attrs.clear & !made,
-                };
-                // A new mount has no attribute to clear but those set here.
-                attrs.clear = 0;
                 let what = format!("mount \"{kind}\" on {}", self.destination);
-                let op = self.new_fs(kind, source, made, into);
-                steps.push(self.step(op, what));
+                let op = self.new_fs(kind, source, attrs.set, into);
+                mounts.steps.push(self.step(op, what));
+                // A new mount has no attributes but those that it was made with.
+                attrs = options::Change::default();
             }
             Source::Bind { path, recursive } => {
                 let shown = String::from_utf8_lossy(path);
                 let word = if *recursive { "rbind" } else { "bind" };
                 let what = format!("{word} {shown} on {}", self.destination);
-                let op = Op::OpenTree {
-                    path: path.into(),
-                    recursive: *recursive,
-                    into,
-                };
-                steps.push(self.step(op, what));
+                let (path, recursive) = (path.into(), *recursive);
+                let open = self.step(
+                    Op::OpenTree {
+                        path,
+                        recursive,
+                        into,
+                    },
+                    what,
+                );
+                match self.early {
+                    Some(_) => mounts.early.push(open),
+                    None => mounts.steps.push(open),
+                }
             }
-            Source::Remount => return Ok(vec![self.remount()]),
+            Source::Remount => {
+                mounts.steps.push(self.remount());
+                return Ok(());
+            }
         }
-        steps.extend(self.attributes(into, attrs));
+        mounts.steps.extend(self.attributes(into, attrs));
         let what = format!("attach {}{}", self.destination, self.attr_text());
         let op = Op::Attach {
             mount: into,
             path: (&self.destination).into(),
             place: self.place(),
         };
-        steps.push(self.step(op, what));
-        Ok(steps)
+        mounts.steps.push(self.step(op, what));
+        if let Some(slot) = self.early {
+            let what = format!("close the source of {}", self.destination);
+            mounts.steps.push(self.step(Op::Close { slot }, what));
+        }
+        Ok(())
     }
 
     fn step(&self, op: InitOp, what: String) -> Step {
@@ -143,10 +174,10 @@ impl Planned {
 
     /// /dev stays open: nodes and links are made by its descriptor.
     fn slot(&self) -> Slot {
-        if self.destination == "/dev" {
-            Slot::DEV
-        } else {
-            Slot::MOUNT
+        match self.early {
+            Some(slot) => slot,
+            None if self.destination == "/dev" => Slot::DEV,
+            None => Slot::MOUNT,
         }
     }
 

@@ -4,10 +4,14 @@
 
 use corten_init::abi::{Barrier, Op, Slot};
 
+use super::rootfs::non_dumpable;
 use super::{Context, Entry, PlanError, RunOp, Step, wait};
 use crate::host::CgroupMode;
 use crate::spec::{IdMapping, NamespaceKind};
 use crate::sys::errno;
+
+/// The umask where config.json has none.
+const DEFAULT_UMASK: u32 = 0o022;
 
 /// How a namespace comes to be, or is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,9 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
             "no new mount namespace",
         ));
     }
+    if cx.new_namespace(NamespaceKind::User) {
+        check_maps(cx)?;
+    }
     if !cx.host.clone3 {
         cx.obstacles.push(PlanError::host(
             "linux.namespaces",
@@ -65,6 +72,24 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
         ));
     }
     Ok(())
+}
+
+/// The mounts and nodes of the container belong to its root.
+fn check_maps(cx: &Context<'_>) -> Result<(), PlanError> {
+    let Some(linux) = &cx.spec.linux else {
+        return Ok(());
+    };
+    let maps = [
+        ("linux.uidMappings", &linux.uid_mappings),
+        ("linux.gidMappings", &linux.gid_mappings),
+    ];
+    match maps
+        .iter()
+        .find(|(_, maps)| !maps.iter().any(|map| map.container_id == 0))
+    {
+        Some((field, _)) => Err(PlanError::value(*field, "id 0 is not mapped")),
+        None => Ok(()),
+    }
 }
 
 /// How the process enters its cgroup. A v1 or hybrid host is an obstacle.
@@ -113,16 +138,16 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanErr
         "process",
         "reset all signals",
     ));
+    // What is made in the container does not depend on the caller's umask.
+    let mask = DEFAULT_UMASK;
+    let what = format!("set umask {mask:04o}");
+    steps.push(Step::init(Op::SetUmask { mask }, "process", what));
     if user {
         steps.extend(clone_again(cx, flags, into_cgroup));
     }
     steps.push(Step::init(Op::NewSession {}, "process", "start a session"));
-    steps.extend(wait(Barrier::Entered, entered(cx, entry, user)?));
-    steps.push(Step::init(
-        Op::NonDumpable {},
-        "process",
-        "become non-dumpable",
-    ));
+    steps.extend(wait(Barrier::Entered, entered(cx, user)));
+    steps.push(non_dumpable());
     if origin(cx, NamespaceKind::Cgroup) == Origin::UnshareInInit {
         steps.push(Step::init(
             Op::Unshare {
@@ -197,9 +222,8 @@ fn flag_of(wanted: NamespaceKind) -> u64 {
         .map_or(0, |(_, flag)| *flag)
 }
 
-/// What the runtime half does once the process is in its namespaces. The score of the
-/// out-of-memory killer is set here if there is a stop at all, else at *ready*.
-fn entered(cx: &Context<'_>, entry: Entry, user: bool) -> Result<Vec<Step>, PlanError> {
+/// What the runtime half does once the process is in its namespaces.
+fn entered(cx: &Context<'_>, user: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     if user {
         let linux = cx.spec.linux.as_ref();
@@ -222,14 +246,7 @@ fn entered(cx: &Context<'_>, entry: Entry, user: bool) -> Result<Vec<Step>, Plan
             gid_what,
         ));
     }
-    if entry == Entry::MoveByWrite {
-        steps.push(Step::run(
-            RunOp::MoveIntoCgroup,
-            "linux.cgroupsPath",
-            "move the process into the cgroup",
-        ));
-    }
-    Ok(steps)
+    steps
 }
 
 /// The lines of `/proc/PID/uid_map`: inside, outside, count.

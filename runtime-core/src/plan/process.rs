@@ -7,10 +7,6 @@ use std::collections::BTreeMap;
 use corten_init::abi::{Barrier, Op, Slot};
 
 use super::{Bytes, Context, PlanError, RunOp, Step, console, wait};
-use crate::sys::errno;
-
-/// The umask where config.json has none.
-const DEFAULT_UMASK: u32 = 0o022;
 
 /// After the pivot, still with all privileges.
 pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -23,7 +19,7 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         };
         let step = Step::init(op, "process", format!("join new session keyring {name}"));
         // A kernel may have no keyrings, and a quota or a filter may forbid one.
-        steps.push(step.or_skip(&[errno::ENOSYS, errno::EDQUOT, errno::EPERM], 0));
+        steps.push(step.or_warn());
     }
     let nice = Step::init(Op::SetNice { nice: 0 }, "process", "set nice 0");
     steps.push(nice.or_warn());
@@ -49,13 +45,14 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         ));
     }
     steps.extend(console::use_it(cx));
-    let mask = process.user.umask.unwrap_or(DEFAULT_UMASK);
-    let op = Op::SetUmask { mask };
-    steps.push(Step::init(
-        op,
-        "process.user.umask",
-        format!("set umask {mask:04o}"),
-    ));
+    if let Some(mask) = process.user.umask {
+        let what = format!("set umask {mask:04o}");
+        steps.push(Step::init(
+            Op::SetUmask { mask },
+            "process.user.umask",
+            what,
+        ));
+    }
     Ok(steps)
 }
 

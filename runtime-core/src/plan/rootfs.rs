@@ -6,13 +6,14 @@ use corten_init::abi::{Op, Slot};
 
 use super::{Context, PlanError, Step};
 use crate::spec::NamespaceKind;
+use crate::sys::errno;
 
 const MS_PRIVATE: u64 = 1 << 18;
 const MS_SLAVE: u64 = 1 << 19;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Cuts the mounts off the host's and makes the root a mount of its own.
-pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, PlanError> {
     let asked = cx
         .spec
         .linux
@@ -45,15 +46,43 @@ pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             format!("bind {shown} on itself as the root"),
         ),
     ];
+    // The mapped root may not get through the parents of the root and of bind sources.
+    steps.extend(early);
     if cx.new_namespace(NamespaceKind::User) {
-        // After the root is open: the mapped root may not get through its parents.
         steps.push(Step::init(
             Op::BecomeRoot {},
             "linux.uidMappings",
             "become root of the user namespace",
         ));
+        // A change of ids may have undone it: see fs.suid_dumpable in proc_sys_fs(5).
+        steps.push(non_dumpable());
     }
     Ok(steps)
+}
+
+/// Keeps other processes out of init's memory and /proc files.
+pub(super) fn non_dumpable() -> Step {
+    Step::init(Op::NonDumpable {}, "process", "become non-dumpable")
+}
+
+/// The working directory, made if it is missing while the root can still be written.
+pub(super) fn working_directory(cx: &Context<'_>) -> [Step; 2] {
+    let cwd = &cx.process.cwd;
+    let into = Slot::MOUNT;
+    let path = cwd.into();
+    let open = Step::init(
+        Op::OpenDir { path, into },
+        "process.cwd",
+        format!("make directory {cwd}"),
+    );
+    let close = Step::init(
+        Op::Close { slot: into },
+        "process.cwd",
+        "close the directory",
+    );
+    // Whatever it is instead: changing to it says so.
+    let instead = [errno::ENOENT, errno::ENOTDIR, errno::EROFS];
+    [open.or_skip(&instead, 1), close]
 }
 
 /// Read-only root and pivot.

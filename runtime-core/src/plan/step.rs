@@ -49,10 +49,6 @@ pub type InitOp = Op<Planned>;
 pub enum Entry {
     /// `CLONE_INTO_CGROUP` by the last clone.
     IntoCgroup,
-    /// A systemd scope is made around its pid.
-    ScopeByPid,
-    /// Its pid is written to `cgroup.procs`.
-    MoveByWrite,
     /// It stays in the cgroup of its creator.
     None,
 }
@@ -87,8 +83,6 @@ pub enum RunOp {
     WriteUidMap(String),
     /// Writes `gid_map`.
     WriteGidMap(String),
-    /// Writes `cgroup.procs`.
-    MoveIntoCgroup,
     /// Writes `oom_score_adj`.
     SetOomScoreAdj(i64),
     /// `prlimit(2)`.

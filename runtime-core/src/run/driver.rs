@@ -26,7 +26,8 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 /// What the driver asks of whoever keeps the container's state.
 pub(crate) trait Keeper {
     /// Writes down what a delete must undo, before anything of it is done.
-    fn intent(&mut self) -> Result<(), Error>;
+    /// `missing` are the cgroups that will be made for it.
+    fn intent(&mut self, missing: &[std::path::PathBuf]) -> Result<(), Error>;
     /// Looks up what the state holds besides the process.
     fn prepare(&mut self) -> Result<(), Error>;
     /// Takes the pty's master.
@@ -95,7 +96,10 @@ impl Driver<'_> {
             .map_or(usize::MAX, |step| step.index);
         loop {
             match self.next()? {
-                Said::Cloned { pid, pidfd } => self.cloned(Process { pid, pidfd }),
+                Said::Cloned { pid, pidfd } if self.made.stage0.is_some() => {
+                    self.cloned(Process { pid, pidfd });
+                }
+                Said::Cloned { .. } => return Err(out_of_step()),
                 Said::Console { master } => {
                     self.made.master = Some(master);
                     let taken =
@@ -259,23 +263,29 @@ impl Driver<'_> {
         }
     }
 
-    /// Steps on the process, by its pid while its pidfd says that it was not reaped.
+    /// Steps on the process: by its directory in /proc, or by its pid while its pidfd
+    /// says that nobody reaped it. An embedder may wait for all of its children.
     fn perform_on_process(&mut self, op: &RunOp) -> Result<(), Failed> {
-        let pid = self.made.process.as_ref().ok_or_else(out_of_step)?.pid;
+        let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
+        let unreaped = || process::pidfd_send_signal(process.pidfd.as_fd(), 0);
         let write = |name: &str, text: &str| {
-            let path = format!("/proc/{pid}/{name}");
-            file::write_at(rustix::fs::CWD, Path::new(&path), text.as_bytes())
+            let path = format!("/proc/{}", process.pid);
+            let own = file::open_dir_at(rustix::fs::CWD, Path::new(&path))?;
+            unreaped()?;
+            file::write_at(own, Path::new(name), text.as_bytes())
         };
         match op {
             RunOp::WriteUidMap(map) => Ok(write("uid_map", map)?),
             RunOp::WriteGidMap(map) => Ok(write("gid_map", map)?),
-            RunOp::MoveIntoCgroup => self.cgroup()?.enter(pid).map_err(told),
             RunOp::SetOomScoreAdj(score) => Ok(write("oom_score_adj", &score.to_string())?),
             RunOp::SetRlimit {
                 resource,
                 soft,
                 hard,
-            } => Ok(process::prlimit(pid, *resource, *soft, *hard)?),
+            } => {
+                unreaped()?;
+                Ok(process::prlimit(process.pid, *resource, *soft, *hard)?)
+            }
             _ => Err(out_of_step().into()),
         }
     }
@@ -306,10 +316,12 @@ impl Driver<'_> {
 
     /// A record of a cgroup is what a clean-up kills, so it must not name a stranger's.
     fn record_intent(&mut self) -> Result<(), Failed> {
-        if let Some(path) = &self.facts.cgroup {
-            Cgroup::refuse_used(Path::new(cgroup::MOUNT), path).map_err(told)?;
-        }
-        Ok(self.keeper.intent()?)
+        let mount = Path::new(cgroup::MOUNT);
+        let missing = match &self.facts.cgroup {
+            Some(path) => Cgroup::refuse_used(mount, path).map_err(told)?,
+            None => Vec::new(),
+        };
+        Ok(self.keeper.intent(&missing)?)
     }
 
     /// Makes or takes all that init gets, each with a number of at least `least`.
@@ -414,6 +426,11 @@ impl Driver<'_> {
         self.made.master = None;
         let started = self.made.stage0.is_some() || self.made.process.is_some();
         if let Some(stage0) = self.made.stage0.take() {
+            // It waits for nobody. Killed between its clone and its message, it would leave
+            // a child of the caller that nobody knows.
+            if process::has_ended(stage0.as_fd(), Some(REMOVE_LIMIT)) != Ok(true) {
+                log::warn!("init does not end");
+            }
             end(&stage0);
             // It may have made the process before; that one is a child of the caller too.
             while let (None, Some(Ok(Some(said)))) = (
@@ -438,20 +455,27 @@ impl Driver<'_> {
     }
 }
 
-/// Kills a child and reaps it.
+/// Kills a child and reaps it, within a limit: one that hangs in the kernel stays.
 fn end(pidfd: &OwnedFd) {
-    if let Err(errno) = process::kill(pidfd.as_fd()) {
-        log::warn!("init could not be killed: {errno}");
+    let killed = process::kill(pidfd.as_fd())
+        .and_then(|()| process::has_ended(pidfd.as_fd(), Some(REMOVE_LIMIT)));
+    match killed {
+        Ok(true) => process::reap(pidfd),
+        Ok(false) => log::warn!("init was killed and does not end"),
+        Err(errno) => log::warn!("init could not be killed: {errno}"),
     }
-    process::reap(pidfd);
 }
 
-/// Kills what may be in a new cgroup and removes it.
+/// Kills what may be in a new cgroup and removes it. One that was there before is left:
+/// somebody else may have come into it meanwhile.
 fn remove_cgroup(cgroup: Cgroup, started: bool) -> Result<(), cgroup::CgroupError> {
+    let (path, made) = (cgroup.path().to_owned(), cgroup.made().to_vec());
+    if !made.contains(&path) {
+        return Ok(());
+    }
     if started {
         cgroup.kill()?;
     }
-    let (path, made) = (cgroup.path().to_owned(), cgroup.made().to_vec());
     drop(cgroup);
     cgroup::remove(Path::new(cgroup::MOUNT), &path, &made, REMOVE_LIMIT)
 }

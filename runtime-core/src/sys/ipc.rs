@@ -168,7 +168,8 @@ pub(crate) fn is_open_number(number: i32) -> bool {
 
 /// Makes a fifo in a directory and opens it for both directions, so that nobody waits.
 pub(crate) fn make_fifo(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    let mode = Mode::from_raw_mode(0o622);
+    // Whoever can write to exec.fifo can start the container.
+    let mode = Mode::from_raw_mode(0o600);
     call("mknodat", || {
         rustix::fs::mknodat(dir, name, FileType::Fifo, mode, 0)
     })?;
@@ -194,9 +195,16 @@ pub(crate) fn make_sized(dir: BorrowedFd<'_>, name: &str, size: u64) -> Result<O
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(0o600);
     let file = call("openat", || rustix::fs::openat(dir, name, flags, mode))?;
-    call("fallocate", || {
+    let allocated = call("fallocate", || {
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size)
-    })?;
+    });
+    match allocated {
+        // ramfs and some others can't; writing does the same.
+        Err(Errno::OPNOTSUPP) => {
+            write_all(file.as_fd(), &vec![0; usize::try_from(size).unwrap_or(0)])?;
+        }
+        other => other?,
+    }
     Ok(file)
 }
 

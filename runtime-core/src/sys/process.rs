@@ -189,12 +189,12 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
 
 /// The inode of a pidfd, which no other process since boot has: of pidfs, so on Linux 6.9
 /// and newer.
-pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
+pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
     /// Of linux/magic.h.
     const PID_FS_MAGIC: i64 = 0x5049_4446;
-    let system = call("fstatfs", || rustix::fs::fstatfs(pidfd)).ok()?;
-    let stat = call("fstat", || rustix::fs::fstat(pidfd)).ok()?;
-    (system.f_type == PID_FS_MAGIC).then_some(stat.st_ino)
+    let system = call("fstatfs", || rustix::fs::fstatfs(pidfd))?;
+    let stat = call("fstat", || rustix::fs::fstat(pidfd))?;
+    Ok((system.f_type == PID_FS_MAGIC).then_some(stat.st_ino))
 }
 
 /// `pidfd_send_signal(2)`, with any number that the kernel takes.

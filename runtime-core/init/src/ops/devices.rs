@@ -36,16 +36,20 @@ fn host_device(init: &Init, path: &core::ffi::CStr, number: (u32, u32)) -> Resul
     Ok(device)
 }
 
-/// Makes a node with exactly this mode, whatever the umask, and this owner.
+/// Makes a node with exactly this mode, whatever the umask, and this owner. The mode is
+/// never changed afterwards: a neighbour that shares the root could have put a link to a
+/// file of the host in the node's place.
 pub(crate) fn make_node(init: &Init, dir: Slot, name: Span, node: Node) -> Outcome {
     let dir = init.slot(dir)?;
     let name = init.text(name)?;
-    match sys::mknodat(dir, name, node.mode, node.major, node.minor) {
+    let umask = sys::umask(0);
+    let made = sys::mknodat(dir, name, node.mode, node.major, node.minor);
+    sys::umask(umask);
+    match made {
         // An image may bring a /dev of its own, and a bundle may be run again.
         Err(error) if error.0 == errno::EEXIST => return same_node(init, dir, name, &node),
         other => other?,
     }
-    sys::fchmodat(dir, name, node.mode)?;
     if (node.uid, node.gid) != (0, 0) {
         sys::fchownat(dir, name, node.uid, node.gid)?;
     }

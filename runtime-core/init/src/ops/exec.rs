@@ -54,6 +54,14 @@ pub(crate) fn find_program(init: &mut Init) -> Outcome {
     Err(init.detail(Kind::NotInPath, error, &[name.to_bytes()]))
 }
 
+fn copy<'a>(buffer: &'a mut [u8; 4096], name: &[u8]) -> Option<&'a CStr> {
+    let mut cells = buffer.iter_mut();
+    for byte in name.iter().chain(b"\0") {
+        *cells.next()? = *byte;
+    }
+    CStr::from_bytes_until_nul(buffer).ok()
+}
+
 fn join<'a>(buffer: &'a mut [u8; 4096], dir: &[u8], name: &[u8]) -> Option<&'a CStr> {
     let mut cells = buffer.iter_mut();
     for byte in dir.iter().chain(b"/").chain(name).chain(b"\0") {
@@ -83,25 +91,34 @@ pub(crate) fn exec(init: &mut Init) -> Outcome {
     Err(diagnose(init, program, error))
 }
 
-/// execve says ENOENT for the file that a script or an ELF file names, too.
+/// execve gives the errors of the file that a script or an ELF file names, too. That one
+/// is named only if it really can't be executed.
 fn diagnose(init: &Init, program: &CStr, error: Errno) -> Failure {
     let mut head = [0u8; 4096];
-    let len = match sys::openat2(CWD, program, flag::O_RDONLY | flag::O_NONBLOCK, 0) {
-        Ok(file) => {
-            let len = sys::read(file, &mut head).unwrap_or(0);
-            // execve keeps the close-on-exec descriptor no longer than this process.
-            sys::close(file).map_or(0, |()| len)
+    let head = read_head(program, &mut head);
+    let named = [
+        (Kind::Interpreter, script_interpreter(head)),
+        (Kind::Loader, elf_loader(head)),
+    ];
+    for (kind, name) in named {
+        let mut buffer = [0u8; 4096];
+        let Some(name) = name else { continue };
+        let blamed = copy(&mut buffer, name);
+        if blamed.is_some_and(|path| sys::may_execute(path) == Err(error)) {
+            return init.detail(kind, error.0, &[name]);
         }
-        Err(_) => 0,
+    }
+    init.detail(Kind::Plain, error.0, &[program.to_bytes()])
+}
+
+/// The first bytes of a file, none if it can't be read.
+fn read_head<'a>(program: &CStr, buffer: &'a mut [u8; 4096]) -> &'a [u8] {
+    let Ok(file) = sys::openat2(CWD, program, flag::O_RDONLY | flag::O_NONBLOCK, 0) else {
+        return &[];
     };
-    let head = head.get(..len).unwrap_or(&[]);
-    if let Some(interpreter) = script_interpreter(head) {
-        return init.detail(Kind::Interpreter, error.0, &[interpreter]);
-    }
-    match elf_loader(head) {
-        Some(loader) => init.detail(Kind::Loader, error.0, &[loader]),
-        None => init.detail(Kind::Plain, error.0, &[program.to_bytes()]),
-    }
+    let len = sys::read(file, buffer).unwrap_or(0);
+    let len = sys::close(file).map_or(0, |()| len);
+    buffer.get(..len).unwrap_or(&[])
 }
 
 /// The word behind `#!`.

@@ -2,7 +2,6 @@
 
 use crate::abi::{Kind, Span};
 use crate::execute::{Failure, Init, Outcome};
-use crate::ops::walk::{Make, make_in};
 use crate::sys::{self, CWD, Errno, Fd, Once, errno, flag};
 
 /// Most bytes of /etc/passwd that are read.
@@ -30,15 +29,7 @@ pub(crate) fn loopback_up() -> Outcome {
 pub(crate) fn change_dir(init: &Init, path: Span) -> Outcome {
     let path = init.text(path)?;
     let flags = flag::O_PATH | flag::O_DIRECTORY;
-    let dir = match sys::openat2(CWD, path, flags, flag::RESOLVE_NO_MAGICLINKS) {
-        Err(error) if error.0 == errno::ENOENT => {
-            let root = sys::openat2(CWD, c"/", flags, 0)?;
-            let made = make_in(root, path, Make::Directory, 0)?;
-            sys::close(root)?;
-            made
-        }
-        other => other?,
-    };
+    let dir = sys::openat2(CWD, path, flags, flag::RESOLVE_NO_MAGICLINKS)?;
     sys::fchdir(dir)?;
     sys::close(dir)?;
     if sys::cwd_is_reachable()? {
@@ -88,10 +79,17 @@ pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
     init.add_env(entry)
 }
 
-/// A fifo there must not hang, a link must not lead out through /proc.
+/// What is no plain file is never opened: a fifo would hang, a device would do what it
+/// does. A link must not lead out through /proc.
 fn open_passwd() -> Result<Fd, Errno> {
-    let flags = flag::O_RDONLY | flag::O_NONBLOCK | flag::O_NOCTTY;
-    let file = sys::openat2(CWD, c"/etc/passwd", flags, flag::RESOLVE_NO_MAGICLINKS)?;
+    let open = |flags| sys::openat2(CWD, c"/etc/passwd", flags, flag::RESOLVE_NO_MAGICLINKS);
+    let found = open(flag::O_PATH)?;
+    let looked_at = sys::stat(found, c"")?;
+    sys::close(found)?;
+    if !looked_at.is(flag::S_IFREG) {
+        return Err(Errno(errno::EINVAL));
+    }
+    let file = open(flag::O_RDONLY | flag::O_NONBLOCK | flag::O_NOCTTY)?;
     if sys::stat(file, c"")?.is(flag::S_IFREG) {
         return Ok(file);
     }

@@ -92,11 +92,6 @@ pub fn readlinkat(dir: Fd, name: &CStr, target: &mut [u8]) -> Result<usize> {
     call(nr::READLINKAT, &[fd(dir), path(name), at, len]).map(|n| n as usize)
 }
 
-/// `fchmodat(2)`, which follows symbolic links.
-pub fn fchmodat(dir: Fd, name: &CStr, mode: u32) -> Result<()> {
-    call(nr::FCHMODAT, &[fd(dir), path(name), (mode & 0o7777) as u64]).map(drop)
-}
-
 /// `fchownat(2)` that does not follow a symbolic link; an empty name is `dir` itself.
 pub fn fchownat(dir: Fd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     let flags = flag::AT_SYMLINK_NOFOLLOW | flag::AT_EMPTY_PATH;

@@ -47,10 +47,10 @@ pub fn unblock_signals() -> Result<()> {
     call(nr::RT_SIGPROCMASK, &[SIG_SETMASK, set, 0, 8]).map(drop)
 }
 
-/// `umask(2)`.
-pub fn umask(mask: u32) {
+/// `umask(2)`: the mask that was set before.
+pub fn umask(mask: u32) -> u32 {
     // This call has no errors.
-    call(nr::UMASK, &[mask as u64]).unwrap_or_default();
+    call(nr::UMASK, &[mask as u64]).unwrap_or_default() as u32
 }
 
 /// `setpriority(2)` of the calling process.

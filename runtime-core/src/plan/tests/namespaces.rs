@@ -76,7 +76,6 @@ fn calls(plan: &Plan) -> String {
             }
             Action::Run(RunOp::WriteUidMap(_)) => calls.push("uid_map".to_owned()),
             Action::Run(RunOp::WriteGidMap(_)) => calls.push("gid_map".to_owned()),
-            Action::Run(RunOp::MoveIntoCgroup) => calls.push("cgroup.procs".to_owned()),
             _ => {}
         }
     }
