@@ -450,7 +450,8 @@ fn killed_at_any_time(lab: &Lab, word: &str) {
     for step in 0..40_u64 {
         let mut bundle = lab.bundle_of(&["sleep"]);
         // A cgroup of its own each time: the next one would clean up behind this one.
-        let group = format!("/killed-{step}");
+        // Below others that it makes too, and that must not stay.
+        let group = format!("/killed-{step}/deep/box");
         bundle.config["linux"]["cgroupsPath"] = json!(group);
         bundle.write().expect("the lab is writable");
         let mut command = lab.runtime.command();

@@ -14,6 +14,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod process;
+mod regressions;
 mod rootfs;
 
 /// Every facility's checks.
@@ -28,4 +29,5 @@ pub(crate) const ALL: &[&[Check]] = &[
     limits::CHECKS,
     console::CHECKS,
     errors::CHECKS,
+    regressions::CHECKS,
 ];
