@@ -34,20 +34,22 @@ pub(crate) fn find_program(init: &mut Init) -> Outcome {
         .iter()
         .find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="));
     let mut denied = false;
-    for dir in path.unwrap_or(b"").split(|byte| *byte == b':') {
-        // An empty PATH is no directory; an empty part of one is the current directory.
+    // An empty PATH is no directory; an empty part of one is the current directory.
+    let path = path.filter(|path| !path.is_empty());
+    let dirs = path.map(|path| path.split(|byte| *byte == b':'));
+    for dir in dirs.into_iter().flatten() {
         let dir = if dir.is_empty() { b"." } else { dir };
         let mut buffer = [0u8; 4096];
         let Some(candidate) = join(&mut buffer, dir, name.to_bytes()) else {
             continue;
         };
         match executable(init, candidate) {
-            Ok(()) if path.is_some() => {
+            Ok(()) => {
                 init.program = PROGRAM.fill(&[candidate.to_bytes()]);
                 return Ok(());
             }
             Err(failure) if failure.errno == errno::EACCES => denied = true,
-            _ => {}
+            Err(_) => {}
         }
     }
     let error = if denied { errno::EACCES } else { errno::ENOENT };
