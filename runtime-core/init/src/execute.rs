@@ -58,6 +58,8 @@ pub fn run(plan_fd: Fd) -> u32 {
     let Some(mut init) = open(plan_fd) else {
         return UNREADABLE;
     };
+    // What is made on the way has the mode that its step says, not the caller's umask.
+    sys::umask(0);
     // A name for ps(1); nothing depends on it.
     sys::set_name(c"corten-init").unwrap_or_default();
     let count = init.header(header::STEP_COUNT) as usize;
