@@ -142,8 +142,19 @@ pub(crate) fn attach(init: &Init, mount: Slot, path: Span, place: Place) -> Outc
             make_in(root, path, make, 0)?
         }
     };
-    sys::move_mount(mount, target)?;
+    sys::move_mount(mount, target).map_err(|error| better(error, mount, target))?;
     Ok(sys::close(target)?)
+}
+
+/// move_mount(2) answers EINVAL, where mount(2) says what it is: a directory on a file, or a
+/// file on a directory.
+fn better(error: Errno, mount: Fd, target: Fd) -> Errno {
+    let is_dir = |fd| sys::stat(fd, c"").map(|stat| stat.is(flag::S_IFDIR));
+    if error.0 == errno::EINVAL && is_dir(mount) != is_dir(target) {
+        Errno(errno::ENOTDIR)
+    } else {
+        error
+    }
 }
 
 pub(crate) fn open_dir(init: &mut Init, path: Span, into: Slot) -> Outcome {
