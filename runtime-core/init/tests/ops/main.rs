@@ -1,0 +1,20 @@
+//! Init's steps, run for real: the program itself with small plans made by hand, in fresh
+//! namespaces, observed from outside. Needs root.
+//!
+//! # Layout
+//! - `trial`: a plan of a few steps, and what became of it
+//! - `flat`: such a plan as bytes, laid out here and not by the library
+//! - `mounts`, `devices`, `process`, `enter`, `exec`, `console`: the tests, by facility
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is a test's way to fail"
+)]
+
+mod console;
+mod devices;
+mod enter;
+mod exec;
+mod flat;
+mod mounts;
+mod process;
+mod trial;
