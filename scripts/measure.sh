@@ -3,10 +3,11 @@
 #
 # Usage: scripts/measure.sh [RUNS] >BLOCK.md      (default: 100 runs of each)
 #
-# Prints a Markdown block: sizes, system calls of one `run`, and one hyperfine run with
-# all three. Everything is the same for each: the bundle is what `spec` writes (of
-# runc, without a terminal) around one static `true`, on a tmpfs, in the native lane,
-# with cgroup v2. The peers are those of scripts/peers.sh; needs root, strace, hyperfine.
+# Prints a Markdown block: sizes, system calls of one `run`, one hyperfine run with all
+# three, and what a creation costs a large program. Everything is the same for each: the
+# bundle is what `spec` writes (of runc, without a terminal) around one static `true`, on
+# a tmpfs, in the native lane, with cgroup v2. The peers are those of scripts/peers.sh;
+# needs root, strace, hyperfine.
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
 runs=${1:-100}
@@ -55,3 +56,7 @@ echo "$(uname -sr), $(nproc) CPUs; $("$runc" --version | head -1); $("$crun" --v
 echo
 "$built/conformance" native -- "$here/measure.sh" --in-lane "$built" "$runs" \
     "$built/corten" "$runc" "$crun"
+
+# From a small program and from one with 2 GiB resident, in turn, in a lane of its own.
+echo
+cargo bench --quiet -p corten-core --bench resident

@@ -66,6 +66,10 @@ pub(crate) fn close(number: i32) {
 
 /// Memory of small pages, all of them there and written to.
 pub(crate) fn resident(len: usize) -> &'static mut [u8] {
+    if len == 0 {
+        // mmap(2) refuses it.
+        return &mut [];
+    }
     // SAFETY: a new private mapping, which is never unmapped; its bytes are zeros.
     let memory = unsafe {
         let at = libc::mmap(
