@@ -9,8 +9,13 @@ cd "$repo" || exit 1
 failed=()
 cargo fmt --all --check || failed+=(rustfmt)
 cargo clippy --workspace --all-targets -- -D warnings || failed+=(clippy)
-# Notes on style (info) are advice, warnings are not.
-shellcheck --external-sources --severity=warning .ci/run scripts/*.sh examples/bundle/rootfs/hello ||
+# Everything that begins as a shell script, and what is sourced. Notes on style (info) are advice, warnings are not.
+mapfile -t scripts < <(
+    find . \( -name target -o -name .git \) -prune -o -type f \
+        -exec awk '/^#!.*sh( |$)/ { print FILENAME } { nextfile }' {} +
+    echo scripts/env.sh
+)
+shellcheck --external-sources --severity=warning "${scripts[@]}" ||
     failed+=(shellcheck)
 
 [ ${#failed[@]} = 0 ] || die "failed: ${failed[*]}"
