@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -230,12 +231,15 @@ pub(super) fn boot_id() -> Result<String, Error> {
 
 /// Now as RFC 3339 in UTC with nanoseconds.
 pub(super) fn timestamp() -> String {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    let days = time.tv_sec.div_euclid(86_400);
-    let second = time.tv_sec.rem_euclid(86_400);
+    // A clock that stands before 1970 is told as 1970.
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let days = (time.as_secs() / 86_400).cast_signed();
+    let second = time.as_secs() % 86_400;
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let nanos = time.tv_nsec;
+    let nanos = time.subsec_nanos();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 

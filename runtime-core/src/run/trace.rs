@@ -110,6 +110,6 @@ impl Trace {
 
 /// CLOCK_MONOTONIC in ns.
 pub(crate) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+    let time = crate::sys::process::monotonic();
+    time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos())
 }

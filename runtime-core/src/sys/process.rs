@@ -39,6 +39,22 @@ pub(crate) struct Usage {
     pub(crate) max_rss: u64,
 }
 
+/// `clock_gettime(CLOCK_MONOTONIC)`.
+///
+/// By the C library: rustix panics where the vDSO does not have every function that it
+/// looks for, as that of User Mode Linux 7.2, which lacks getcpu.
+pub(crate) fn monotonic() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writes through the call. It fails only for an unknown
+    // clock; the time is then 0.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+    seconds + Duration::from_nanos(time.tv_nsec.unsigned_abs())
+}
+
 /// `waitid(P_PIDFD, WEXITED)`: reaps a child, with its usage.
 ///
 /// `ECHILD` when the process is no child of the caller, or was reaped by somebody else.
