@@ -179,7 +179,8 @@ fn foreground(lab: &Lab, size: Winsize) -> Value {
         .spawn()
         .expect("this program starts");
     drop(slave);
-    let ended = |text: &str| text.trim_end().ends_with('}');
+    // One line; a brace alone can be the end of what was read so far.
+    let ended = |text: &str| text.ends_with('\n');
     let text = read_until(&master, ended).unwrap_or_else(|error| panic!("{error}"));
     let status = wait::child(&mut child, wait::CALL).expect("an own child");
     assert!(

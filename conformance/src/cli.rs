@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::report::Format;
-use crate::{check, compare, lane, mutate, runner, runtime};
+use crate::{check, lane, mutate, runner, runtime};
 
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
@@ -18,13 +18,10 @@ conformance: checks of an OCI runtime by running it
       runs the checks whose name contains a WORD (all without) and ends with
       `N passed, N failed`. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
       the corten that was built beside this program. LANE is native (this machine's
-      kernel) or uml; in a lane's machine FILE is a static binary, or lane:/usr/sbin/runc
-      for one that the machine has
+      kernel) or uml, with a --kernel; in a lane's machine FILE is a static binary, or
+      lane:/usr/sbin/runc for one that the machine has
   conformance list [WORD...]
       prints the names of the checks, and in brackets what not every lane has
-  conformance compare --runtime FILE --runtime FILE... [--suite] [BUNDLE...]
-      runs each BUNDLE, with a probe as its process, under every runtime, and tells
-      what the probe saw differently; --suite adds a built-in list of bundles
   conformance mutate [--jobs N] [--list] [WORD...]
       builds a corten that can leave a step out of its plans, leaves out each step
       that a check's plan has (those whose name contains a WORD; all without) and runs
@@ -33,10 +30,12 @@ conformance: checks of an OCI runtime by running it
       runs a command in the native lane: private namespaces with cgroup v2 and a
       /dev and /run of their own. --read-only protects the machine's files, --leaks
       fails if anything is left behind, --limit kills all of it after a time
-  conformance lane build LANE
+  conformance lane build LANE [--kernel 6.1|newest]
       makes what the lane's machine needs, kept in ~/.cache/corten/lanes: uml is User
-      Mode Linux 6.1 with cgroup v2 and its controllers. Installs missing packages
-  conformance lane run LANE [--runtime FILE] [--limit SECONDS] -- COMMAND...
+      Mode Linux, 6.1 or Debian's newest, with cgroup v2 and its controllers. Installs
+      missing packages
+  conformance lane run LANE [--kernel 6.1|newest] [--runtime FILE] [--limit SECONDS]
+                  -- COMMAND...
       boots the machine and runs a command in it. /host has corten (or FILE), probe and
       conformance. Returns the command's exit code, 124 after the limit, 125 if the
       machine broke; both with the last lines of its console
@@ -56,8 +55,6 @@ pub fn main(arguments: &[OsString]) -> i32 {
             list(rest);
             Ok(0)
         }
-        ["compare", ..] => compare::run(&arguments[1..]),
-        ["compare-here", rest @ ..] => compare_here(rest),
         ["mutate", rest @ ..] => mutate(rest),
         ["native", ..] => native(&arguments[1..]),
         // Not for people: how the program calls itself.
@@ -125,25 +122,6 @@ fn finish(filters: &[String], options: &runner::Options) -> Result<i32, String> 
         return Err(format!("no check is named like {filters:?}"));
     }
     Ok(i32::from(!runner::run(&checks, options)?))
-}
-
-fn compare_here(words: &[&str]) -> Result<i32, String> {
-    let mut options = compare::Options::default();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--suite" => options.suite = true,
-            "--runtime" => {
-                let path = words.next().ok_or("--runtime needs a value")?;
-                let found = std::fs::canonicalize(path);
-                let found = found.map_err(|error| format!("{path}: {error}"))?;
-                options.runtimes.push(found);
-            }
-            option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
-            path => options.bundles.push(path.into()),
-        }
-    }
-    Ok(i32::from(!compare::in_lane(&options)?))
 }
 
 fn mutate(words: &[&str]) -> Result<i32, String> {

@@ -38,7 +38,7 @@ impl Options {
             "--kernel" => {
                 let name = value()?;
                 self.kernel = Kernel::named(&name)
-                    .ok_or_else(|| format!("--kernel {name}: there is only 6.1"))?;
+                    .ok_or_else(|| format!("--kernel {name}: there are 6.1 and newest"))?;
             }
             "--limit" => self.limit = Some(Duration::from_secs(number(&value()?)?)),
             "--runtime" => self.runtime = Some(value()?),

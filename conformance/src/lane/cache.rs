@@ -106,6 +106,11 @@ impl Work {
         &self.path
     }
 
+    /// What the folder will be called.
+    pub(super) fn goal(&self) -> &Path {
+        &self.goal
+    }
+
     /// Tells what is being done now.
     pub(super) fn say(&self, what: &str) {
         eprintln!("lane: {:4} s  {what}", self.begin.elapsed().as_secs());

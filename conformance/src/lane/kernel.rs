@@ -15,6 +15,8 @@ pub enum Kernel {
     /// Linux 6.1 of Debian 12: the oldest that is tested.
     #[default]
     Linux6_1,
+    /// The newest of Debian, sid's: 7.x.
+    Newest,
 }
 
 impl Kernel {
@@ -23,6 +25,7 @@ impl Kernel {
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "6.1" => Some(Self::Linux6_1),
+            "newest" => Some(Self::Newest),
             _ => None,
         }
     }
@@ -30,6 +33,7 @@ impl Kernel {
     fn name(self) -> &'static str {
         match self {
             Self::Linux6_1 => "6.1",
+            Self::Newest => "newest",
         }
     }
 
@@ -37,6 +41,31 @@ impl Kernel {
     fn suite(self) -> &'static str {
         match self {
             Self::Linux6_1 => "bookworm",
+            Self::Newest => "sid",
+        }
+    }
+
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Linux6_1 => &["user-mode-linux"],
+            Self::Newest => &["user-mode-linux", "libc6"],
+        }
+    }
+
+    /// What it needs in its environment, when it lies in this folder.
+    pub(super) fn variable(self, folder: &Path) -> Option<String> {
+        match self {
+            Self::Linux6_1 => Some(format!("LD_PRELOAD={}/xstate.so", folder.display())),
+            Self::Newest => None,
+        }
+    }
+
+    /// What it takes on its command line that others do not know.
+    pub(super) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Linux6_1 => &[],
+            // Several times as fast as ptrace(2).
+            Self::Newest => &["seccomp=on"],
         }
     }
 }
@@ -49,7 +78,7 @@ pub(super) fn uml(kernel: Kernel) -> Part {
     }
 }
 
-/// Makes `linux`, `xstate.so` and `modules.ext4`.
+/// Makes `linux`, `modules.ext4`, and what the kernel needs to run here.
 pub(super) fn make_uml(work: &Work, kernel: Kernel) -> io::Result<()> {
     work.say(&format!("getting User Mode Linux {}", kernel.name()));
     let needed = [
@@ -57,16 +86,36 @@ pub(super) fn make_uml(work: &Work, kernel: Kernel) -> io::Result<()> {
         ("strip", "binutils"),
         ("depmod", "kmod"),
         ("mke2fs", "e2fsprogs"),
+        ("patchelf", "patchelf"),
         ("dpkg-deb", "dpkg"),
     ];
     apt::install(work, &needed)?;
     let package = work.path().join("package");
-    apt::unpack(work, kernel.suite(), &["user-mode-linux"], &package)?;
+    apt::unpack(work, kernel.suite(), kernel.packages(), &package)?;
     std::fs::rename(package.join("usr/bin/linux.uml"), work.path().join("linux"))
         .map_err(context("linux.uml"))?;
     modules(work, &package)?;
-    std::fs::remove_dir_all(package)?;
-    compile(work)
+    match kernel {
+        Kernel::Linux6_1 => compile(work)?,
+        Kernel::Newest => own_libc(work, &package)?,
+    }
+    std::fs::remove_dir_all(package)
+}
+
+/// Gives the kernel, which is a program, the C library of its suite: this machine's is too
+/// old for it. To start it by the newer loader does not work, it starts itself again.
+fn own_libc(work: &Work, package: &Path) -> io::Result<()> {
+    const LOADER: &str = "ld-linux-x86-64.so.2";
+    for name in [LOADER, "libc.so.6"] {
+        let from = package.join("usr/lib/x86_64-linux-gnu").join(name);
+        std::fs::copy(&from, work.path().join(name)).map_err(context(&from.to_string_lossy()))?;
+    }
+    let mut patchelf = Command::new("patchelf");
+    patchelf
+        .arg("--set-interpreter")
+        .arg(work.goal().join(LOADER));
+    patchelf.arg("--set-rpath").arg(work.goal());
+    work.run(patchelf.arg(work.path().join("linux")))
 }
 
 /// Puts the modules where depmod looks for them, without those that no container needs.

@@ -23,7 +23,8 @@ const MEMORY_MIB: u64 = 1024;
 #[derive(Debug, Clone)]
 pub struct Uml {
     image: PathBuf,
-    kernel: PathBuf,
+    kernel: Kernel,
+    files: PathBuf,
 }
 
 impl Uml {
@@ -35,7 +36,8 @@ impl Uml {
     pub fn build(kernel: Kernel) -> io::Result<Self> {
         Ok(Self {
             image: image::uml().get(image::make_uml)?,
-            kernel: kernel::uml(kernel).get(|work| kernel::make_uml(work, kernel))?,
+            kernel,
+            files: kernel::uml(kernel).get(|work| kernel::make_uml(work, kernel))?,
         })
     }
 
@@ -61,15 +63,16 @@ impl Uml {
     fn command(&self, folder: &Path, lines: &[Line]) -> io::Result<Command> {
         let this = std::env::current_exe()?;
         let at = folder.display();
-        let preload = format!("LD_PRELOAD={}/xstate.so", self.kernel.display());
         let mut command = Command::new(&this);
         // In the native lane, so that none of its many processes outlives it, and with
         // its memory on that lane's tmpfs. All of it dies with this process: see `cli`.
         command.arg("die-with-parent").arg(this);
-        command.args(["native", "--", "env"]).arg(preload);
-        command.arg(self.kernel.join("linux"));
+        command.args(["native", "--", "env"]);
+        command.args(self.kernel.variable(&self.files));
+        command.arg(self.files.join("linux"));
+        command.args(self.kernel.arguments());
         command.arg(format!("ubd0c={at}/cow,{}/root.ext4", self.image.display()));
-        command.arg(format!("ubd1r={}/modules.ext4", self.kernel.display()));
+        command.arg(format!("ubd1r={}/modules.ext4", self.files.display()));
         command.args(["root=/dev/ubda", "rootfstype=ext4", "rw"]);
         command.arg(format!("mem={MEMORY_MIB}M"));
         command.arg("init=/usr/local/sbin/lane-init");
