@@ -53,6 +53,17 @@ fn ended(container: &mut Container) -> Exit {
     lab::done(container.wait())
 }
 
+/// `pid` as it was before the start: it is 0 as soon as the process has ended.
+#[track_caller]
+fn wait_until_reaped(pid: i32) {
+    let path = format!("/proc/{pid}");
+    assert!(pid > 0);
+    let gone = wait::until(lab::LIMIT, || {
+        (!std::path::Path::new(&path).exists()).then_some(())
+    });
+    gone.expect("somebody reaps it");
+}
+
 #[test]
 fn a_parent_gets_code_and_usage() {
     lab::test(|lab| {
@@ -143,13 +154,12 @@ fn where_sigchld_is_ignored_and_the_kernel_keeps_nothing_the_status_is_unknown()
     lab::test(|lab| {
         sys::hide_ioctl(GET_INFO);
         sys::ignore(libc::SIGCHLD);
-        let (_folder, mut container) = started(lab, &["sleep", "0.3"]);
-        // The kernel reaps at once: what /proc says is a race, which this one has lost.
-        while std::path::Path::new(&format!("/proc/{}", container.pid())).exists()
-            && container.pid() != 0
-        {
-            std::thread::yield_now();
-        }
+        let folder = lab.bundle(&["true"]);
+        let mut container = lab.create(&folder, CreateOptions::default());
+        let pid = container.pid();
+        container.start().expect("it starts");
+        // The kernel reaps at once; before that, /proc would have told.
+        wait_until_reaped(pid);
         let exit = ended(&mut container);
         assert_eq!((exit.status, exit.rusage), (ExitStatus::Unknown, None));
         lab::delete(container);
@@ -258,14 +268,10 @@ fn a_container_that_ended_long_ago_has_an_unknown_status_and_can_be_deleted() {
     lab::test(|lab| {
         let folder = lab.bundle(&["exit", "3"]);
         let mut first = lab.create_elsewhere(&folder);
-        first.start().expect("it starts");
         let pid = first.pid();
+        first.start().expect("it starts");
         ended(&mut first);
-        let gone = wait::until(lab::LIMIT, || {
-            let path = format!("/proc/{pid}");
-            (pid == 0 || !std::path::Path::new(&path).exists()).then_some(())
-        });
-        gone.expect("the lane's pid 1 reaps");
+        wait_until_reaped(pid);
         let mut second = lab.runtime.container(first.id()).expect("it is there");
         assert!(wait::readable(&second.as_fd(), lab::LIMIT).expect("it can be polled"));
         let exit = ended(&mut second);
