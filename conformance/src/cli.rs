@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::report::Format;
-use crate::{check, lane, mutate, runner, runtime};
+use crate::{check, compare, lane, mutate, runner, runtime};
 
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
@@ -22,6 +22,9 @@ conformance: checks of an OCI runtime by running it
       lane:/usr/sbin/runc for one that the machine has
   conformance list [WORD...]
       prints the names of the checks, and in brackets what not every lane has
+  conformance compare --runtime FILE --runtime FILE... [--suite] [BUNDLE...]
+      runs each BUNDLE, with a probe as its process, under every runtime, and tells
+      what the probe saw differently; --suite adds a built-in list of bundles
   conformance mutate [--jobs N] [--list] [WORD...]
       builds a corten that can leave a step out of its plans, leaves out each step
       that a check's plan has (those whose name contains a WORD; all without) and runs
@@ -55,6 +58,8 @@ pub fn main(arguments: &[OsString]) -> i32 {
             list(rest);
             Ok(0)
         }
+        ["compare", ..] => compare::run(&arguments[1..]),
+        ["compare-here", rest @ ..] => compare_here(rest),
         ["mutate", rest @ ..] => mutate(rest),
         ["native", ..] => native(&arguments[1..]),
         // Not for people: how the program calls itself.
@@ -122,6 +127,25 @@ fn finish(filters: &[String], options: &runner::Options) -> Result<i32, String> 
         return Err(format!("no check is named like {filters:?}"));
     }
     Ok(i32::from(!runner::run(&checks, options)?))
+}
+
+fn compare_here(words: &[&str]) -> Result<i32, String> {
+    let mut options = compare::Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--suite" => options.suite = true,
+            "--runtime" => {
+                let path = words.next().ok_or("--runtime needs a value")?;
+                let found = std::fs::canonicalize(path);
+                let found = found.map_err(|error| format!("{path}: {error}"))?;
+                options.runtimes.push(found);
+            }
+            option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
+            path => options.bundles.push(path.into()),
+        }
+    }
+    Ok(i32::from(!compare::in_lane(&options)?))
 }
 
 fn mutate(words: &[&str]) -> Result<i32, String> {

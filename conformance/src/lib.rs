@@ -12,6 +12,7 @@
 //! | [`lane`] | the native lane: private namespaces in which a runtime can't hurt the machine |
 //! | [`leaks`] | what a command left behind |
 //! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
+//! | [`compare`] | what a container sees under several runtimes |
 //! | [`mutate`] | leaves steps out of the plans: does a check miss them? |
 //! | [`wait`] | every wait has a limit |
 //!
@@ -20,6 +21,7 @@
 pub mod bundle;
 pub mod check;
 pub mod cli;
+pub mod compare;
 pub mod console;
 pub mod facts;
 pub mod lab;

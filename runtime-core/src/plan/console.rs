@@ -2,7 +2,7 @@
 //!
 //! See pts(4). The master goes to the runtime half at a barrier of its own.
 
-use corten_init::abi::{Op, Slot};
+use corten_init::abi::Op;
 
 use super::{Context, RunOp, Step};
 
@@ -38,8 +38,9 @@ pub(super) fn use_it(cx: &Context<'_>) -> Vec<Step> {
     if !cx.process.terminal {
         return Vec::new();
     }
-    vec![
-        Step::init(Op::UseConsole {}, ORIGIN, "use the pty as terminal"),
-        Step::init(Op::Close { slot: Slot::PTY }, ORIGIN, "close the pty"),
-    ]
+    vec![Step::init(
+        Op::UseConsole {},
+        ORIGIN,
+        "use the pty as terminal",
+    )]
 }

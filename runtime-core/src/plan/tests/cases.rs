@@ -46,7 +46,7 @@ impl Case {
     }
 
     /// As [`Facts::probe`], for a caller in the cgroup /user.slice/me.
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts {
         let linux = self.spec.linux.as_ref();
         let asked = linux.and_then(|linux| linux.cgroups_path.as_deref());
         let resources = linux.and_then(|linux| linux.resources.as_ref());

@@ -1,0 +1,153 @@
+//! The built-in bundles: what `spec` writes, with one thing changed each.
+
+use serde_json::json;
+
+use crate::bundle::Bundle;
+
+/// Changes a fresh bundle.
+type Edit = fn(&mut Bundle);
+
+/// Every bundle: its name and what is changed.
+pub(super) const BUNDLES: &[(&str, Edit)] = &[
+    ("default", |_| {}),
+    ("writable-root", |b| {
+        b.config["root"]["readonly"] = json!(false)
+    }),
+    ("user", |b| {
+        set(b, "user", json!({"uid": 1000, "gid": 1001}))
+    }),
+    ("groups", |b| {
+        set(
+            b,
+            "user",
+            json!({"uid": 1000, "gid": 1001, "additionalGids": [2000, 10]}),
+        );
+    }),
+    ("root-with-groups", |b| {
+        set(
+            b,
+            "user",
+            json!({"uid": 0, "gid": 0, "additionalGids": [5, 6]}),
+        );
+    }),
+    ("umask", |b| {
+        b.config["process"]["user"]["umask"] = json!(0o027)
+    }),
+    ("no-capabilities", |b| set(b, "capabilities", json!({}))),
+    ("ambient", |b| {
+        set(b, "user", json!({"uid": 1000, "gid": 1000}));
+        let sets = [
+            "bounding",
+            "effective",
+            "permitted",
+            "inheritable",
+            "ambient",
+        ];
+        let kill = |name: &&str| ((*name).to_owned(), json!(["CAP_KILL", "CAP_CHOWN"]));
+        b.config["process"]["capabilities"] = sets.iter().map(kill).collect();
+    }),
+    ("new-privileges", |b| {
+        set(b, "noNewPrivileges", json!(false))
+    }),
+    ("rlimits", |b| {
+        let core = json!({"type": "RLIMIT_CORE", "soft": 0, "hard": 0});
+        let files = json!({"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128});
+        set(b, "rlimits", json!([core, files]));
+    }),
+    ("no-rlimits", |b| set(b, "rlimits", json!([]))),
+    ("oom-score", |b| set(b, "oomScoreAdj", json!(500))),
+    ("environment", |b| {
+        set(b, "env", json!(["PATH=/bin", "A=1", "A=2", "EMPTY="]))
+    }),
+    ("no-environment", |b| set(b, "env", json!([]))),
+    ("home", |b| set(b, "env", json!(["HOME=/mine"]))),
+    ("cwd", |b| set(b, "cwd", json!("/tmp"))),
+    ("hostname", |b| b.config["hostname"] = json!("other")),
+    ("domainname", |b| {
+        b.config["domainname"] = json!("example.org")
+    }),
+    ("host-network", |b| {
+        b.without_namespace("network").without_mount("/sys");
+        b.without_mount("/sys/fs/cgroup");
+    }),
+    ("host-pid", |b| {
+        b.without_namespace("pid");
+    }),
+    ("host-ipc", |b| {
+        b.without_namespace("ipc").without_mount("/dev/mqueue");
+    }),
+    ("host-uts", |b| {
+        b.without_namespace("uts").config["hostname"].take();
+    }),
+    ("host-cgroup", |b| {
+        b.without_namespace("cgroup")
+            .without_mount("/sys/fs/cgroup");
+    }),
+    ("user-namespace", |b| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        b.config["linux"]["uidMappings"] = map.clone();
+        b.config["linux"]["gidMappings"] = map;
+        b.push("/linux/namespaces", json!({"type": "user"}));
+        // The bundle is this process's own, which is root.
+        drop(b.give_to(100_000));
+    }),
+    ("no-masks", |b| b.config["linux"]["maskedPaths"] = json!([])),
+    ("no-readonly-paths", |b| {
+        b.config["linux"]["readonlyPaths"] = json!([])
+    }),
+    ("no-dev", |b| {
+        for point in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
+            b.without_mount(point);
+        }
+    }),
+    ("tmpfs", |b| {
+        mount(
+            b,
+            json!({
+                "destination": "/scratch", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "size=1m", "mode=1700"],
+            }),
+        );
+    }),
+    ("read-only-tmpfs", |b| {
+        mount(
+            b,
+            json!({
+                "destination": "/scratch", "type": "tmpfs", "source": "none",
+                "options": ["ro", "noatime", "nodiratime"],
+            }),
+        );
+    }),
+    ("bind", |b| bind(b, json!(["bind", "nosuid", "noexec"]))),
+    ("read-only-bind", |b| bind(b, json!(["rbind", "ro"]))),
+    ("private-bind", |b| {
+        bind(b, json!(["rbind", "rprivate", "nodev", "relatime"]))
+    }),
+    ("slave-bind", |b| {
+        bind(b, json!(["rbind", "rslave", "strictatime"]))
+    }),
+    ("private-propagation", |b| {
+        b.config["linux"]["rootfsPropagation"] = json!("private")
+    }),
+    ("cgroup-path", |b| {
+        b.config["linux"]["cgroupsPath"] = json!("/compare/box")
+    }),
+    ("no-mounts", |b| {
+        b.config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+    }),
+];
+
+fn set(bundle: &mut Bundle, field: &str, value: serde_json::Value) {
+    bundle.config["process"][field] = value;
+}
+
+fn mount(bundle: &mut Bundle, mount: serde_json::Value) {
+    bundle.push("/mounts", mount);
+}
+
+fn bind(bundle: &mut Bundle, options: serde_json::Value) {
+    mount(
+        bundle,
+        json!({"destination": "/bound", "type": "bind", "source": "/run/tmp", "options": options}),
+    );
+}
