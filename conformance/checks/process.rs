@@ -383,8 +383,11 @@ fn what_spec_writes_is_what_the_process_gets(lab: &Lab) {
 }
 
 fn the_group_of_the_caller_is_not_inherited(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    // Without CAP_SYS_RESOURCE only a process of the same ids may be limited.
+    bundle.config["process"]["rlimits"] = json!([]);
     let under = ["setpriv", "--regid", "4242", "--keep-groups", "--"];
-    let facts = lab.run_under(&under, &lab.bundle()).json();
+    let facts = lab.run_under(&under, &bundle).json();
     for key in ["gid", "egid", "sgid", "fsgid"] {
         assert_eq!(facts[key], 0, "{key}");
     }
@@ -392,7 +395,7 @@ fn the_group_of_the_caller_is_not_inherited(lab: &Lab) {
 
 fn the_real_uid_of_the_caller_is_not_inherited(lab: &Lab) {
     let mut bundle = lab.bundle();
-    // Without CAP_SYS_RESOURCE only a process of the same uid may be limited.
+    // See the group's check.
     bundle.config["process"]["rlimits"] = json!([]);
     let under = ["setpriv", "--ruid", "1000", "--"];
     let facts = lab.run_under(&under, &bundle).json();

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::report::Format;
-use crate::{check, compare, lane, mutate, runner, runtime};
+use crate::{check, compare, lane, leaks, mutate, runner, runtime, spec, table};
 
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
@@ -21,10 +21,17 @@ conformance: checks of an OCI runtime by running it
       kernel) or uml, with a --kernel; in a lane's machine FILE is a static binary, or
       lane:/usr/sbin/runc for one that the machine has
   conformance list [WORD...]
-      prints the names of the checks, and in brackets what not every lane has
+      prints a line per check, with tabs between: its name, its facility, what it needs
+      that not every lane has (or -), what it is by in the specification
   conformance compare --runtime FILE --runtime FILE... [--suite] [BUNDLE...]
       runs each BUNDLE, with a probe as its process, under every runtime, and tells
       what the probe saw differently; --suite adds a built-in list of bundles
+  conformance table --runtime FILE --runtime FILE... [--jobs N] [--output FILE]
+      runs all checks with every runtime, the first being ours, and writes a page in
+      Markdown. 1 if ours fails one, or if all others fail one that has no note
+  conformance leaks [--limit SECONDS] -- COMMAND...
+      runs a command in the native lane and fails if it leaves anything behind: there,
+      or a keyring, a BPF program or a loop device of this machine
   conformance mutate [--jobs N] [--list] [WORD...]
       builds a corten that can leave a step out of its plans, leaves out each step
       that a check's plan has (those whose name contains a WORD; all without) and runs
@@ -60,8 +67,10 @@ pub fn main(arguments: &[OsString]) -> i32 {
         }
         ["compare", ..] => compare::run(&arguments[1..]),
         ["compare-here", rest @ ..] => compare_here(rest),
+        ["leaks", ..] => native(&arguments[1..], true),
         ["mutate", rest @ ..] => mutate(rest),
-        ["native", ..] => native(&arguments[1..]),
+        ["table", rest @ ..] => table(rest),
+        ["native", ..] => native(&arguments[1..], false),
         // Not for people: how the program calls itself.
         ["lane-init", ..] => lane::inside::run(&arguments[1..]).map_err(|e| e.to_string()),
         ["check", path] => one(path),
@@ -148,6 +157,24 @@ fn compare_here(words: &[&str]) -> Result<i32, String> {
     Ok(i32::from(!compare::in_lane(&options)?))
 }
 
+fn table(words: &[&str]) -> Result<i32, String> {
+    let mut options = table::Options {
+        jobs: default_jobs(),
+        ..table::Options::default()
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match *word {
+            "--runtime" => options.runtimes.push(value()?.into()),
+            "--output" => options.output = Some(value()?.into()),
+            "--jobs" | "-j" => options.jobs = number(value()?)?,
+            other => return Err(format!("{other}: unknown option")),
+        }
+    }
+    Ok(i32::from(!table::run(&options)?))
+}
+
 fn mutate(words: &[&str]) -> Result<i32, String> {
     let mut options = mutate::Options {
         jobs: default_jobs(),
@@ -187,16 +214,22 @@ fn set_runtime(path: &str) -> Result<(), String> {
 fn list(words: &[&str]) {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     for check in check::matching(&words) {
-        print!("{}", check.path());
-        for need in check.needs {
-            print!("  [{need}]");
-        }
-        println!();
+        let needs: Vec<String> = check.needs.iter().map(ToString::to_string).collect();
+        let needs = if needs.is_empty() {
+            "-".to_owned()
+        } else {
+            needs.join(", ")
+        };
+        let (path, spec) = (check.path(), spec::sentence(&check));
+        println!("{path}\t{}\t{needs}\t{spec}", check.facility);
     }
 }
 
-fn native(arguments: &[OsString]) -> Result<i32, String> {
-    let mut options = lane::Options::default();
+fn native(arguments: &[OsString], everything: bool) -> Result<i32, String> {
+    let mut options = lane::Options {
+        leaks: everything,
+        ..lane::Options::default()
+    };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
@@ -217,7 +250,12 @@ fn native(arguments: &[OsString]) -> Result<i32, String> {
     if command.is_empty() {
         return Err("native: a command is needed, after --".to_owned());
     }
-    lane::native(&options, &command).map_err(|error| format!("native lane: {error}"))
+    let before = everything.then(leaks::Snapshot::of_machine);
+    let code = lane::native(&options, &command).map_err(|error| format!("native lane: {error}"))?;
+    let left = before.map_or(0, |before| {
+        leaks::report(&before, leaks::Snapshot::of_machine)
+    });
+    Ok(if code == 0 { left } else { code })
 }
 
 fn one(path: &str) -> Result<i32, String> {

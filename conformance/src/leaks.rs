@@ -1,9 +1,18 @@
-//! What is there now and was not before: mounts, cgroups, processes, files, interfaces.
+//! What is there now and was not before: mounts, cgroups, processes, files, interfaces,
+//! namespaces, sockets.
 //!
-//! Meant for the inside of a lane, where nothing else changes any of these.
+//! Meant for the inside of a lane, where nothing else changes any of these. Keyrings, BPF
+//! programs and loop devices have no namespace: all lanes and the machine share them, so
+//! only [`Snapshot::of_machine`] has them, for a command that runs alone.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
+
+use crate::{sys, wait};
+
+/// How long the kernel may take to clean up behind the last process.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Everything that a runtime could leave behind, each as a line that names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,7 +27,9 @@ impl Snapshot {
         let mut lines = BTreeSet::new();
         mounts(&mut lines);
         processes(&mut lines);
+        namespaces(&mut lines);
         interfaces(&mut lines);
+        sockets(&mut lines);
         tree(
             "cgroup",
             Path::new("/sys/fs/cgroup"),
@@ -28,6 +39,18 @@ impl Snapshot {
         tree("file", Path::new("/run"), Entries::All, &mut lines);
         tree("file", Path::new("/dev/shm"), Entries::All, &mut lines);
         tree("queue", Path::new("/dev/mqueue"), Entries::All, &mut lines);
+        Self { lines }
+    }
+
+    /// Looks at what no namespace is around.
+    #[must_use]
+    pub fn of_machine() -> Self {
+        let mut lines = BTreeSet::new();
+        keyrings(&mut lines);
+        loop_devices(&mut lines);
+        for id in sys::bpf_programs() {
+            lines.insert(format!("BPF program {id}"));
+        }
         Self { lines }
     }
 
@@ -45,6 +68,20 @@ impl Snapshot {
             .map(|line| format!("gone: {line}"));
         new.chain(gone).collect()
     }
+}
+
+/// Waits until nothing more is there than before. 0, or 1 with a line for each leak.
+pub fn report(before: &Snapshot, look: impl Fn() -> Snapshot) -> i32 {
+    let mut leaks = Vec::new();
+    let settled = wait::until(SETTLE, || {
+        leaks = look().since(before);
+        leaks.retain(|line| !line.starts_with("gone: keyring") && !line.starts_with("gone: BPF"));
+        leaks.is_empty().then_some(())
+    });
+    for leak in &leaks {
+        eprintln!("left behind: {leak}");
+    }
+    i32::from(settled.is_none())
 }
 
 /// Mounts with their options: a changed propagation or flag is a leak as well.
@@ -72,6 +109,70 @@ fn processes(lines: &mut BTreeSet<String>) {
             let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
             let comm = String::from_utf8_lossy(&read("comm")).trim().to_owned();
             lines.insert(format!("process {name} {comm}: {command}"));
+        }
+    }
+}
+
+/// Namespaces that a process is in or holds open. One that only a mount holds is a mount.
+fn namespaces(lines: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        for folder in ["ns", "fd"] {
+            let links = std::fs::read_dir(entry.path().join(folder));
+            for link in links.into_iter().flatten().flatten() {
+                let target = std::fs::read_link(link.path()).unwrap_or_default();
+                let target = target.to_string_lossy();
+                // Such as net:[4026531840].
+                if let Some((kind, inode)) = target.split_once(":[")
+                    && !["pipe", "socket", "anon_inode"].contains(&kind)
+                {
+                    lines.insert(format!("namespace {kind} {}", inode.trim_end_matches(']')));
+                }
+            }
+        }
+    }
+}
+
+/// Sockets of the lane's network. Those of Netlink are left out: the kernel has its own.
+fn sockets(lines: &mut BTreeSet<String>) {
+    for kind in [
+        "unix", "tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet",
+    ] {
+        let text = std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // Of a Unix socket: inode and name; of others: addresses and inode.
+            let name = match kind {
+                "unix" => words.get(6..).map(|words| words.join(" ")),
+                "packet" => words.last().map(|inode| (*inode).to_owned()),
+                _ => words.get(1..3).map(|words| words.join(" to ")),
+            };
+            lines.insert(format!("socket {kind} {}", name.unwrap_or_default()));
+        }
+    }
+}
+
+/// Keyrings that this process may see, by number and name. keyrings(7), proc_keys(5).
+fn keyrings(lines: &mut BTreeSet<String>) {
+    let text = std::fs::read_to_string("/proc/keys").unwrap_or_default();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [serial, _, _, _, _, _, _, "keyring", name, ..] = words.as_slice() {
+            lines.insert(format!("keyring {serial} {name}"));
+        }
+    }
+}
+
+/// Loop devices with a file. loop(4).
+fn loop_devices(lines: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let file = std::fs::read_to_string(entry.path().join("loop/backing_file"));
+        if let Ok(file) = file {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            lines.insert(format!("loop device {name} of {}", file.trim()));
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`leaks`] | what a command left behind |
 //! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
 //! | [`compare`] | what a container sees under several runtimes |
+//! | [`table`], [`spec`] | the page with the outcome of several runtimes; what a check is by |
 //! | [`mutate`] | leaves steps out of the plans: does a check miss them? |
 //! | [`wait`] | every wait has a limit |
 //!
@@ -31,7 +32,9 @@ pub mod mutate;
 pub mod report;
 pub mod runner;
 pub mod runtime;
+pub mod spec;
 mod sys;
+pub mod table;
 pub mod wait;
 
 #[path = "../checks/mod.rs"]

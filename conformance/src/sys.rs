@@ -63,3 +63,28 @@ pub(crate) fn loopback_up(socket: &OwnedFd) -> io::Result<()> {
     let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
     check(rc.into())
 }
+
+/// `bpf(BPF_PROG_GET_NEXT_ID)`: the ids of all programs; none where that is not allowed.
+pub(crate) fn bpf_programs() -> Vec<u32> {
+    const BPF_PROG_GET_NEXT_ID: libc::c_long = 11;
+    let mut ids = Vec::new();
+    // start_id, next_id, open_flags: the first members of union bpf_attr.
+    let mut attributes = [0_u32; 3];
+    loop {
+        // SAFETY: the kernel reads and writes the three words, whose size is given.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_GET_NEXT_ID,
+                attributes.as_mut_ptr(),
+                size_of_val(&attributes),
+            )
+        };
+        let [_, next, _] = attributes;
+        if check(rc).is_err() || ids.last() == Some(&next) {
+            return ids;
+        }
+        ids.push(next);
+        attributes = [next, 0, 0];
+    }
+}

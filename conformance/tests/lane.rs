@@ -94,6 +94,29 @@ fn what_a_command_leaves_behind_is_told() {
 }
 
 #[test]
+fn a_namespace_that_a_process_keeps_is_told() {
+    let script = "unshare --uts sleep 1000 & \
+        for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; done; kill -0 $!";
+    let output = native(&["--leaks"], script);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("left behind: namespace uts "), "{told}");
+}
+
+#[test]
+fn leaks_alone_looks_at_the_machine_too() {
+    let leaks = |script: &str| {
+        Command::new(env!("CARGO_BIN_EXE_conformance"))
+            .args(["leaks", "--", "sh", "-c", script])
+            .output()
+            .expect("the binary starts")
+    };
+    let left = leaks("touch /run/left");
+    assert_eq!(left.status.code(), Some(1), "{}", text(&left.stderr));
+    assert!(text(&left.stderr).contains("left behind: file /run/left"));
+}
+
+#[test]
 fn a_clean_command_leaves_nothing() {
     let output = native(&["--leaks"], "sleep 0.01 & touch /run/x; rm /run/x; wait");
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -7,7 +7,6 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -15,11 +14,8 @@ use rustix::process::{Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
 use super::{VARIABLE, context, detach, private};
-use crate::leaks::Snapshot;
-use crate::{sys, wait};
-
-/// How long the kernel may take to clean up behind the last process.
-const SETTLE: Duration = Duration::from_secs(5);
+use crate::leaks::{self, Snapshot};
+use crate::sys;
 
 /// Becomes the lane's pid 1: makes everything, runs the command, returns its exit code.
 ///
@@ -50,7 +46,10 @@ pub fn run(arguments: &[OsString]) -> io::Result<i32> {
     let before = Snapshot::take();
     let code = supervise(program, arguments)?;
     if has("--leaks") && code == 0 {
-        return Ok(report_leaks(&before));
+        return Ok(leaks::report(&before, || {
+            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            Snapshot::take()
+        }));
     }
     Ok(code)
 }
@@ -188,18 +187,4 @@ fn supervise(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
             return Ok(status.exit_status().or(killed).unwrap_or(1));
         }
     }
-}
-
-/// 0, or 1 with a line for everything that the command left.
-fn report_leaks(before: &Snapshot) -> i32 {
-    let mut leaks = Vec::new();
-    let settled = wait::until(SETTLE, || {
-        while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
-        leaks = Snapshot::take().since(before);
-        leaks.is_empty().then_some(())
-    });
-    for leak in &leaks {
-        eprintln!("left behind: {leak}");
-    }
-    i32::from(settled.is_none())
 }

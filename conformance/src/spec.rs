@@ -1,0 +1,165 @@
+//! Which words of the OCI runtime specification a check is by, in our own short form.
+//!
+//! Most checks share the section of their facility; what is special is listed by name.
+
+use crate::check::Check;
+
+/// A facility's section, or a check's sentence. The longest name that fits counts.
+const SENTENCES: &[(&str, &str)] = &[
+    (
+        "lifecycle::",
+        "runtime.md, Lifecycle: create, start, kill and delete happen in this order",
+    ),
+    (
+        "lifecycle::start_of_a_",
+        "runtime.md, Start: an error unless the container is created",
+    ),
+    (
+        "lifecycle::kill_of_a_",
+        "runtime.md, Kill: an error unless it is created or running",
+    ),
+    (
+        "lifecycle::delete_of_a_",
+        "runtime.md, Delete: an error unless the container is stopped",
+    ),
+    (
+        "lifecycle::state_has",
+        "runtime.md, State: ociVersion, id, status, pid, bundle, annotations",
+    ),
+    (
+        "lifecycle::a_created_container_has_not_run",
+        "runtime.md, Create: process.args is not run before start",
+    ),
+    ("lifecycle::a_pid_file", "runc's command line, --pid-file"),
+    ("lifecycle::list_", "runc's command line, list"),
+    ("lifecycle::run_", "runc's command line, run"),
+    ("lifecycle::spec_", "runc's command line, spec"),
+    (
+        "process::",
+        "config.md, Process: the process is what its object says",
+    ),
+    (
+        "process::args_",
+        "config.md, Process: args is argv as execvp has it",
+    ),
+    ("process::env_", "config.md, Process: env is environ"),
+    (
+        "process::cwd_",
+        "config.md, Process: cwd is an absolute path in the container",
+    ),
+    (
+        "process::rlimits_",
+        "config.md, POSIX process: soft is enforced, hard is its ceiling",
+    ),
+    (
+        "process::no_new_privileges",
+        "config.md, Linux process: noNewPrivileges keeps it from gaining more",
+    ),
+    (
+        "process::oom_score_adj",
+        "config.md, Linux process: oomScoreAdj is set before the process runs",
+    ),
+    (
+        "process::uid_gid",
+        "config.md, POSIX user: uid, gid and additionalGids in the container",
+    ),
+    (
+        "process::umask_",
+        "config.md, POSIX user: umask, if it is given",
+    ),
+    (
+        "process::each_capability",
+        "config.md, Linux process: five sets of capabilities",
+    ),
+    (
+        "mounts::",
+        "config.md, Mounts: made in the order of the list",
+    ),
+    (
+        "mounts::masked_",
+        "config-linux.md, Masked paths: can't be read in the container",
+    ),
+    ("mounts::readonly_paths", "config-linux.md, Read-only paths"),
+    (
+        "mounts::propagation_",
+        "config.md, Linux mount options: shared, slave, private and their recursive forms",
+    ),
+    (
+        "mounts::a_missing_destination",
+        "config.md, Mounts: the destination is made if it is missing",
+    ),
+    (
+        "namespaces::",
+        "config-linux.md, Namespaces: new where it has no path, else joined; the runtime's where not listed",
+    ),
+    (
+        "namespaces::a_user_namespace_has",
+        "config-linux.md, User namespace mappings",
+    ),
+    (
+        "namespaces::the_hostname",
+        "config.md, Hostname: as the container's processes see it",
+    ),
+    (
+        "namespaces::the_domainname",
+        "config.md, Domainname: as the container's processes see it",
+    ),
+    (
+        "rootfs::",
+        "config.md, Root: path is the container's root, readonly makes it so",
+    ),
+    (
+        "rootfs::rootfs_propagation",
+        "config-linux.md, Rootfs mount propagation",
+    ),
+    (
+        "devices::",
+        "config-linux.md, Default devices: those that a runtime must supply",
+    ),
+    ("devices::a_configured_device", "config-linux.md, Devices"),
+    (
+        "devices::a_device_that_is_not_allowed",
+        "config-linux.md, Allowed device list",
+    ),
+    ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),
+    ("limits::", "config-linux.md, Control groups: resources"),
+    ("console::", "config.md, Process: terminal, consoleSize"),
+    (
+        "regressions::",
+        "what an earlier version of Corten got wrong",
+    ),
+    (
+        "errors::",
+        "runtime.md, Errors: the state is as if the operation had never been tried",
+    ),
+];
+
+/// What a check is by.
+#[must_use]
+pub fn sentence(check: &Check) -> &'static str {
+    let path = check.path();
+    let fitting = SENTENCES
+        .iter()
+        .filter(|(start, _)| path.starts_with(start));
+    let longest = fitting.max_by_key(|(start, _)| start.len());
+    longest.map_or("-", |(_, sentence)| sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+
+    #[test]
+    fn every_check_is_by_something_and_every_sentence_is_used() {
+        for check in check::all() {
+            assert_ne!(sentence(&check), "-", "{}", check.path());
+        }
+        for (start, _) in SENTENCES {
+            assert!(
+                check::all().any(|check| check.path().starts_with(start)),
+                "{start}"
+            );
+        }
+    }
+}

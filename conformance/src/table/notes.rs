@@ -1,0 +1,91 @@
+//! Why a runtime fails a check, where that is known.
+
+/// A check and the reason.
+pub(super) const NOTES: &[(&str, &str)] = &[
+    (
+        "lifecycle::a_create_killed_at_any_time_is_cleaned_up_by_delete_force",
+        "the cgroup, with crun a process too, stays behind when the creator is killed before it has written its state",
+    ),
+    (
+        "lifecycle::a_run_killed_at_any_time_is_cleaned_up_by_delete_force",
+        "the same with `run`",
+    ),
+    (
+        "lifecycle::kill_takes_names_and_numbers_of_signals",
+        "crun knows no names in lower case",
+    ),
+    (
+        "lifecycle::list_shows_every_container_with_its_status",
+        "crun's table has other columns",
+    ),
+    (
+        "lifecycle::a_created_container_holds_no_fd_of_its_creator",
+        "crun passes the caller's descriptors on until execve",
+    ),
+    (
+        "lifecycle::init_is_not_a_file_of_the_host",
+        "crun's own binary is /proc/PID/exe of a created container; it protects it in another way",
+    ),
+    (
+        "process::the_real_uid_of_the_caller_is_not_inherited",
+        "crun asks access(2), which goes by the real uid",
+    ),
+    (
+        "mounts::a_destination_below_a_dangling_symlink_is_made_inside_the_root",
+        "crun follows no dangling link",
+    ),
+    (
+        "console::the_terminal_is_dev_console_and_the_controlling_terminal",
+        "crun's /dev/console is a link to the pty",
+    ),
+    (
+        "console::the_console_message_names_the_pty",
+        "crun sends no name with the master",
+    ),
+    (
+        "console::run_in_the_foreground_connects_the_callers_terminal",
+        "crun leaves ONLCR set on the inner terminal",
+    ),
+    (
+        "errors::with_a_log_file_the_error_goes_there_too",
+        "crun's log has lines that are no JSON",
+    ),
+    (
+        "errors::a_soft_limit_above_the_hard_limit_is_refused",
+        "crun leaves the cgroup behind when it fails late",
+    ),
+    (
+        "errors::an_overlapping_id_map_is_refused",
+        "crun leaves the cgroup behind when it fails late",
+    ),
+    (
+        "devices::a_later_device_rule_wins",
+        "runc refuses such a rule, in the words of cgroup v1",
+    ),
+    (
+        "regressions::what_is_made_in_the_root_does_not_depend_on_the_callers_umask",
+        "runc makes directories with its caller's umask",
+    ),
+    (
+        "regressions::a_device_of_the_image_is_taken_if_it_is_the_right_one",
+        "runc makes its links anew and stumbles over those of the image",
+    ),
+    (
+        "regressions::a_state_that_can_not_be_looked_up_is_no_stopped_container",
+        "runc takes any error of the look-up for a process that is gone",
+    ),
+    (
+        "regressions::a_frozen_created_container_is_paused_and_not_started",
+        "crun starts it: it will run once thawed",
+    ),
+    (
+        "regressions::kill_reaches_what_the_first_process_left_in_the_hosts_pid_namespace",
+        "crun looks at the first process only",
+    ),
+];
+
+/// The note of a check.
+pub(super) fn of(path: &str) -> Option<&'static str> {
+    let found = NOTES.iter().find(|(check, _)| *check == path);
+    found.map(|(_, note)| *note)
+}
