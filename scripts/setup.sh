@@ -42,6 +42,8 @@ if [ "$what" = test ]; then
     need binutils command -v nm
     need strace command -v strace
     need shellcheck command -v shellcheck
+    # Debian's python, whatever other one comes first in PATH: a test compares filters with libseccomp's.
+    need python3-seccomp /usr/bin/python3 -c 'import seccomp'
 fi
 if [ "$what" = measure ]; then
     need strace command -v strace

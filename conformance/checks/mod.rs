@@ -16,6 +16,7 @@ mod namespaces;
 mod process;
 mod regressions;
 mod rootfs;
+mod seccomp;
 
 /// Every facility's checks.
 pub(crate) const ALL: &[&[Check]] = &[
@@ -30,4 +31,5 @@ pub(crate) const ALL: &[&[Check]] = &[
     console::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
+    seccomp::CHECKS,
 ];

@@ -13,6 +13,7 @@ use crate::cgroup;
 pub use crate::cgroup::CgroupMode;
 use crate::error::Error;
 use crate::plan::PlanOptions;
+pub use crate::seccomp::Architecture;
 use crate::spec::Spec;
 use crate::sys::{call, file, process};
 
@@ -48,6 +49,10 @@ pub struct Host {
     pub memfd_exec: MemfdExec,
     /// Whether /proc/kcore exists.
     pub kcore: bool,
+    /// The architecture whose system calls programs make; none that has no table here.
+    pub architecture: Option<Architecture>,
+    /// Flags of `seccomp(2)` that the kernel knows, as bits; none if it has no filters.
+    pub seccomp_flags: Option<u32>,
 }
 
 /// What is true of this bundle now.
@@ -81,6 +86,8 @@ impl Host {
                 rustix::fs::access("/proc/kcore", rustix::fs::Access::EXISTS)
             })
             .is_ok(),
+            architecture: Architecture::native(),
+            seccomp_flags: crate::sys::seccomp::known_flags(),
         })
     }
 }

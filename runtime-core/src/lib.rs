@@ -20,6 +20,7 @@
 //! - [`spec`]: config.json as data
 //! - [`host`]: what planning must know of the machine and of the bundle
 //! - [`plan`]: from config.json to a list of steps; pure
+//! - `seccomp`: from a profile to one BPF program
 //! - `run`: the runtime half, which walks a plan; init is a package of its own
 //! - `cgroup`: limits
 //! - `container`: the life of a container
@@ -32,6 +33,7 @@ mod error;
 pub mod host;
 pub mod plan;
 mod run;
+mod seccomp;
 pub mod spec;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel")]
 mod sys;

@@ -697,6 +697,15 @@ ops! {
     Exec = 47 {}
     /// `move_mount(2)` of the root over `/`, and `chroot(2)`.
     MoveRoot = 49 {}
+    /// `seccomp(2)`: from here on the filter answers for every call.
+    LoadSeccomp = 50 {
+        /// The instructions, two numbers each, as they lie in memory.
+        program: List,
+        /// `SECCOMP_FILTER_FLAG_*`.
+        flags: u32,
+        /// Whether the filter lets this program look at the clock.
+        clock: bool,
+    }
     /// `close(2)` of a slot.
     Close = 48 {
         /// The slot.
@@ -745,6 +754,9 @@ impl FlatStep {
         Some(FlatStep { op, on_error })
     }
 }
+
+mod calls;
+pub use calls::{Call, calls};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod enter;
 mod exec;
 mod mount;
 mod process;
+mod seccomp;
 mod walk;
 
 use crate::abi::{Op, Slot};
@@ -131,6 +132,11 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
         } => credentials::set_caps(effective, permitted, inheritable),
         Op::RaiseAmbient { cap } => credentials::raise_ambient(cap),
         Op::NoNewPrivs {} => credentials::no_new_privs(),
+        Op::LoadSeccomp {
+            program,
+            flags,
+            clock,
+        } => seccomp::load(init, program, flags, clock),
         // An op that is in none of these functions: a bug of corten, and never a success.
         _ => Err(Errno(errno::ENOSYS).into()),
     }

@@ -8,7 +8,7 @@
 //! - `check`: that every slot is filled before it is used
 //! - one file per facility: `namespaces`, `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `process`, `credentials`,
-//!   `limits`
+//!   `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -27,6 +27,7 @@ mod paths;
 mod print;
 mod process;
 mod rootfs;
+mod seccomp;
 mod step;
 
 #[cfg(test)]
@@ -138,6 +139,7 @@ impl Plan {
         let entry = namespaces::entry(&mut cx);
         let limits = limits::settings(&cx)?;
         let devices = limits::devices(&cx)?;
+        let filter = seccomp::filter(&mut cx)?;
 
         let mut steps = limits::before(&cx, &limits);
         steps.push(namespaces::launch(&cx, entry));
@@ -156,8 +158,12 @@ impl Plan {
         steps.extend(rootfs::finish(&cx));
         steps.extend(process::process(&cx)?);
         steps.extend(wait(Barrier::Ready, limits::ready(&cx)));
+        steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);
-        steps.extend(process::start(&cx));
+        steps.extend(process::start(&cx, seccomp::late(&cx, filter.as_ref())));
+        if let Some(filter) = &filter {
+            seccomp::check(&mut cx, filter, &steps)?;
+        }
 
         let peak_fds = check::slots(&steps)?;
         Ok(Plan {

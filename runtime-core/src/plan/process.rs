@@ -56,8 +56,8 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     Ok(steps)
 }
 
-/// From the last barrier to execve.
-pub(super) fn start(cx: &Context<'_>) -> Vec<Step> {
+/// From the last barrier to execve, with a filter that is to be loaded last.
+pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
     let name = cx.process.args.first().map_or("", String::as_str);
     let find = Step::init(
         Op::FindProgram {},
@@ -74,8 +74,10 @@ pub(super) fn start(cx: &Context<'_>) -> Vec<Step> {
             "close the socket",
         ),
         Step::init(Op::WaitStart {}, "process", "wait for start"),
-        Step::init(Op::Exec {}, "process.args[0]", format!("exec {name}")),
     ]);
+    steps.extend(filter);
+    let exec = format!("exec {name}");
+    steps.push(Step::init(Op::Exec {}, "process.args[0]", exec));
     steps
 }
 

@@ -18,9 +18,9 @@ pub struct Seccomp {
     /// Names as `SCMP_ARCH_X86_64`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub architectures: Vec<String>,
-    /// Names as `SECCOMP_FILTER_FLAG_LOG`.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "unset")]
-    pub flags: Vec<String>,
+    /// Names as `SECCOMP_FILTER_FLAG_LOG`; an empty list asks for none, no list for the usual.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub flags: Option<Vec<String>>,
     /// Socket that gets the filter's notification fd.
     #[serde(default, deserialize_with = "text", skip_serializing_if = "unset")]
     pub listener_path: Option<String>,
@@ -96,6 +96,24 @@ pub enum SeccompAction {
     /// Asks the listener.
     #[serde(rename = "SCMP_ACT_NOTIFY")]
     Notify,
+}
+
+impl SeccompAction {
+    /// The name in config.json.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            SeccompAction::Kill => "SCMP_ACT_KILL",
+            SeccompAction::KillProcess => "SCMP_ACT_KILL_PROCESS",
+            SeccompAction::KillThread => "SCMP_ACT_KILL_THREAD",
+            SeccompAction::Trap => "SCMP_ACT_TRAP",
+            SeccompAction::Errno => "SCMP_ACT_ERRNO",
+            SeccompAction::Trace => "SCMP_ACT_TRACE",
+            SeccompAction::Allow => "SCMP_ACT_ALLOW",
+            SeccompAction::Log => "SCMP_ACT_LOG",
+            SeccompAction::Notify => "SCMP_ACT_NOTIFY",
+        }
+    }
 }
 
 /// A comparison.

@@ -1,6 +1,6 @@
 //! What config.json may ask for that this version can't do.
 //!
-//! Refused by name, because a runtime that ignores a seccomp profile or a hook is dangerous. To
+//! Refused by name, because a runtime that ignores a label or a hook is dangerous. To
 //! support a field, delete its row. A row fires only if the field asks for something: what is
 //! empty or the kernel's default anyway may stand in the file.
 
@@ -26,7 +26,6 @@ const LINUX: &[Row<Linux>] = &[
     ("sysctl", |l| !l.sysctl.is_empty()),
     ("devices", |l| !l.devices.is_empty()),
     ("netDevices", |l| !l.net_devices.is_empty()),
-    ("seccomp", |l| l.seccomp.is_some()),
     ("mountLabel", |l| l.mount_label.is_some()),
     ("intelRdt", |l| l.intel_rdt.is_some()),
     ("memoryPolicy", |l| l.memory_policy.is_some()),

@@ -11,6 +11,7 @@ pub(crate) mod ipc;
 pub(crate) mod launch;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 
 use rustix::io::Errno;
 

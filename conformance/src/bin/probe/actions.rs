@@ -13,7 +13,7 @@ use crate::{files, sys};
 pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-self SIGNAL | \
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
-    stat PATH... | list PATH | allocate MIB | burn";
+    stat PATH... | list PATH | allocate MIB | burn | personality N";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
 pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
@@ -40,6 +40,7 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("read-file", [path]) => read_file(path),
         ("write-file", [path, text]) => result(write_file(path, text)),
         ("stat", paths) => say(&stat(paths).to_string()),
+        ("personality", [persona]) => personality(persona.parse().ok()?),
         ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
         ("allocate", [mebibytes]) => allocate(mebibytes.parse().ok()?),
         ("burn", []) => burn(),
@@ -76,6 +77,14 @@ fn kill_self(signal: i32) -> i32 {
             eprintln!("{}", errno_name(&error.into()));
             1
         }
+    }
+}
+
+/// Prints the errno, or "done": a call with a number as argument, for filters.
+fn personality(persona: u32) -> i32 {
+    match sys::set_personality(persona) {
+        Ok(_) => say("done"),
+        Err(error) => say(&errno_name(&error.into())),
     }
 }
 

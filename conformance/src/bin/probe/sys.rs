@@ -45,6 +45,12 @@ pub(crate) fn inherited_fd(number: i32) -> Option<BorrowedFd<'static>> {
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// `personality(2)` with a new one; the one before.
+pub(crate) fn set_personality(persona: u32) -> Result<c_long, Errno> {
+    // SAFETY: a plain number.
+    check(unsafe { libc::personality(persona.into()) }.into())
+}
+
 /// `getpgid(2)` of this process. 0 if the group's leader is outside the pid namespace,
 /// a number that rustix does not expect.
 pub(crate) fn getpgid() -> c_int {

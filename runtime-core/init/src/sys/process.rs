@@ -129,6 +129,23 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     call(nr::KEYCTL, &[KEYCTL_JOIN_SESSION_KEYRING, path(name)]).map(drop)
 }
 
+/// `seccomp(SECCOMP_SET_MODE_FILTER)` with a program of 8 bytes per instruction.
+pub fn set_seccomp_filter(program: &[u8], flags: u32) -> Result<()> {
+    const SECCOMP_SET_MODE_FILTER: u64 = 1;
+    // struct sock_fprog: u16 len, and a pointer at 8. The kernel copies the instructions.
+    let instructions = program.len() as u64 / 8;
+    let header = [instructions, program.as_ptr() as u64];
+    call(
+        nr::SECCOMP,
+        &[
+            SECCOMP_SET_MODE_FILTER,
+            flags as u64,
+            header.as_ptr() as u64,
+        ],
+    )
+    .map(drop)
+}
+
 /// `clock_gettime(CLOCK_MONOTONIC)` in nanoseconds.
 #[must_use]
 pub fn monotonic() -> u64 {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupMode, cgroup_path};
-use crate::host::{Facts, Host, MemfdExec};
+use crate::host::{Architecture, Facts, Host, MemfdExec};
 use crate::plan::{Plan, PlanError, PlanOptions};
 use crate::spec::Spec;
 
@@ -32,6 +32,8 @@ impl Case {
             clone3: true,
             memfd_exec: MemfdExec::Plain,
             kcore: true,
+            architecture: Some(Architecture::X86_64),
+            seccomp_flags: Some(0x3f),
         };
         let options = PlanOptions {
             id: "web".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use corten_init::abi::{
     ARGS, Convert, Flat as FlatForm, FlatStep, Op, PLAN_MAGIC, SLOTS, SPARE, STEP_WORDS, Slot,
-    Span, header,
+    Span, calls, header,
 };
 
 use super::cases::{self, Case};
@@ -195,6 +195,23 @@ fn every_op_is_in_at_least_one_golden_plan() {
         .map(|code| Op::<FlatForm>::from_words(*code, &[0; ARGS]))
         .collect();
     assert!(unused.is_empty(), "no golden plan has {unused:?}");
+}
+
+#[test]
+fn the_calls_of_every_step_behind_a_filter_are_known() {
+    let mut filtered = 0;
+    for (case, plan) in plans() {
+        let ops = plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Init(op) => Some(op),
+            Action::Run(_) => None,
+        });
+        let behind = ops.skip_while(|op| !matches!(op, Op::LoadSeccomp { .. }));
+        for op in behind.skip(1) {
+            assert!(!calls(op).is_empty(), "{}: {op:?}", case.name);
+            filtered += 1;
+        }
+    }
+    assert!(filtered > 10, "{filtered}");
 }
 
 #[test]

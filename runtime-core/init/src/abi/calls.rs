@@ -1,0 +1,48 @@
+//! The system calls of ops that may run under the container's own seccomp filter.
+//!
+//! Planning asks the profile about each. An op that moves behind [`Op::LoadSeccomp`] needs its
+//! calls here; a golden plan shows if they are missing.
+
+use super::{Form, Op};
+
+/// A system call with the first of its arguments, as far as it is always the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its name.
+    pub name: &'static str,
+    /// The first argument.
+    pub first: Option<u64>,
+}
+
+const fn any(name: &'static str) -> Call {
+    Call { name, first: None }
+}
+
+const fn prctl(option: u64) -> Call {
+    Call {
+        name: "prctl",
+        first: Some(option),
+    }
+}
+
+/// What an op calls when nothing fails. Empty for ops that only run before a filter.
+#[must_use]
+pub fn calls<F: Form>(op: &Op<F>) -> &'static [Call] {
+    // The numbers are PR_CAPBSET_DROP, PR_SET_KEEPCAPS, PR_CAP_AMBIENT and PR_SET_DUMPABLE.
+    match op {
+        Op::BoundingSet { .. } => const { &[prctl(24)] },
+        Op::KeepCaps {} => const { &[prctl(8)] },
+        Op::SetGroups { .. } => const { &[any("setgroups")] },
+        Op::SetGid { .. } => const { &[any("setresgid")] },
+        Op::SetUid { .. } => const { &[any("setresuid")] },
+        Op::SetCaps { .. } => const { &[any("capset")] },
+        Op::RaiseAmbient { .. } => const { &[prctl(47)] },
+        Op::NonDumpable {} => const { &[prctl(4)] },
+        Op::FindProgram {} => const { &[any("statx"), any("faccessat2")] },
+        Op::Wait { .. } => const { &[any("sendmsg"), any("read")] },
+        Op::WaitStart {} => const { &[any("read"), any("close")] },
+        Op::Close { .. } => const { &[any("close")] },
+        Op::Exec {} => const { &[any("execve")] },
+        _ => &[],
+    }
+}

@@ -1,0 +1,425 @@
+//! A profile as a [`Policy`]: numbers instead of names, for each architecture.
+//!
+//! The meaning is runc's: names that an architecture does not have are passed over; a rule with
+//! the default action is no rule; conditions on one argument twice are alternatives; a rule
+//! without conditions decides alone, and the first of several. Of the others the first in the
+//! profile's order that matches decides.
+
+use super::architecture::{Architecture, X32_BIT, numbers};
+use super::multiplexed::through;
+use super::{SeccompError, compile};
+use crate::spec::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
+use crate::sys::errno;
+
+/// `SECCOMP_RET_*` with its data, from linux/seccomp.h.
+pub(super) mod ret {
+    pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
+    pub(crate) const KILL_THREAD: u32 = 0;
+    pub(crate) const TRAP: u32 = 0x0003_0000;
+    pub(crate) const ERRNO: u32 = 0x0005_0000;
+    pub(crate) const TRACE: u32 = 0x7ff0_0000;
+    pub(crate) const LOG: u32 = 0x7ffc_0000;
+    pub(crate) const ALLOW: u32 = 0x7fff_0000;
+}
+
+/// A call that is newer than the profile.
+pub(super) const NOT_THERE: u32 = ret::ERRNO | errno::ENOSYS as u32;
+/// A call of an architecture that the profile does not name.
+pub(super) const FOREIGN: u32 = ret::KILL_PROCESS;
+
+/// A profile, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Policy {
+    /// What a call without a matching rule gets.
+    pub(super) default: u32,
+    /// The native architecture first.
+    pub(super) architectures: Vec<Calls>,
+    /// What in the profile has no effect, as far as that is worth saying.
+    pub(crate) warnings: Vec<String>,
+    default_action: SeccompAction,
+    actions: Vec<SeccompAction>,
+}
+
+/// The rules for one architecture.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Calls {
+    pub(super) architecture: Architecture,
+    /// Numbers in order, each with what is tried in turn.
+    pub(super) rules: Vec<(u32, Vec<Rule>)>,
+    /// First and last numbers of calls that are newer than the profile.
+    pub(super) newer: Vec<(u32, u32)>,
+}
+
+/// What happens to a call under conditions.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rule {
+    /// `SECCOMP_RET_*`.
+    pub(super) answer: u32,
+    /// All must hold.
+    pub(super) conditions: Vec<Condition>,
+    /// Index into `linux.seccomp.syscalls`.
+    origin: usize,
+}
+
+/// A comparison with one argument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Condition {
+    pub(super) argument: u32,
+    pub(super) operator: SeccompOperator,
+    /// Bits that count.
+    pub(super) mask: u64,
+    pub(super) value: u64,
+}
+
+/// What a policy says about a call whose arguments need not be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// The place in the profile, below `linux.seccomp`.
+    pub(crate) field: String,
+    /// What is done.
+    pub(crate) action: SeccompAction,
+}
+
+impl Condition {
+    fn new(arg: &SeccompArg) -> Condition {
+        let (mask, value) = match arg.op {
+            // libseccomp too compares only the bits under the mask.
+            SeccompOperator::MaskedEqual => (arg.value, arg.value_two & arg.value),
+            _ => (u64::MAX, arg.value),
+        };
+        Condition {
+            argument: arg.index,
+            operator: arg.op,
+            mask,
+            value,
+        }
+    }
+
+    fn narrow(self) -> Condition {
+        let low = u64::from(u32::MAX);
+        Condition {
+            mask: self.mask & low,
+            value: self.value & low,
+            ..self
+        }
+    }
+
+    fn holds(&self, argument: u64) -> bool {
+        let argument = argument & self.mask;
+        match self.operator {
+            SeccompOperator::NotEqual => argument != self.value,
+            SeccompOperator::Less => argument < self.value,
+            SeccompOperator::LessOrEqual => argument <= self.value,
+            SeccompOperator::Equal | SeccompOperator::MaskedEqual => argument == self.value,
+            SeccompOperator::GreaterOrEqual => argument >= self.value,
+            SeccompOperator::Greater => argument > self.value,
+        }
+    }
+}
+
+impl Policy {
+    /// Resolves a profile for a kernel of this architecture, which is filtered in any case.
+    pub(crate) fn new(profile: &Seccomp, native: Architecture) -> Result<Policy, SeccompError> {
+        let default = default_answer(profile)?;
+        let mut warnings = Vec::new();
+        let mut rules = Vec::new();
+        for (index, rule) in profile.syscalls.iter().enumerate() {
+            let answer = rule_answer(index, rule, &mut warnings)?;
+            for conditions in alternatives(index, rule)? {
+                rules.push(Rule {
+                    answer,
+                    conditions,
+                    origin: index,
+                });
+            }
+        }
+        let mut architectures = Vec::new();
+        for architecture in architectures_of(profile, native, &mut warnings)? {
+            architectures.push(calls(profile, architecture, &rules, default));
+        }
+        Ok(Policy {
+            default,
+            architectures,
+            warnings,
+            default_action: profile.default_action,
+            actions: profile.syscalls.iter().map(|rule| rule.action).collect(),
+        })
+    }
+
+    /// The program, as the kernel takes it: two words per instruction.
+    pub(crate) fn program(&self) -> Result<Vec<u32>, SeccompError> {
+        let program = compile::compile(self)?;
+        Ok(program.iter().flat_map(|insn| insn.words()).collect())
+    }
+
+    /// What may happen to a call of the native architecture. Arguments that are `None` can be
+    /// anything.
+    pub(crate) fn decide(&self, call: &str, arguments: &[Option<u64>]) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        let default = Decision {
+            field: "defaultAction".to_owned(),
+            action: self.default_action,
+        };
+        let Some(calls) = self.architectures.first() else {
+            return vec![default];
+        };
+        let number = numbers(call).and_then(|line| calls.architecture.column(line));
+        for rule in number.map_or(&[][..], |number| calls.of(number)) {
+            let known = rule.conditions.iter().map(|condition| {
+                let argument = arguments.get(condition.argument as usize);
+                argument.copied().flatten().map(|arg| condition.holds(arg))
+            });
+            let known: Vec<Option<bool>> = known.collect();
+            if known.contains(&Some(false)) {
+                continue;
+            }
+            decisions.push(Decision {
+                field: format!("syscalls[{}]", rule.origin),
+                action: self
+                    .actions
+                    .get(rule.origin)
+                    .copied()
+                    .unwrap_or(default.action),
+            });
+            if !known.contains(&None) {
+                return decisions;
+            }
+        }
+        decisions.push(default);
+        decisions
+    }
+}
+
+impl Calls {
+    /// The rules for a number.
+    pub(super) fn of(&self, number: u32) -> &[Rule] {
+        let found = self
+            .rules
+            .binary_search_by_key(&number, |(number, _)| *number);
+        match found.ok().and_then(|index| self.rules.get(index)) {
+            Some((_, rules)) => rules,
+            None => &[],
+        }
+    }
+}
+
+/// All rules of one architecture, by number.
+fn calls(profile: &Seccomp, architecture: Architecture, rules: &[Rule], default: u32) -> Calls {
+    let mut found: Vec<(u32, Rule)> = Vec::new();
+    let mut newest = None;
+    let first = architecture.first_number();
+    for (index, rule) in profile.syscalls.iter().enumerate() {
+        let from = rules.partition_point(|rule| rule.origin < index);
+        let to = rules.partition_point(|rule| rule.origin <= index);
+        let own = rules.get(from..to).unwrap_or(&[]);
+        let is_default = own.first().is_some_and(|rule| rule.answer == default);
+        for name in &rule.names {
+            let number = numbers(name).and_then(|line| architecture.column(line));
+            if let Some(number) = number {
+                if architecture
+                    .own_numbers()
+                    .is_none_or(|(own, _)| number < own)
+                {
+                    newest = newest.max(Some(number));
+                }
+                if !is_default {
+                    found.extend(
+                        own.iter()
+                            .map(|rule| (first + number, adapt(rule, architecture))),
+                    );
+                }
+            }
+            if architecture.multiplexes() && !is_default {
+                let other = multiplexed(name, own, architecture);
+                newest = newest.max(other.as_ref().map(|(number, _)| *number));
+                found.extend(other);
+            }
+        }
+    }
+    // Stable: rules for one number stay in the profile's order.
+    found.sort_by_key(|(number, _)| *number);
+    Calls {
+        architecture,
+        rules: by_number(found),
+        newer: newest.map_or(Vec::new(), |newest| newer(architecture, newest, default)),
+    }
+}
+
+fn adapt(rule: &Rule, architecture: Architecture) -> Rule {
+    let mut rule = rule.clone();
+    if !architecture.is_wide() {
+        for condition in &mut rule.conditions {
+            *condition = condition.narrow();
+        }
+    }
+    rule
+}
+
+/// The rules for the other way to a call. Its arguments lie behind a pointer there and can't be
+/// seen: a rule that lets some of the calls pass lets none, any other is for all of them.
+fn multiplexed(name: &str, rules: &[Rule], architecture: Architecture) -> Option<(u32, Rule)> {
+    let way = through(name)?;
+    let number = numbers(way.call).and_then(|line| architecture.column(line))?;
+    let condition = Condition {
+        argument: 0,
+        operator: SeccompOperator::MaskedEqual,
+        mask: way.mask,
+        value: way.value,
+    };
+    let passes = |rule: &&Rule| rule.conditions.is_empty() || !is_passing(rule.answer);
+    let rule = Rule {
+        conditions: vec![condition],
+        ..*rules.iter().find(passes)?
+    };
+    Some((number, adapt(&rule, architecture)))
+}
+
+/// Groups by number. A rule without conditions ends a group, and is all of it.
+fn by_number(found: Vec<(u32, Rule)>) -> Vec<(u32, Vec<Rule>)> {
+    let mut grouped: Vec<(u32, Vec<Rule>)> = Vec::with_capacity(found.len());
+    for (number, rule) in found {
+        match grouped.last_mut() {
+            Some((last, rules)) if *last == number => {
+                let decided = rules.iter().any(|rule| rule.conditions.is_empty());
+                if decided {
+                    continue;
+                }
+                if rule.conditions.is_empty() {
+                    rules.clear();
+                }
+                rules.push(rule);
+            }
+            _ => grouped.push((number, vec![rule])),
+        }
+    }
+    grouped
+}
+
+/// Ranges of calls that are newer than every one that the profile names. A program that tries
+/// one falls back on an older one if it hears ENOSYS, and gives up if it hears EPERM.
+fn newer(architecture: Architecture, newest: u32, default: u32) -> Vec<(u32, u32)> {
+    if is_passing(default) || default & 0xffff_0000 == ret::TRACE {
+        return Vec::new();
+    }
+    let first = architecture.first_number();
+    let last = match architecture {
+        Architecture::X86_64 => X32_BIT - 1,
+        Architecture::X32 => u32::MAX - X32_BIT,
+        _ => u32::MAX,
+    };
+    let ranges = match architecture.own_numbers() {
+        None => vec![(newest + 1, last)],
+        Some((own, end)) if end >= last => vec![(newest + 1, own - 1)],
+        Some((own, end)) => vec![(newest + 1, own - 1), (end + 1, last)],
+    };
+    let ranges = ranges.into_iter().filter(|(from, to)| from <= to);
+    ranges
+        .map(|(from, to)| (first + from, first + to))
+        .collect()
+}
+
+/// The native architecture, then those of the profile, each once.
+fn architectures_of(
+    profile: &Seccomp,
+    native: Architecture,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Architecture>, SeccompError> {
+    let mut all = vec![native];
+    for (index, name) in profile.architectures.iter().enumerate() {
+        match Architecture::named(name) {
+            Some(Some(architecture)) if all.contains(&architecture) => {}
+            Some(Some(architecture)) => all.push(architecture),
+            Some(None) => warnings.push(format!(
+                "linux.seccomp.architectures[{index}]: {name}: left out: no such system calls here"
+            )),
+            None => {
+                let name = name.clone();
+                return Err(SeccompError::Architecture { index, name });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The conditions of a rule; several lists of them are alternatives.
+fn alternatives(rule: usize, of: &SeccompRule) -> Result<Vec<Vec<Condition>>, SeccompError> {
+    let mut seen = [false; 6];
+    let mut repeated = false;
+    for (arg, SeccompArg { index, .. }) in of.args.iter().enumerate() {
+        let Some(seen) = seen.get_mut(*index as usize) else {
+            let value = *index;
+            return Err(SeccompError::Argument { rule, arg, value });
+        };
+        repeated |= std::mem::replace(seen, true);
+    }
+    let conditions: Vec<Condition> = of.args.iter().map(Condition::new).collect();
+    Ok(if repeated {
+        conditions.into_iter().map(|one| vec![one]).collect()
+    } else {
+        vec![conditions]
+    })
+}
+
+fn default_answer(profile: &Seccomp) -> Result<u32, SeccompError> {
+    if profile.default_action == SeccompAction::Notify {
+        let field = "defaultAction".to_owned();
+        return Err(SeccompError::Notify { field });
+    }
+    answer(profile.default_action, profile.default_errno_ret, || {
+        "defaultErrnoRet".to_owned()
+    })
+}
+
+fn rule_answer(
+    index: usize,
+    rule: &SeccompRule,
+    warnings: &mut Vec<String>,
+) -> Result<u32, SeccompError> {
+    if rule.action == SeccompAction::Notify {
+        let field = format!("syscalls[{index}].action");
+        return Err(SeccompError::Notify { field });
+    }
+    let takes = matches!(rule.action, SeccompAction::Errno | SeccompAction::Trace);
+    if rule.errno_ret.is_some() && !takes {
+        warnings.push(format!(
+            "linux.seccomp.syscalls[{index}].errnoRet: has no effect with {}",
+            rule.action.name()
+        ));
+    }
+    answer(rule.action, rule.errno_ret, || {
+        format!("syscalls[{index}].errnoRet")
+    })
+}
+
+/// `SECCOMP_RET_*` with its data; the errno is EPERM where none is given.
+fn answer(
+    action: SeccompAction,
+    errno_ret: Option<u32>,
+    field: impl Fn() -> String,
+) -> Result<u32, SeccompError> {
+    let data = || {
+        let value = errno_ret.unwrap_or(errno::EPERM as u32);
+        u16::try_from(value).map(u32::from).map_err(|_| {
+            let field = field();
+            SeccompError::Errno { field, value }
+        })
+    };
+    Ok(match action {
+        SeccompAction::Kill | SeccompAction::KillThread => ret::KILL_THREAD,
+        SeccompAction::KillProcess => ret::KILL_PROCESS,
+        SeccompAction::Trap => ret::TRAP,
+        SeccompAction::Errno => ret::ERRNO | data()?,
+        SeccompAction::Trace => ret::TRACE | data()?,
+        SeccompAction::Log => ret::LOG,
+        SeccompAction::Allow => ret::ALLOW,
+        SeccompAction::Notify => {
+            let field = field();
+            return Err(SeccompError::Notify { field });
+        }
+    })
+}
+
+/// Whether the call is made.
+fn is_passing(answer: u32) -> bool {
+    answer == ret::ALLOW || answer == ret::LOG
+}
