@@ -1,7 +1,8 @@
 //! Reads config.json.
 //!
-//! The plain parser runs first; only when it fails does a second, slower one run that knows the
-//! path of what it reads. So a good file costs nothing for the sake of a bad one's message.
+//! One parser that knows the path of what it reads. A plain one for good files and this one for
+//! bad ones saves 20 us of a start, and costs 100 KiB of the command: two copies of the
+//! deserialiser.
 
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
@@ -28,22 +29,12 @@ use super::{Spec, SpecError};
 /// );
 /// ```
 pub fn parse(bytes: &[u8]) -> Result<Spec, SpecError> {
-    match serde_json::from_slice::<Object<Spec>>(bytes) {
-        Ok(spec) => Ok(spec.0),
-        Err(error) => Err(located(bytes).unwrap_or_else(|| parse_error(String::new(), &error))),
-    }
-}
-
-/// The error again, with its path; `None` if this parser finds nothing.
-fn located(bytes: &[u8]) -> Option<SpecError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, Object<Spec>>(&mut json) {
-        Err(error) => Some(parse_error(dotted(error.path()), error.inner())),
-        Ok(_) => json
-            .end()
-            .err()
-            .map(|error| parse_error(String::new(), &error)),
-    }
+    let spec = serde_path_to_error::deserialize::<_, Object<Spec>>(&mut json)
+        .map_err(|error| parse_error(dotted(error.path()), error.inner()))?;
+    json.end()
+        .map_err(|error| parse_error(String::new(), &error))?;
+    Ok(spec.0)
 }
 
 /// A path in the form all messages use.
