@@ -123,6 +123,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),
     ("limits::", "config-linux.md, Control groups: resources"),
+    ("seccomp::", "config-linux.md, Seccomp"),
     ("console::", "config.md, Process: terminal, consoleSize"),
     (
         "regressions::",
