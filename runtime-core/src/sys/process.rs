@@ -195,11 +195,18 @@ pub(crate) fn geteuid() -> Result<u32, Errno> {
 }
 
 /// `pidfd_open(2)`; a number that is no pid is `ESRCH`.
+///
+/// Also one that is only a process group's or a session's any more, because the process
+/// it was is gone and others of the group are not: Linux 6.1 calls that `EINVAL`.
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     let pid = Some(pid).filter(|pid| *pid > 0);
     let pid = pid.and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-    call("pidfd_open", || {
+    let opened = call("pidfd_open", || {
         rustix::process::pidfd_open(pid, PidfdFlags::empty())
+    });
+    opened.map_err(|errno| match errno {
+        Errno::INVAL => Errno::SRCH,
+        other => other,
     })
 }
 
