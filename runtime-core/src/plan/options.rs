@@ -60,7 +60,7 @@ pub(super) fn parse(options: &[String]) -> Options {
     for word in options.iter().flat_map(|option| option.split(',')) {
         if let Some(change) = attribute(word) {
             sorted.attrs.add(change);
-        } else if let Some(change) = word.strip_prefix('r').and_then(recursive) {
+        } else if let Some(change) = word.strip_prefix('r').and_then(attribute) {
             sorted.recursive.add(change);
         } else if let Some(propagation) = propagation(word) {
             sorted.propagation = Some(propagation);
@@ -71,9 +71,6 @@ pub(super) fn parse(options: &[String]) -> Options {
                 "remount" => sorted.remount = true,
                 // Words for the tools that read fstab, and the kernel's own defaults.
                 "" | "defaults" | "loud" | "silent" | "noiversion" | "nomand" | "norelatime" => {}
-                "async" | "dirsync" | "lazytime" | "mand" | "nolazytime" | "sync" => {
-                    sorted.data.push(word.to_owned());
-                }
                 _ => sorted.data.push(word.to_owned()),
             }
         }
@@ -121,16 +118,6 @@ fn attribute(word: &str) -> Option<Change> {
         "strictatime" => atime(STRICTATIME),
         "relatime" | "atime" | "nostrictatime" => atime(0),
         _ => None,
-    }
-}
-
-/// The words that exist with an `r` in front, for a whole tree.
-fn recursive(word: &str) -> Option<Change> {
-    match word {
-        // `rsuid` is a word, `rw` and `relatime` are not `r` words.
-        "w" | "elatime" => None,
-        "rw" | "ro" => attribute(word),
-        _ => attribute(word),
     }
 }
 
