@@ -14,9 +14,10 @@ const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
 
   conformance run [--lane LANE] [--runtime FILE] [--jobs N] [--quiet]
-                  [--fail-fast] [--format text|json|junit|tap] [WORD...]
+                  [--fail-fast] [--format text|json|junit|tap] [--expect-skips N]
+                  [WORD...]
       runs the checks whose name contains a WORD (all without) and ends with
-      `N passed, N failed`. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
+      `N passed, N failed`. With --expect-skips any other number of skips fails. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
       the corten that was built beside this program. LANE is native (this machine's
       kernel) or uml, with a --kernel; in a lane's machine FILE is a static binary, or
       lane:/usr/sbin/runc for one that the machine has
@@ -100,6 +101,7 @@ fn options(format: Format) -> runner::Options {
         quiet: false,
         fail_fast: false,
         format,
+        expected_skips: None,
     }
 }
 
@@ -121,6 +123,7 @@ fn run(words: &[&str]) -> Result<i32, String> {
             "--quiet" | "-q" => options.quiet = true,
             "--jobs" | "-j" => options.jobs = number(value()?)?,
             "--fail-fast" => options.fail_fast = true,
+            "--expect-skips" => options.expected_skips = Some(number(value()?)?),
             "--format" => options.format = value()?.parse()?,
             "--runtime" => set_runtime(value()?)?,
             option if option.starts_with('-') => return Err(format!("{option}: unknown option")),

@@ -80,9 +80,9 @@ impl Reporter {
         }
     }
 
-    /// All checks have ended. True if none failed.
+    /// All checks have ended. True if none failed, and as many were skipped as expected.
     #[must_use]
-    pub fn finish(self) -> bool {
+    pub fn finish(self, expected_skips: Option<usize>) -> bool {
         let took = self.begin.elapsed();
         let count = |wanted: fn(&Outcome) -> bool| {
             let all = self.records.iter();
@@ -116,7 +116,11 @@ impl Reporter {
             Format::Junit => print!("{}", junit(&self.records, took)),
             Format::Tap => {}
         }
-        failed == 0
+        let unexpected = expected_skips.filter(|expected| *expected != skipped);
+        if let Some(expected) = unexpected {
+            eprintln!("{skipped} skipped, but {expected} expected");
+        }
+        failed == 0 && unexpected.is_none()
     }
 
     fn json(&self, [passed, failed, skipped]: [usize; 3]) -> Value {

@@ -32,6 +32,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// How the outcome is told.
     pub format: Format,
+    /// How many may not be tried here, no more and no less; any number without.
+    pub expected_skips: Option<usize>,
 }
 
 /// How a check ended.
@@ -58,7 +60,8 @@ pub struct Record {
     pub took: Duration,
 }
 
-/// Runs the checks and prints the outcome. True if none failed.
+/// Runs the checks and prints the outcome. True if none failed, and as many were skipped
+/// as expected.
 ///
 /// # Errors
 ///
@@ -73,7 +76,7 @@ pub fn run(checks: &[Check], options: &Options) -> Result<bool, String> {
             _ => ControlFlow::Continue(()),
         }
     });
-    Ok(reporter.finish())
+    Ok(reporter.finish(options.expected_skips))
 }
 
 /// What a check is run with.
