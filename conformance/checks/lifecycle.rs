@@ -534,6 +534,10 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     mapped.config["linux"]["uidMappings"] = map.clone();
     mapped.config["linux"]["gidMappings"] = map;
+    // What a mapped root may not reach is opened before it is one.
+    let bind =
+        json!({"destination": "/bound", "source": "/run/tmp", "type": "bind", "options": ["bind"]});
+    mapped.push("/mounts", bind);
     mapped.give_to(100_000).expect("root may");
     for bundle in [&plain, &mapped] {
         let held = held(lab.create(bundle).pid());

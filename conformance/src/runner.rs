@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::ops::ControlFlow;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -162,6 +163,8 @@ fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(Option<i32>, String)
         .args(["check", &check.path()])
         .env(runtime::VARIABLE, setting.runtime)
         .env("RUST_BACKTRACE", "0")
+        // kill(2) of process 0 reaches a whole group, out of any pid namespace too.
+        .process_group(0)
         .envs(setting.environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
