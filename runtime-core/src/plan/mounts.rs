@@ -47,13 +47,6 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         planned.add_to(&mut mounts)?;
         mounts.last.extend(planned.deferred());
     }
-    if !mounts.steps.is_empty() {
-        mounts.steps.push(Step::init(
-            Op::Close { slot: Slot::MOUNT },
-            "mounts",
-            "close the last mount's descriptor",
-        ));
-    }
     Ok(mounts)
 }
 

@@ -68,6 +68,7 @@ pub(super) fn non_dumpable() -> Step {
 /// The working directory, made if it is missing while the root can still be written.
 pub(super) fn working_directory(cx: &Context<'_>) -> [Step; 2] {
     let cwd = &cx.process.cwd;
+    // What the last mount left in it goes as well.
     let into = Slot::MOUNT;
     let path = cwd.into();
     let open = Step::init(
@@ -82,7 +83,7 @@ pub(super) fn working_directory(cx: &Context<'_>) -> [Step; 2] {
     );
     // Whatever it is instead: changing to it says so.
     let instead = [errno::ENOENT, errno::ENOTDIR, errno::EROFS];
-    [open.or_skip(&instead, 1), close]
+    [open.or_skip(&instead, 0), close]
 }
 
 /// Read-only root and pivot.
