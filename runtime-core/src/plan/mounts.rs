@@ -47,6 +47,14 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         planned.add_to(&mut mounts)?;
         mounts.last.extend(planned.deferred());
     }
+    // Another working directory is opened into the same slot, which closes what it held.
+    if !mounts.steps.is_empty() && cx.process.cwd == "/" {
+        mounts.steps.push(Step::init(
+            Op::Close { slot: Slot::MOUNT },
+            "mounts",
+            "close the last mount's descriptor",
+        ));
+    }
     Ok(mounts)
 }
 

@@ -66,8 +66,11 @@ pub(super) fn non_dumpable() -> Step {
 }
 
 /// The working directory, made if it is missing while the root can still be written.
-pub(super) fn working_directory(cx: &Context<'_>) -> [Step; 2] {
+pub(super) fn working_directory(cx: &Context<'_>) -> Vec<Step> {
     let cwd = &cx.process.cwd;
+    if cwd == "/" {
+        return Vec::new();
+    }
     // What the last mount left in it goes as well.
     let into = Slot::MOUNT;
     let path = cwd.into();
@@ -83,7 +86,7 @@ pub(super) fn working_directory(cx: &Context<'_>) -> [Step; 2] {
     );
     // Whatever it is instead: changing to it says so.
     let instead = [errno::ENOENT, errno::ENOTDIR, errno::EROFS];
-    [open.or_skip(&instead, 0), close]
+    vec![open.or_skip(&instead, 0), close]
 }
 
 /// Read-only root and pivot.
