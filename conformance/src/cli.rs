@@ -33,10 +33,11 @@ conformance: checks of an OCI runtime by running it
   conformance leaks [--limit SECONDS] -- COMMAND...
       runs a command in the native lane and fails if it leaves anything behind: there,
       or a keyring, a BPF program or a loop device of this machine
-  conformance mutate [--jobs N] [--list] [WORD...]
-      builds a corten that can leave a step out of its plans, leaves out each step
-      that a check's plan has (those whose name contains a WORD; all without) and runs
-      the checks that have it: a step that none misses has survived. 1 if any has
+  conformance mutate [--lane LANE] [--runtime FILE] [--jobs N] [--list] [WORD...]
+      builds a corten that can leave a step out of its plans (or takes FILE, built so),
+      leaves out each step that a check's plan has (those whose name contains a WORD; all
+      without) and runs the checks that have it: a step that none misses has survived.
+      1 if any has. In a machine without WORDs only steps that the native lane lacks
   conformance native [--read-only] [--leaks] [--limit SECONDS] -- COMMAND...
       runs a command in the native lane: private namespaces with cgroup v2 and a
       /dev and /run of their own. --read-only protects the machine's files, --leaks
@@ -179,16 +180,26 @@ fn table(words: &[&str]) -> Result<i32, String> {
 }
 
 fn mutate(words: &[&str]) -> Result<i32, String> {
+    if let Some(at) = words.iter().position(|word| *word == "--lane") {
+        let lane = words.get(at + 1).ok_or("--lane needs a value")?;
+        let rest = [&words[..at], &words[at + 2..]].concat();
+        return match *lane {
+            "native" => mutate(&rest),
+            machine => machine::mutate(machine, &rest),
+        };
+    }
     let mut options = mutate::Options {
         jobs: default_jobs(),
-        words: Vec::new(),
-        list: false,
+        ..mutate::Options::default()
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match *word {
             "--list" => options.list = true,
-            "--jobs" | "-j" => options.jobs = number(words.next().unwrap_or(&""))?,
+            "--needy" => options.needy = true,
+            "--jobs" | "-j" => options.jobs = number(value()?)?,
+            "--runtime" => options.runtime = Some(value()?.into()),
             option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
             word => options.words.push(word.to_owned()),
         }

@@ -5,6 +5,12 @@
 //! down which steps each check's plans have. Then, for each step, the checks that have it
 //! run without it, until one fails. A step that no check misses is a missing check.
 //!
+//! What fails with the step in place too is no proof: a check that missed a step is run
+//! once more with all of them.
+//!
+//! In a lane's machine it does the same with the steps that only checks have which need
+//! something of the machine: `mutate --lane uml` leaves out those that write limits.
+//!
 //! Two sizes of step: all that do the same for the same part of config.json (one op, one
 //! origin: each `MakeNode` of the default devices), and, where most checks have it, the
 //! single one (`make /dev/null`).
@@ -43,7 +49,7 @@ const EXCUSED: [(&str, &str); 1] = [(
 )];
 
 /// What to run and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// How many checks at a time.
     pub jobs: usize,
@@ -51,6 +57,10 @@ pub struct Options {
     pub words: Vec<String>,
     /// Only list the steps and how many checks have them.
     pub list: bool,
+    /// The test build; made if it is not given.
+    pub runtime: Option<PathBuf>,
+    /// Without words only steps that no check has which can be tried anywhere.
+    pub needy: bool,
 }
 
 /// In the lane, after a check: prints what the test build wrote down, if anything.
@@ -67,9 +77,12 @@ pub(crate) fn print_steps() {
 ///
 /// If the test build fails, or a check fails with nothing left out.
 pub fn run(options: &Options) -> Result<bool, String> {
-    let runtime = build()?;
+    let runtime = options.runtime.clone().map_or_else(build, Ok)?;
     let baseline = baseline(&runtime, options.jobs)?;
-    let mutants = mutants(&baseline, &options.words);
+    let mut mutants = mutants(&baseline, &options.words);
+    if options.needy && options.words.is_empty() {
+        mutants.retain(|(_, checks)| checks.iter().all(|check| !check.needs.is_empty()));
+    }
     let mut survived = 0;
     let begin = Instant::now();
     for (number, (step, checks)) in mutants.iter().enumerate() {
@@ -104,7 +117,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
 }
 
 /// Builds the runtime with the feature, and returns its path.
-fn build() -> Result<PathBuf, String> {
+pub(crate) fn build() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = folder.parent().unwrap_or(folder);
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -255,22 +268,34 @@ fn is_about(check: Check, kind: &str) -> bool {
     found.is_some_and(|(_, facility)| check.facility == *facility)
 }
 
-/// The first check that fails without this step.
+/// The first check that fails without this step, and does not with it.
 fn killer(runtime: &Path, jobs: usize, step: &str, checks: &[Check]) -> Option<Check> {
-    let setting = Setting {
+    let without = Setting {
         environment: &[(LEAVE_OUT, step)],
         limit: CHECK,
         ..Setting::of(runtime)
     };
-    let mut killer = None;
-    runner::each(checks, jobs, &setting, |record| {
+    let mut checks = checks.to_vec();
+    while let Some(failed) = first_failure(&checks, jobs, &without) {
+        if first_failure(&[failed], 1, &Setting::of(runtime)).is_none() {
+            return Some(failed);
+        }
+        eprintln!("{}: fails with the step in place too", failed.path());
+        checks.retain(|check| check.path() != failed.path());
+    }
+    None
+}
+
+fn first_failure(checks: &[Check], jobs: usize, setting: &Setting<'_>) -> Option<Check> {
+    let mut first = None;
+    runner::each(checks, jobs, setting, |record| {
         if matches!(record.outcome, Outcome::Failed(_)) {
-            killer = Some(record.check);
+            first = Some(record.check);
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     });
-    killer
+    first
 }
 
 #[cfg(test)]

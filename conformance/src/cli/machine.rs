@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::number;
 use crate::lane::{Kernel, Request, Uml};
+use crate::mutate;
 use crate::runtime::{self, Runtime};
 
 /// Where a lane's machine sees the programs.
@@ -150,10 +151,32 @@ pub(super) fn lane(arguments: &[OsString]) -> Result<i32, String> {
 
 /// `conformance run --lane LANE ...`: the same command, in one boot of the machine.
 pub(super) fn checks(lane: &str, words: &[&str]) -> Result<i32, String> {
+    let (options, rest) = options_of(words)?;
+    let mut command = vec!["run"];
+    command.extend(rest);
+    in_one_boot(lane, &options, &command)
+}
+
+/// `conformance mutate --lane LANE ...`: the test build is made here. Without words it is
+/// about the steps that the native lane's plans lack.
+pub(super) fn mutate(lane: &str, words: &[&str]) -> Result<i32, String> {
+    let (mut options, rest) = options_of(words)?;
+    let built = match options.runtime.take() {
+        Some(path) => path,
+        None => mutate::build()?.to_string_lossy().into_owned(),
+    };
+    options.runtime = Some(built);
+    let (_, inside) = options.programs()?;
+    let inside = inside.to_string_lossy().into_owned();
+    let mut command = vec!["mutate", "--needy", "--runtime", &inside];
+    command.extend(rest);
+    in_one_boot(lane, &options, &command)
+}
+
+/// What is about the machine, and all other words.
+fn options_of<'a>(words: &[&'a str]) -> Result<(Options, Vec<&'a str>), String> {
     let mut options = Options::default();
-    let mut command = [&format!("{HOST}/conformance"), "run"]
-        .map(OsString::from)
-        .to_vec();
+    let mut rest = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let value = || match words.next() {
@@ -161,9 +184,16 @@ pub(super) fn checks(lane: &str, words: &[&str]) -> Result<i32, String> {
             None => Err(format!("{word} needs a value")),
         };
         if !options.take(word, value)? {
-            command.push(OsString::from(word));
+            rest.push(*word);
         }
     }
+    Ok((options, rest))
+}
+
+/// This program with these words, in the machine.
+fn in_one_boot(lane: &str, options: &Options, words: &[&str]) -> Result<i32, String> {
+    let mut command = vec![OsString::from(format!("{HOST}/conformance"))];
+    command.extend(words.iter().map(OsString::from));
     let request = options.request(command, CHECKS)?;
     boot(&options.build(lane)?, &request)
 }
