@@ -6,6 +6,7 @@ use rustix::mount::{
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
+use crate::check::Need::Kernel;
 use crate::check::checks;
 use crate::facts::{self, mounted_with};
 use crate::lab::Lab;
@@ -26,6 +27,7 @@ checks!("mounts":
     a_file_is_bound_over_a_dangling_symlink_as_resolv_conf_often_is,
     a_tmpfs_has_its_size_and_mode,
     a_tmpfs_can_be_read_only,
+    an_option_that_only_the_kernel_knows_reaches_it [Kernel(6, 4)],
     propagation_options_are_applied,
     a_mount_made_in_the_container_is_not_seen_outside,
     masked_files_are_empty_and_masked_folders_too,
@@ -283,6 +285,17 @@ fn a_tmpfs_has_its_size_and_mode(lab: &Lab) {
     for option in ["nosuid", "size=64k", "mode=1770", "uid=5", "nr_inodes=20"] {
         assert!(mounted_with(mount, option), "{option}: {mount:#}");
     }
+}
+
+fn an_option_that_only_the_kernel_knows_reaches_it(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    let mount = json!({
+        "destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["noswap"],
+    });
+    bundle.push("/mounts", mount);
+    let facts = lab.facts(&bundle);
+    let mount = facts::mount(&facts, "/mnt");
+    assert!(mounted_with(mount, "noswap"), "{mount:#}");
 }
 
 fn a_tmpfs_can_be_read_only(lab: &Lab) {

@@ -1,7 +1,9 @@
 //! `process` of config.json, as the process itself sees it.
 
+use rustix::thread::CapabilitySet;
 use serde_json::json;
 
+use crate::check::Need::Capability;
 use crate::check::checks;
 use crate::facts;
 use crate::lab::Lab;
@@ -25,8 +27,10 @@ checks!("process":
     without_capabilities_there_are_none,
     a_process_of_another_user_keeps_only_ambient_capabilities_over_exec,
     rlimits_are_set,
+    a_hard_limit_may_be_above_the_callers [Capability(CapabilitySet::SYS_RESOURCE)],
     no_new_privileges_is_set_only_when_asked_for,
     oom_score_adj_is_set,
+    oom_score_adj_may_be_below_the_callers [Capability(CapabilitySet::SYS_RESOURCE)],
     signals_are_default_and_unblocked,
     the_process_has_a_session_of_its_own,
     the_process_does_not_die_with_a_thread_of_its_creator,
@@ -40,7 +44,7 @@ checks!("process":
     the_group_of_the_caller_is_not_inherited,
     the_real_uid_of_the_caller_is_not_inherited,
     inheritable_capabilities_of_the_caller_are_dropped,
-    niceness_of_the_caller_is_not_inherited,
+    niceness_of_the_caller_is_not_inherited [Capability(CapabilitySet::SYS_NICE)],
 );
 
 const CHOWN: u64 = 1 << 0;
@@ -233,6 +237,15 @@ fn rlimits_are_set(lab: &Lab) {
     assert_eq!(limits["RLIMIT_RTTIME"], json!({"soft": 7, "hard": 8}));
 }
 
+fn a_hard_limit_may_be_above_the_callers(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    let limit = json!({"type": "RLIMIT_CORE", "soft": 4096, "hard": 8192});
+    bundle.push("/process/rlimits", limit);
+    let facts = lab.run_under(&["prlimit", "--core=0:0"], &bundle).json();
+    let expected = json!({"soft": 4096, "hard": 8192});
+    assert_eq!(facts["rlimits"]["RLIMIT_CORE"], expected);
+}
+
 fn no_new_privileges_is_set_only_when_asked_for(lab: &Lab) {
     for wanted in [true, false] {
         let mut bundle = lab.bundle();
@@ -247,6 +260,14 @@ fn oom_score_adj_is_set(lab: &Lab) {
         bundle.config["process"]["oomScoreAdj"] = json!(score);
         assert_eq!(lab.facts(&bundle)["oom_score_adj"], score);
     }
+}
+
+fn oom_score_adj_may_be_below_the_callers(lab: &Lab) {
+    let under = ["choom", "--adjust", "200", "--"];
+    let mut bundle = lab.bundle();
+    bundle.config["process"]["oomScoreAdj"] = json!(-100);
+    let facts = lab.run_under(&under, &bundle).json();
+    assert_eq!(facts["oom_score_adj"], -100);
 }
 
 fn signals_are_default_and_unblocked(lab: &Lab) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::thread::CapabilitySet;
+
 use crate::lab::Lab;
 
 /// Something that not every lane has. The only reason to skip a check.
@@ -9,22 +11,51 @@ use crate::lab::Lab;
 pub enum Need {
     /// This cgroup v2 controller, delegated to the lane.
     Controller(&'static str),
+    /// A kernel of this version at least, by its two first numbers.
+    Kernel(u32, u32),
+    /// This capability, for the runtime: even root may lack it where the lane is itself in a
+    /// container.
+    Capability(CapabilitySet),
 }
 
 impl Need {
     /// Whether it is there. Asked in the lane.
     #[must_use]
     pub fn is_met(self) -> bool {
-        let Self::Controller(wanted) = self;
-        let found = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-        found.is_ok_and(|text| text.split_whitespace().any(|name| name == wanted))
+        match self {
+            Self::Controller(wanted) => {
+                let found = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+                found.is_ok_and(|text| text.split_whitespace().any(|name| name == wanted))
+            }
+            Self::Kernel(major, minor) => {
+                let system = rustix::system::uname();
+                version(&system.release().to_string_lossy()) >= (major, minor)
+            }
+            Self::Capability(wanted) => {
+                let own = rustix::thread::capabilities(None);
+                own.is_ok_and(|own| own.effective.contains(wanted))
+            }
+        }
     }
+}
+
+/// The two first numbers of a kernel's release, such as `6.1.0-44-amd64`. uname(2)
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|text| text.parse().ok());
+    (next().unwrap_or(0), next().unwrap_or(0))
 }
 
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Controller(name) = self;
-        write!(f, "controller {name}")
+        match self {
+            Self::Controller(name) => write!(f, "controller {name}"),
+            Self::Kernel(major, minor) => write!(f, "kernel {major}.{minor}"),
+            Self::Capability(set) => {
+                let names: Vec<&str> = set.iter_names().map(|(name, _)| name).collect();
+                write!(f, "capability CAP_{}", names.join(" CAP_"))
+            }
+        }
     }
 }
 
@@ -88,4 +119,30 @@ pub fn matching(words: &[String]) -> Vec<Check> {
     all()
         .filter(|check| words.is_empty() || wanted(check))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_compared_by_numbers() {
+        assert_eq!(version("6.1.0-44-amd64"), (6, 1));
+        assert_eq!(version("6.12"), (6, 12));
+        assert!(version("6.12.3") > version("6.3"));
+        assert_eq!(version("7"), (7, 0));
+    }
+
+    #[test]
+    fn what_is_needed_is_told_in_the_kernels_words() {
+        let needs = [
+            Need::Controller("cpu"),
+            Need::Kernel(6, 4),
+            Need::Capability(CapabilitySet::SYS_NICE),
+        ];
+        let told: Vec<String> = needs.iter().map(ToString::to_string).collect();
+        let expected = ["controller cpu", "kernel 6.4", "capability CAP_SYS_NICE"];
+        assert_eq!(told, expected);
+        assert!(!Need::Kernel(1000, 0).is_met());
+    }
 }

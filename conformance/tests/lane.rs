@@ -143,6 +143,23 @@ fn a_command_that_takes_too_long_is_killed_with_its_children() {
 }
 
 #[test]
+fn a_check_is_skipped_where_the_runtime_lacks_the_capability() {
+    let output = Command::new("setpriv")
+        .arg("--bounding-set=-sys_nice")
+        .arg(env!("CARGO_BIN_EXE_conformance"))
+        .args(["run", "--expect-skips", "1", "process::niceness"])
+        .output()
+        .expect("setpriv is of util-linux");
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("needs capability CAP_SYS_NICE\n"),
+        "{told}{}",
+        text(&output.stderr)
+    );
+    assert!(output.status.success(), "{told}");
+}
+
+#[test]
 fn the_lanes_cgroup_is_removed() {
     let output = native(&[], "sleep 1000 & cat /proc/self/mountinfo");
     assert!(output.status.success(), "{}", text(&output.stderr));
