@@ -28,20 +28,19 @@ checks!("limits":
     a_cpu_quota_without_a_period_has_the_usual_one [Controller("cpu")],
     a_unified_value_is_written_as_it_is [Controller("cpu"), Controller("memory")],
     a_unified_file_that_does_not_exist_is_an_error [Controller("memory")],
-    a_disk_limit_is_written_or_refused_by_name [Controller("io")],
     the_processors_are_the_configured_ones [Controller("cpuset")],
 );
 
 const MIB: u64 = 1 << 20;
 
-fn bundle_with(lab: &Lab, probe: &[&str], pointer: &str, value: Value) -> Bundle {
+pub(super) fn bundle_with(lab: &Lab, probe: &[&str], pointer: &str, value: Value) -> Bundle {
     let mut bundle = lab.bundle_of(probe);
     bundle.config["linux"]["resources"][pointer] = value;
     bundle
 }
 
 /// A file of the container's cgroup.
-fn setting(container: &Container<'_>, file: &str) -> String {
+pub(super) fn setting(container: &Container<'_>, file: &str) -> String {
     let path = cgroup_of(container).join(file);
     let text = std::fs::read_to_string(&path);
     let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -213,28 +212,6 @@ fn a_unified_file_that_does_not_exist_is_an_error(lab: &Lab) {
     let output = lab.run(&bundle);
     assert!(!output.status.success(), "{output}");
     assert!(output.stderr().contains("memory.nonsense"), "{output}");
-}
-
-fn a_disk_limit_is_written_or_refused_by_name(lab: &Lab) {
-    let disks = std::fs::read_dir("/sys/block").expect("a /sys");
-    // Loop devices without a file, and memory disks, take no limit.
-    let disk = disks
-        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("dev")).ok())
-        .map(|text| text.trim().to_owned())
-        .find(|dev| !dev.starts_with("7:") && !dev.starts_with("1:"))
-        .expect("the machine has a disk");
-    let (major, minor) = disk.split_once(':').expect("two numbers");
-    let number = |text: &str| text.parse::<u32>().expect("a number");
-    let limit = json!({"throttleReadBpsDevice": [
-        {"major": number(major), "minor": number(minor), "rate": 1_048_576}
-    ]});
-    let bundle = bundle_with(lab, &["sleep"], "blockIO", limit);
-    if lab.refuses(&bundle, "linux.resources.blockIO") {
-        return;
-    }
-    let text = setting(&lab.create(&bundle), "io.max");
-    let expected = format!("{disk} rbps=1048576 wbps=max riops=max wiops=max");
-    assert_eq!(text, expected);
 }
 
 fn the_processors_are_the_configured_ones(lab: &Lab) {

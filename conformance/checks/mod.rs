@@ -8,6 +8,7 @@ use crate::check::Check;
 mod cgroup;
 mod console;
 mod devices;
+mod disks;
 mod errors;
 mod lifecycle;
 mod limits;
@@ -28,6 +29,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     devices::CHECKS,
     cgroup::CHECKS,
     limits::CHECKS,
+    disks::CHECKS,
     console::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,

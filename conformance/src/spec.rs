@@ -123,6 +123,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),
     ("limits::", "config-linux.md, Control groups: resources"),
+    ("disks::hugepage", "config-linux.md, Huge page limits"),
+    ("disks::", "config-linux.md, Block IO"),
     ("seccomp::", "config-linux.md, Seccomp"),
     ("console::", "config.md, Process: terminal, consoleSize"),
     (

@@ -47,6 +47,14 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun leaves ONLCR set on the inner terminal",
     ),
     (
+        "disks::hugepage_limits_are_the_configured_ones",
+        "crun limits the pages in use, not the reserved ones",
+    ),
+    (
+        "disks::hugepage_limits_of_a_size_the_machine_lacks_are_an_error",
+        "crun leaves the cgroup behind when it fails late",
+    ),
+    (
         "errors::with_a_log_file_the_error_goes_there_too",
         "crun's log has lines that are no JSON",
     ),

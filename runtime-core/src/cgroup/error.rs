@@ -83,6 +83,19 @@ pub(crate) enum CgroupError {
         errno: Errno,
     },
 
+    /// A limit that is checked before it is written is not above what is in use.
+    #[error("{origin}: cgroup {path}: the limit {limit} is not above the {used} in use")]
+    UsedUp {
+        /// The field that asks for the limit.
+        origin: String,
+        /// The limit.
+        limit: u64,
+        /// What the cgroup uses, in the same unit.
+        used: u64,
+        /// The cgroup.
+        path: PathBuf,
+    },
+
     /// The cgroup has processes of somebody else.
     #[error("cgroup {path}: container's cgroup is not empty")]
     NotEmpty {

@@ -159,6 +159,7 @@ impl Cgroup {
     pub(crate) fn apply(&self, settings: &[Setting]) -> Result<(), CgroupError> {
         let mut later = Vec::new();
         for setting in settings {
+            self.refuse_used_up(setting)?;
             match self.write_setting(setting) {
                 Err(Errno::INVAL) => later.push(setting),
                 done => done.map_err(|errno| self.not_applied(setting, errno))?,
@@ -172,17 +173,44 @@ impl Cgroup {
     }
 
     fn write_setting(&self, setting: &Setting) -> Result<(), Errno> {
-        let path = Path::new(&setting.file);
-        let write = |line: &str| match file::write_at(&self.dir, path, line.as_bytes()) {
-            Err(Errno::NOENT) if setting.absent == Absent::Fine => Ok(()),
-            written => written,
-        };
-        if setting.value.is_empty() {
+        match (
+            self.write_lines(&setting.file, &setting.value),
+            &setting.absent,
+        ) {
+            (Err(Errno::NOENT), Absent::Fine) => Ok(()),
+            (Err(Errno::NOENT), Absent::Instead { file, value }) => self.write_lines(file, value),
+            (written, _) => written,
+        }
+    }
+
+    fn write_lines(&self, file: &str, value: &str) -> Result<(), Errno> {
+        if value.is_empty() {
             // The kernel overlooks a write of nothing; it strips the newline.
-            return write("\n");
+            return self.write(file, b"\n");
         }
         // Files with a line per device take one line per write.
-        setting.value.lines().try_for_each(write)
+        let mut lines = value.lines();
+        lines.try_for_each(|line| self.write(file, line.as_bytes()))
+    }
+
+    /// Refuses a limit that is used up already, where that was asked for.
+    ///
+    /// What can't be read has nothing to say against the limit.
+    fn refuse_used_up(&self, setting: &Setting) -> Result<(), CgroupError> {
+        let number = |text: &[u8]| str::from_utf8(text).ok()?.trim_ascii().parse::<u64>().ok();
+        let used = setting.above.and_then(|name| {
+            let bytes = file::read_once_at(&self.dir, Path::new(name)).ok()?;
+            number(&bytes)
+        });
+        match (used, number(setting.value.as_bytes())) {
+            (Some(used), Some(limit)) if limit <= used => Err(CgroupError::UsedUp {
+                origin: setting.origin.clone(),
+                limit,
+                used,
+                path: self.path.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn not_applied(&self, setting: &Setting, errno: Errno) -> CgroupError {
@@ -287,16 +315,13 @@ impl Cgroup {
         self.wait_for(timeout, |events| !events.populated)
     }
 
-    /// How many of its processes the out-of-memory killer has killed.
+    /// How many processes in the cgroup and below it the out-of-memory killer has killed,
+    /// whichever cgroup's limit was reached: the kernel counts at the victim's, and upwards.
     ///
     /// None where the memory controller is missing.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
-        ["memory.events.local", "memory.events"]
-            .iter()
-            .find_map(|name| {
-                let bytes = file::read_at(&self.dir, Path::new(name)).ok()?;
-                value_of(&bytes, "oom_kill")
-            })
+        let bytes = file::read_at(&self.dir, Path::new("memory.events")).ok()?;
+        value_of(&bytes, "oom_kill")
     }
 
     /// Polls `cgroup.events` until `done`; false after `timeout`.

@@ -4,7 +4,10 @@
 //! for. The files are described in the kernel's admin-guide/cgroup-v2. Device rules are
 //! [`super::device_program`]'s.
 
+mod devices;
+
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::CgroupError;
 use crate::spec::{Cpu, Memory, Pids, Resources};
@@ -20,15 +23,24 @@ pub(crate) struct Setting {
     pub(crate) origin: String,
     /// What it means when the file is not there.
     pub(crate) absent: Absent,
+    /// A file with a number that the value must be above, or it is refused.
+    pub(crate) above: Option<&'static str>,
 }
 
 /// What it means when a setting's file is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Absent {
     /// The limit can't be kept.
     Fail,
     /// Nothing: the setting asks for no limit, and without the file there is none.
     Fine,
+    /// Another file means the same.
+    Instead {
+        /// The other file.
+        file: &'static str,
+        /// What that one takes.
+        value: String,
+    },
 }
 
 impl Setting {
@@ -43,6 +55,7 @@ impl Setting {
             value: value.into(),
             origin: origin.into(),
             absent: Absent::Fail,
+            above: None,
         }
     }
 
@@ -53,10 +66,30 @@ impl Setting {
         }
     }
 
+    fn or_instead(self, file: &'static str, value: String) -> Setting {
+        Setting {
+            absent: Absent::Instead { file, value },
+            ..self
+        }
+    }
+
     /// The controller without which this setting fails.
     pub(crate) fn needs(&self) -> Option<&str> {
         let (controller, _) = self.file.split_once('.')?;
-        (self.absent == Absent::Fail && controller != "cgroup").then_some(controller)
+        (self.absent != Absent::Fine && controller != "cgroup").then_some(controller)
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write {} to {}", self.value, self.file)?;
+        if let Absent::Instead { file, value } = &self.absent {
+            write!(f, ", without that file {value} to {file}")?;
+        }
+        match self.above {
+            Some(used) => write!(f, " if it is above {used}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -75,6 +108,13 @@ pub(crate) fn settings(resources: &Resources) -> Result<Vec<Setting>, CgroupErro
     if let Some(pids) = &resources.pids {
         list.extend(pids_limit(pids));
     }
+    if let Some(io) = &resources.block_io {
+        devices::add_io(&mut list, io);
+    }
+    for (index, limit) in resources.hugepage_limits.iter().enumerate() {
+        devices::add_hugetlb(&mut list, index, limit);
+    }
+    devices::add_rdma(&mut list, &resources.rdma)?;
     add_unified(&mut list, &resources.unified)?;
     refuse_contradictions(&list)?;
     Ok(list)
@@ -87,7 +127,13 @@ const RESERVATION: &str = "linux.resources.memory.reservation";
 fn add_memory(list: &mut Vec<Setting>, memory: &Memory) -> Result<(), CgroupError> {
     let limit = memory.limit.unwrap_or(0);
     list.extend(swap(memory.swap.unwrap_or(0), limit)?);
-    list.extend(memory_amount("memory.max", limit, LIMIT)?);
+    list.extend(
+        memory_amount("memory.max", limit, LIMIT)?.map(|setting| Setting {
+            above: (limit > 0 && memory.check_before_update == Some(true))
+                .then_some("memory.current"),
+            ..setting
+        }),
+    );
     let reservation = memory.reservation.unwrap_or(0);
     list.extend(memory_amount("memory.low", reservation, RESERVATION)?);
     Ok(())
@@ -205,7 +251,7 @@ fn pids_limit(pids: &Pids) -> Option<Setting> {
     })
 }
 
-/// Files by name; one that a field has set already is replaced in its place.
+/// Files by name; what fields have set of such a file already is replaced.
 fn add_unified(
     list: &mut Vec<Setting>,
     unified: &BTreeMap<String, String>,
@@ -216,11 +262,10 @@ fn add_unified(
         if value.contains('\0') {
             return Err(invalid(&origin, "the value has a NUL byte"));
         }
-        let setting = Setting::new(file, value, origin);
-        match list.iter_mut().find(|s| s.file == *file) {
-            Some(field) => *field = setting,
-            None => list.push(setting),
-        }
+        let place = list.iter().position(|s| s.file == *file);
+        list.retain(|s| s.file != *file);
+        let place = place.unwrap_or(list.len());
+        list.insert(place, Setting::new(file, value, origin));
     }
     Ok(())
 }

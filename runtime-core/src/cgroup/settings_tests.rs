@@ -1,6 +1,7 @@
 //! What each field of `linux.resources` becomes.
 
 use super::*;
+use crate::spec::{BlockIo, HugepageLimit, Rdma, ThrottleDevice, WeightDevice};
 
 /// The settings as `file=value` lines.
 fn lines(resources: &Resources) -> Vec<String> {
@@ -36,6 +37,13 @@ fn cpu(cpu: Cpu) -> Resources {
 fn pids(limit: Option<i64>) -> Resources {
     Resources {
         pids: Some(Pids { limit }),
+        ..Resources::default()
+    }
+}
+
+fn disk(io: BlockIo) -> Resources {
+    Resources {
+        block_io: Some(io),
         ..Resources::default()
     }
 }
@@ -243,4 +251,135 @@ fn a_unified_key_that_is_no_limit_is_refused() {
         let text = refused(&unified(&[(key, "1")]));
         assert_eq!(text, format!("linux.resources.unified[{key:?}]: {why}"));
     }
+}
+
+#[test]
+fn a_disk_weight_is_bfqs_or_the_other_one() {
+    let io = BlockIo {
+        weight: Some(500),
+        weight_device: vec![WeightDevice {
+            major: 8,
+            minor: 16,
+            weight: Some(10),
+            leaf_weight: None,
+        }],
+        ..BlockIo::default()
+    };
+    let list = settings(&disk(io)).unwrap();
+    let shown: Vec<String> = list.iter().map(Setting::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "write 500 to io.bfq.weight, without that file 4950 to io.weight",
+            "write 8:16 10 to io.bfq.weight, without that file 8:16 1 to io.weight",
+        ]
+    );
+    assert_eq!(list[1].origin, "linux.resources.blockIO.weightDevice[0]");
+    assert_eq!(list[0].needs(), Some("io"));
+    let ends = [(1000, 10_000), (0, 1)].map(|(weight, expected)| {
+        let io = BlockIo {
+            weight: Some(weight),
+            ..BlockIo::default()
+        };
+        let list = settings(&disk(io)).unwrap();
+        (list.first().map(|s| s.absent.clone()), expected)
+    });
+    let (file, value) = ("io.weight", ends[0].1.to_string());
+    assert_eq!(ends[0].0, Some(Absent::Instead { file, value }));
+    // 0 is what engines write when nobody asked for a weight.
+    assert_eq!(ends[1].0, None);
+}
+
+#[test]
+fn each_throttle_is_a_line_of_io_max_and_zero_is_no_limit() {
+    let device = |major, minor, rate| vec![ThrottleDevice { major, minor, rate }];
+    let io = BlockIo {
+        throttle_read_bps_device: device(8, 0, 1),
+        throttle_write_bps_device: device(8, 1, 2),
+        throttle_read_iops_device: device(259, 0, 3),
+        throttle_write_iops_device: device(8, 0, 0),
+        ..BlockIo::default()
+    };
+    let mut resources = disk(io);
+    assert_eq!(
+        lines(&resources),
+        [
+            "io.max=8:0 rbps=1",
+            "io.max=8:1 wbps=2",
+            "io.max=259:0 riops=3",
+            "io.max=8:0 wiops=max",
+        ]
+    );
+    let origin = "linux.resources.blockIO.throttleWriteIOPSDevice[0]";
+    assert_eq!(settings(&resources).unwrap()[3].origin, origin);
+    resources
+        .unified
+        .insert("io.max".into(), "8:0 rbps=9".into());
+    assert_eq!(lines(&resources), ["io.max=8:0 rbps=9"]);
+}
+
+#[test]
+fn huge_pages_are_limited_in_use_and_when_reserved() {
+    let resources = Resources {
+        hugepage_limits: vec![HugepageLimit {
+            page_size: "2MB".into(),
+            limit: 4_194_304,
+        }],
+        ..Resources::default()
+    };
+    let list = settings(&resources).unwrap();
+    assert_eq!(
+        lines(&resources),
+        ["hugetlb.2MB.max=4194304", "hugetlb.2MB.rsvd.max=4194304"]
+    );
+    assert_eq!(list[0].needs(), Some("hugetlb"));
+    // The kernel has it since 5.7.
+    assert_eq!(list[1].absent, Absent::Fine);
+}
+
+#[test]
+fn rdma_limits_are_one_line_per_device_with_what_is_given() {
+    let limit = |handles, objects| Rdma {
+        hca_handles: handles,
+        hca_objects: objects,
+    };
+    let rdma = |devices: &[(&str, Rdma)]| Resources {
+        rdma: devices
+            .iter()
+            .map(|(name, limit)| ((*name).to_owned(), limit.clone()))
+            .collect(),
+        ..Resources::default()
+    };
+    let resources = rdma(&[
+        ("mlx4_0", limit(Some(3), Some(10_000))),
+        ("mlx5_1", limit(None, Some(7))),
+        ("mlx6_0", limit(None, None)),
+    ]);
+    assert_eq!(
+        lines(&resources),
+        [
+            "rdma.max=mlx4_0 hca_handle=3 hca_object=10000",
+            "rdma.max=mlx5_1 hca_object=7",
+        ]
+    );
+    for name in ["", "a b", "a\nb"] {
+        let resources = rdma(&[(name, limit(Some(1), None))]);
+        let text = refused(&resources);
+        assert!(
+            text.starts_with(&format!("linux.resources.rdma[{name:?}]: ")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_memory_limit_is_checked_against_what_is_used_only_on_request() {
+    let with = |limit, check| {
+        let mut resources = memory(Some(limit), None, None);
+        resources.memory.as_mut().unwrap().check_before_update = check;
+        settings(&resources).unwrap()[0].above
+    };
+    assert_eq!(with(4096, Some(true)), Some("memory.current"));
+    assert_eq!(with(4096, Some(false)), None);
+    assert_eq!(with(4096, None), None);
 }

@@ -290,11 +290,50 @@ fn settings_are_written_and_a_refused_one_names_field_file_and_value() {
             ..Setting::new("nothing.max", "max", "linux.resources.nothing")
         };
         cgroup.apply(&[no_limit]).unwrap();
+        let instead = Setting {
+            absent: Absent::Instead {
+                file: "cgroup.max.depth",
+                value: "7".into(),
+            },
+            ..Setting::new("nothing.max", "1", "linux.resources.nothing")
+        };
+        cgroup.apply(&[instead]).unwrap();
+        let read = std::fs::read_to_string(lane.file("a", "cgroup.max.depth")).unwrap();
+        assert_eq!(read, "7\n");
         // Also an empty value is written: to this file it means nothing.
         assert_eq!(
             cgroup.apply(&[depth("")]).unwrap_err().errno(),
             Some(Errno::INVAL)
         );
+    });
+}
+
+#[test]
+fn a_limit_that_is_used_up_is_refused_only_where_that_is_asked_for() {
+    in_a_lane(|lane| {
+        let cgroup = lane.create("a").unwrap();
+        let depth = |value: &str| Setting {
+            above: Some("cgroup.max.descendants"),
+            ..Setting::new("cgroup.max.depth", value, "linux.resources.depth")
+        };
+        std::fs::write(lane.file("a", "cgroup.max.descendants"), "5").unwrap();
+        let error = cgroup.apply(&[depth("5")]).unwrap_err();
+        let path = lane.path("a");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "linux.resources.depth: cgroup {}: the limit 5 is not above the 5 in use",
+                path.display()
+            )
+        );
+        let read = || std::fs::read_to_string(lane.file("a", "cgroup.max.depth")).unwrap();
+        assert_eq!(read(), "max\n");
+        cgroup.apply(&[depth("6")]).unwrap();
+        assert_eq!(read(), "6\n");
+        // What tells no number has nothing to say against it.
+        std::fs::write(lane.file("a", "cgroup.max.descendants"), "max").unwrap();
+        cgroup.apply(&[depth("1")]).unwrap();
+        assert_eq!(read(), "1\n");
     });
 }
 

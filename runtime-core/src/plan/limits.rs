@@ -50,11 +50,10 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
             format!("make cgroup {}", path.display()),
         ));
         for (limit, setting) in limits.iter().enumerate() {
-            let what = format!("write {} to {}", setting.value, setting.file);
             steps.push(Step::run(
                 RunOp::WriteCgroup { limit },
                 setting.origin.clone(),
-                what,
+                setting.to_string(),
             ));
         }
     }

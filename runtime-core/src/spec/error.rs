@@ -124,6 +124,12 @@ pub enum SpecError {
         /// What is wrong.
         cause: String,
     },
+    /// A limit that cgroup v2 does not have; a container that counts on it must not start.
+    #[error("{path}: only cgroup v1 has this limit, and cgroup v2 is used")]
+    OnlyCgroupV1 {
+        /// Where.
+        path: String,
+    },
     /// Right, but this version can't do it; ignoring it would be worse.
     #[error(
         "{path}: {}not supported yet by this version of corten",
@@ -161,6 +167,7 @@ impl SpecError {
             | Self::Unmapped { path, .. }
             | Self::NeedsNamespace { path, .. }
             | Self::Invalid { path, .. }
+            | Self::OnlyCgroupV1 { path }
             | Self::Unsupported { path, .. }
             | Self::Convert { path, .. } => path,
         }

@@ -4,10 +4,7 @@
 //! support a field, delete its row. A row fires only if the field asks for something: what is
 //! empty or the kernel's default anyway may stand in the file.
 
-use super::{
-    BlockIo, Cpu, CpuAffinity, Linux, Memory, Mount, NamespaceKind, Network, Personality, Process,
-    Resources, Spec, SpecError,
-};
+use super::{CpuAffinity, Linux, Mount, NamespaceKind, Personality, Process, Spec, SpecError};
 
 /// A path below the table's object, and whether the object asks for it.
 type Row<T> = (&'static str, fn(&T) -> bool);
@@ -33,33 +30,6 @@ const LINUX: &[Row<Linux>] = &[
         l.personality.as_ref().is_some_and(changes_personality)
     }),
     ("timeOffsets", |l| !l.time_offsets.is_empty()),
-];
-
-const RESOURCES: &[Row<Resources>] = &[
-    ("blockIO", |r| {
-        r.block_io.as_ref().is_some_and(limits_block_io)
-    }),
-    ("hugepageLimits", |r| !r.hugepage_limits.is_empty()),
-    ("network", |r| r.network.as_ref().is_some_and(classifies)),
-    ("rdma", |r| !r.rdma.is_empty()),
-];
-
-const MEMORY: &[Row<Memory>] = &[
-    ("kernel", |m| m.kernel.is_some_and(|limit| limit > 0)),
-    ("kernelTCP", |m| m.kernel_tcp.is_some_and(|limit| limit > 0)),
-    ("swappiness", |m| m.swappiness.is_some()),
-    ("disableOOMKiller", |m| m.disable_oom_killer == Some(true)),
-    ("useHierarchy", |m| m.use_hierarchy == Some(true)),
-    ("checkBeforeUpdate", |m| m.check_before_update == Some(true)),
-];
-
-const CPU: &[Row<Cpu>] = &[
-    ("realtimeRuntime", |c| {
-        c.realtime_runtime.is_some_and(|time| time != 0)
-    }),
-    ("realtimePeriod", |c| {
-        c.realtime_period.is_some_and(|time| time != 0)
-    }),
 ];
 
 const MOUNT: &[Row<Mount>] = &[
@@ -126,16 +96,6 @@ fn of_linux(found: &mut Vec<SpecError>, linux: &Linux) {
         });
     }
     rows(found, "linux", linux, LINUX);
-    let Some(resources) = &linux.resources else {
-        return;
-    };
-    rows(found, "linux.resources", resources, RESOURCES);
-    if let Some(memory) = &resources.memory {
-        rows(found, "linux.resources.memory", memory, MEMORY);
-    }
-    if let Some(cpu) = &resources.cpu {
-        rows(found, "linux.resources.cpu", cpu, CPU);
-    }
 }
 
 /// Namespaces that are joined, the time namespace, and doing without a mount namespace.
@@ -185,18 +145,4 @@ fn has_cpus(affinity: &CpuAffinity) -> bool {
 /// `LINUX` is what every process has.
 fn changes_personality(personality: &Personality) -> bool {
     personality.domain != "LINUX" || !personality.flags.is_empty()
-}
-
-/// Docker writes a weight of 0 when none was asked for.
-fn limits_block_io(io: &BlockIo) -> bool {
-    let asks = BlockIo {
-        weight: io.weight.filter(|weight| *weight != 0),
-        leaf_weight: io.leaf_weight.filter(|weight| *weight != 0),
-        ..io.clone()
-    };
-    asks != BlockIo::default()
-}
-
-fn classifies(network: &Network) -> bool {
-    network.class_id.is_some_and(|class| class != 0) || !network.priorities.is_empty()
 }

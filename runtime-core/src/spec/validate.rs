@@ -74,7 +74,10 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         let destination = quoted(&mount.destination);
         format!("mounts[{index}].destination: {destination} is not absolute, taken as below /")
     });
-    capabilities.chain(relative).collect()
+    let resources = spec.linux.iter().flat_map(|linux| &linux.resources);
+    let memory = resources.flat_map(|resources| &resources.memory);
+    let ignored = memory.flat_map(resources::ignored);
+    capabilities.chain(relative).chain(ignored).collect()
 }
 
 fn missing(path: impl Into<String>) -> SpecError {

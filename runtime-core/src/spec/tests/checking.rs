@@ -7,7 +7,7 @@ use crate::spec::{default_spec, problems, rootless_spec, validate, warnings};
 
 /// The config with these changes has exactly this problem.
 #[track_caller]
-fn refused(changes: Value, expected: &str) {
+pub(super) fn refused(changes: Value, expected: &str) {
     let found: Vec<String> = problems(&with(changes))
         .iter()
         .map(ToString::to_string)
@@ -16,7 +16,7 @@ fn refused(changes: Value, expected: &str) {
 }
 
 #[track_caller]
-fn accepted(changes: Value) {
+pub(super) fn accepted(changes: Value) {
     assert_eq!(problems(&with(changes)), []);
 }
 

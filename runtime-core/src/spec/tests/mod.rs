@@ -2,6 +2,7 @@
 
 mod checking;
 mod converting;
+mod limits;
 mod reading;
 mod refusing;
 mod writing;
