@@ -5,6 +5,7 @@ use std::fmt;
 use rustix::thread::CapabilitySet;
 
 use crate::lab::Lab;
+use crate::lane;
 
 /// Something that not every lane has. The only reason to skip a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Need {
     /// This capability, for the runtime: even root may lack it where the lane is itself in a
     /// container.
     Capability(CapabilitySet),
+    /// A machine of the lane's own: what goes wrong could hurt the one that this is on.
+    Machine,
 }
 
 impl Need {
@@ -35,6 +38,7 @@ impl Need {
                 let own = rustix::thread::capabilities(None);
                 own.is_ok_and(|own| own.effective.contains(wanted))
             }
+            Self::Machine => lane::is_machine(),
         }
     }
 }
@@ -55,6 +59,7 @@ impl fmt::Display for Need {
                 let names: Vec<&str> = set.iter_names().map(|(name, _)| name).collect();
                 write!(f, "capability CAP_{}", names.join(" CAP_"))
             }
+            Self::Machine => f.write_str("a machine of its own"),
         }
     }
 }

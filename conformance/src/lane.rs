@@ -60,6 +60,17 @@ pub fn inside() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|lane| lane == "native")
 }
 
+/// Whether this machine is a lane's own, which a check may wreck.
+///
+/// Only a boot of a lane runs the programs of /host from a disk of the lane.
+#[must_use]
+pub fn is_machine() -> bool {
+    const DISKS: [&str; 2] = ["root=/dev/ubda", "root=/dev/nvme0n1"];
+    let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let disk = words.split_whitespace().any(|word| DISKS.contains(&word));
+    disk && std::env::current_exe().is_ok_and(|path| path.starts_with("/host"))
+}
+
 /// Stops a test that would touch the machine itself.
 ///
 /// # Panics

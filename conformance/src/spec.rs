@@ -117,6 +117,15 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, Default devices: those that a runtime must supply",
     ),
     ("devices::a_configured_device", "config-linux.md, Devices"),
+    ("devices::every_type_of_device", "config-linux.md, Devices"),
+    (
+        "devices::dev_of_the_image",
+        "CVE-2026-41579, CVE-2026-47766: /dev of an image is a link out of it",
+    ),
+    (
+        "devices::null_of_the_image",
+        "CVE-2025-31133, CVE-2025-62161: /dev/null of an image is a link",
+    ),
     (
         "devices::a_device_that_is_not_allowed",
         "config-linux.md, Allowed device list",

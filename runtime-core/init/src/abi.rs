@@ -564,12 +564,14 @@ ops! {
         name: Text,
         /// Absolute path on the host.
         source: Text,
+        /// Type that the source must have, as `st_mode` has it.
+        kind: u32,
         /// Major number that the source must have.
         major: u32,
         /// Minor number that the source must have.
         minor: u32,
     }
-    /// `symlinkat(2)`; an existing name stays.
+    /// `symlinkat(2)`.
     MakeLink = 19 {
         /// The directory.
         dir: Slot,
@@ -577,6 +579,8 @@ ops! {
         name: Text,
         /// What the link holds.
         target: Text,
+        /// Whether it takes the place of what has the name; else that stays.
+        replace: bool,
     }
     /// Opens the host's /dev/null and checks that it is character device 1:3.
     OpenNull = 20 {

@@ -40,6 +40,7 @@ pub mod errno {
     pub const EBADF: i32 = 9;
     pub const EAGAIN: i32 = 11;
     pub const EACCES: i32 = 13;
+    pub const EBUSY: i32 = 16;
     pub const EEXIST: i32 = 17;
     pub const EXDEV: i32 = 18;
     pub const ENODEV: i32 = 19;
@@ -48,6 +49,7 @@ pub mod errno {
     pub const EINVAL: i32 = 22;
     pub const ENAMETOOLONG: i32 = 36;
     pub const ENOSYS: i32 = 38;
+    pub const ENOTEMPTY: i32 = 39;
     pub const ELOOP: i32 = 40;
     pub const EPIPE: i32 = 32;
     pub const EDQUOT: i32 = 122;
@@ -77,6 +79,7 @@ pub mod flag {
     pub const RESOLVE_IN_ROOT: u64 = 0x10;
 
     pub const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+    pub const AT_REMOVEDIR: u64 = 0x200;
     pub const AT_EACCESS: u64 = 0x200;
     pub const AT_EMPTY_PATH: u64 = 0x1000;
     pub const AT_RECURSIVE: u64 = 0x8000;
@@ -102,6 +105,8 @@ pub mod flag {
     pub const S_IFREG: u32 = 0o100_000;
     pub const S_IFDIR: u32 = 0o040_000;
     pub const S_IFCHR: u32 = 0o020_000;
+    pub const S_IFBLK: u32 = 0o060_000;
+    pub const S_IFIFO: u32 = 0o010_000;
 
     pub const CLONE_PARENT: u64 = 0x8000;
     pub const CLONE_PIDFD: u64 = 0x1000;

@@ -148,7 +148,7 @@ impl Plan {
         let mounts = mounts::mounts(&mut cx)?;
         steps.extend(rootfs::prepare(&cx, mounts.early)?);
         steps.extend(mounts.steps);
-        steps.extend(devices::devices(&cx));
+        steps.extend(devices::devices(&cx)?);
         steps.extend(console::open(&cx));
         steps.extend(rootfs::working_directory(&cx));
         steps.extend(mounts.last);

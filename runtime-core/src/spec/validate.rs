@@ -6,6 +6,7 @@
 use super::error::{member, quoted};
 use super::{Mount, NamespaceKind, Spec, SpecError};
 
+mod devices;
 mod idmap;
 mod process;
 mod resources;
@@ -45,6 +46,7 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
     namespaces(&mut found, spec);
     idmap::check(&mut found, spec);
     if let Some(linux) = &spec.linux {
+        devices::check(&mut found, &linux.devices);
         propagation(&mut found, linux.rootfs_propagation.as_deref());
         hidden_paths(&mut found, spec, "linux.maskedPaths", &linux.masked_paths);
         hidden_paths(

@@ -3,10 +3,12 @@
 //! See mknod(2) and null(4). Everything is relative to the open /dev directory, never
 //! to a path that the image could have replaced by a link.
 
+use core::ffi::CStr;
+
 use super::walk::{Make, make_in, open_in};
 use crate::abi::{Kind, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
-use crate::sys::{self, CWD, Fd, errno, flag};
+use crate::sys::{self, CWD, Errno, Fd, errno, flag};
 
 /// Device number of /dev/null, see null(4).
 const NULL: (u32, u32) = (1, 3);
@@ -21,15 +23,15 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn open_null(init: &mut Init, into: Slot) -> Outcome {
-    let null = host_device(init, c"/dev/null", NULL)?;
+    let null = host_device(init, c"/dev/null", flag::S_IFCHR, NULL)?;
     init.store(into, null)
 }
 
-/// Opens a character device of the host and checks that it is the right one.
-fn host_device(init: &Init, path: &core::ffi::CStr, number: (u32, u32)) -> Result<Fd, Failure> {
+/// Opens a device of the host and checks that it is the right one.
+fn host_device(init: &Init, path: &CStr, kind: u32, number: (u32, u32)) -> Result<Fd, Failure> {
     let device = sys::openat2(CWD, path, flag::O_PATH, flag::RESOLVE_NO_MAGICLINKS)?;
     let stat = sys::stat(device, c"")?;
-    if !stat.is(flag::S_IFCHR) || (stat.major, stat.minor) != number {
+    if !stat.is(kind) || (stat.major, stat.minor) != number {
         sys::close(device)?;
         return Err(init.detail(Kind::Impostor, errno::ENODEV, &[path.to_bytes()]));
     }
@@ -50,14 +52,12 @@ pub(crate) fn make_node(init: &Init, dir: Slot, name: Span, node: Node) -> Outco
         Err(error) if error.0 == errno::EEXIST => return same_node(init, dir, name, &node),
         other => other?,
     }
-    if (node.uid, node.gid) != (0, 0) {
-        sys::fchownat(dir, name, node.uid, node.gid)?;
-    }
-    Ok(())
+    // Said for root too: in a directory with the set-group-ID bit the group is another.
+    Ok(sys::fchownat(dir, name, node.uid, node.gid)?)
 }
 
 /// Whether what is there is the node that would have been made; its mode stays.
-fn same_node(init: &Init, dir: Fd, name: &core::ffi::CStr, node: &Node) -> Outcome {
+fn same_node(init: &Init, dir: Fd, name: &CStr, node: &Node) -> Outcome {
     let found = open_in(dir, name, flag::O_PATH | flag::O_NOFOLLOW, 0)?;
     let stat = sys::stat(found, c"")?;
     sys::close(found)?;
@@ -68,10 +68,16 @@ fn same_node(init: &Init, dir: Fd, name: &core::ffi::CStr, node: &Node) -> Outco
 }
 
 /// Where mknod(2) is not allowed, the host's own node is bound over an empty file.
-pub(crate) fn bind_node(init: &Init, dir: Slot, texts: [Span; 2], number: [u32; 2]) -> Outcome {
+pub(crate) fn bind_node(
+    init: &Init,
+    dir: Slot,
+    texts: [Span; 2],
+    kind: u32,
+    number: [u32; 2],
+) -> Outcome {
     let [name, source] = texts;
     let [major, minor] = number;
-    let device = host_device(init, init.text(source)?, (major, minor))?;
+    let device = host_device(init, init.text(source)?, kind, (major, minor))?;
     let tree = sys::open_tree(device, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
     let resolve = flag::RESOLVE_NO_SYMLINKS;
     let target = make_in(init.slot(dir)?, init.text(name)?, Make::File, resolve)?;
@@ -81,18 +87,43 @@ pub(crate) fn bind_node(init: &Init, dir: Slot, texts: [Span; 2], number: [u32; 
     Ok(sys::close(device)?)
 }
 
-pub(crate) fn make_link(init: &Init, dir: Slot, name: Span, target: Span) -> Outcome {
-    match sys::symlinkat(init.text(target)?, init.slot(dir)?, init.text(name)?) {
-        Err(error) if error.0 == errno::EEXIST => {
-            // It must be there, as a link or as what a mount of the config made of it.
-            let found = open_in(
-                init.slot(dir)?,
-                init.text(name)?,
-                flag::O_PATH | flag::O_NOFOLLOW,
-                0,
-            )?;
-            Ok(sys::close(found)?)
+pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], replace: bool) -> Outcome {
+    let [name, target] = texts;
+    let (name, target) = (init.text(name)?, init.text(target)?);
+    let dir = init.slot(dir)?;
+    match sys::symlinkat(target, dir, name) {
+        Err(error) if error.0 == errno::EEXIST => {}
+        other => return Ok(other?),
+    }
+    if replace && !is_link_to(dir, name, target)? {
+        match remove(dir, name) {
+            // What a mount of the config made of it.
+            Err(error) if error.0 == errno::EBUSY => {}
+            other => {
+                other?;
+                sys::symlinkat(target, dir, name)?;
+            }
         }
-        other => Ok(other?),
+    }
+    // It must be there, as a link or as something else.
+    let found = open_in(dir, name, flag::O_PATH | flag::O_NOFOLLOW, 0)?;
+    Ok(sys::close(found)?)
+}
+
+fn is_link_to(dir: Fd, name: &CStr, target: &CStr) -> Result<bool, Errno> {
+    // One byte more than a target that is right.
+    let mut found = [0u8; 64];
+    match sys::readlinkat(dir, name, &mut found) {
+        Err(error) if error.0 == errno::EINVAL => Ok(false),
+        Err(error) => Err(error),
+        Ok(len) => Ok(found.get(..len) == Some(target.to_bytes())),
+    }
+}
+
+/// Removes a file, or a directory if it is empty.
+fn remove(dir: Fd, name: &CStr) -> Result<(), Errno> {
+    match sys::unlinkat(dir, name, 0) {
+        Err(error) if error.0 == errno::EISDIR => sys::unlinkat(dir, name, flag::AT_REMOVEDIR),
+        other => other,
     }
 }

@@ -86,6 +86,11 @@ pub fn symlinkat(target: &CStr, dir: Fd, name: &CStr) -> Result<()> {
     call(nr::SYMLINKAT, &[path(target), fd(dir), path(name)]).map(drop)
 }
 
+/// `unlinkat(2)`.
+pub fn unlinkat(dir: Fd, name: &CStr, flags: u64) -> Result<()> {
+    call(nr::UNLINKAT, &[fd(dir), path(name), flags]).map(drop)
+}
+
 /// `readlinkat(2)`: how many bytes of the buffer the target takes.
 pub fn readlinkat(dir: Fd, name: &CStr, target: &mut [u8]) -> Result<usize> {
     let (at, len) = (target.as_mut_ptr() as u64, target.len() as u64);

@@ -7,7 +7,7 @@ use corten_init::abi::{Kind, OnError, Op, Slot};
 use corten_init::sys::{errno, flag};
 
 use super::flat::{Failed, Hand};
-use super::trial::Trial;
+use super::trial::{Trial, must};
 
 fn open_dev() -> Op<Hand> {
     Op::OpenDir {
@@ -33,6 +33,7 @@ fn bind(name: &str, source: &str, minor: u32) -> Op<Hand> {
         dir: Slot::DEV,
         name: name.to_owned(),
         source: source.to_owned(),
+        kind: flag::S_IFCHR,
         major: 1,
         minor,
     }
@@ -43,6 +44,16 @@ fn link(name: &str, target: &str) -> Op<Hand> {
         dir: Slot::DEV,
         name: name.to_owned(),
         target: target.to_owned(),
+        replace: false,
+    }
+}
+
+fn force_link(name: &str, target: &str) -> Op<Hand> {
+    Op::MakeLink {
+        dir: Slot::DEV,
+        name: name.to_owned(),
+        target: target.to_owned(),
+        replace: true,
     }
 }
 
@@ -191,4 +202,88 @@ fn a_link_holds_its_target_and_what_is_there_stays() {
     assert_eq!(target("ptmx").unwrap().to_str(), Some("pts/ptmx"));
     assert_eq!(target("fd").unwrap().to_str(), Some("elsewhere"));
     assert_eq!(fs::read(init.path("/dev/stdin")).unwrap(), b"text\n");
+}
+
+#[test]
+fn a_link_takes_the_place_of_what_is_there_if_it_has_to() {
+    let init = trial(
+        "replace",
+        "cd rootfs/dev; ln -s pts/ptmx right; ln -s ../victim other; echo text >file; mkdir dir; \
+         mknod node c 5 2; echo in the image >../victim; cd ../..",
+    )
+    .steps(["right", "other", "file", "dir", "node"].map(|name| must(force_link(name, "pts/ptmx"))))
+    .stop();
+    for name in ["right", "other", "file", "dir", "node"] {
+        let target = fs::read_link(init.path(&format!("/dev/{name}"))).unwrap();
+        assert_eq!(target.to_str(), Some("pts/ptmx"), "{name}");
+    }
+    assert_eq!(fs::read(init.path("/victim")).unwrap(), b"in the image\n");
+}
+
+#[test]
+fn a_link_does_not_take_the_place_of_a_mount_or_of_a_full_folder() {
+    let before = "touch rootfs/dev/ptmx; mount --bind /dev/zero rootfs/dev/ptmx";
+    let init = trial("busy", before)
+        .step(force_link("ptmx", "pts/ptmx"))
+        .stop();
+    assert_eq!(fs::metadata(init.path("/dev/ptmx")).unwrap().rdev(), 0x105);
+    let failed = trial("full", "mkdir -p rootfs/dev/ptmx/below")
+        .step(force_link("ptmx", "pts/ptmx"))
+        .fails();
+    assert_eq!(failed.errno, errno::ENOTEMPTY);
+}
+
+#[test]
+fn a_block_device_of_the_host_is_bound_only_if_it_is_one() {
+    let as_block = |number: u32| Op::BindNode {
+        dir: Slot::DEV,
+        name: "disk".to_owned(),
+        source: "/dev/disk".to_owned(),
+        kind: flag::S_IFBLK,
+        major: 7,
+        minor: number,
+    };
+    // In a /dev of its own, so that the machine's stays as it is.
+    let before = "mount -t tmpfs tmpfs /dev; mknod /dev/disk b 7 63";
+    let init = trial("block", before).step(as_block(63)).stop();
+    let meta = fs::metadata(init.path("/dev/disk")).unwrap();
+    assert!(meta.file_type().is_block_device());
+    let failed = trial("block-other", before).step(as_block(62)).fails();
+    assert_eq!(failed.kind, Kind::Impostor);
+    let before = "mount -t tmpfs tmpfs /dev; mknod /dev/disk c 7 63";
+    let failed = trial("block-char", before).step(as_block(63)).fails();
+    assert_eq!(failed.kind, Kind::Impostor);
+}
+
+#[test]
+fn a_fifo_is_made_with_its_mode_and_owner() {
+    let fifo = Op::MakeNode {
+        dir: Slot::DEV,
+        name: "fifo".to_owned(),
+        mode: flag::S_IFIFO | 0o640,
+        major: 0,
+        minor: 0,
+        uid: 7,
+        gid: 8,
+    };
+    let init = trial("fifo", "").step(fifo.clone()).stop();
+    let meta = fs::metadata(init.path("/dev/fifo")).unwrap();
+    assert!(meta.file_type().is_fifo());
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
+    assert_eq!((meta.uid(), meta.gid()), (7, 8));
+    // And taken again by the next container of the same root.
+    drop(
+        trial("fifo-again", "mkfifo rootfs/dev/fifo")
+            .step(fifo)
+            .stop(),
+    );
+}
+
+#[test]
+fn the_owner_of_a_node_is_not_that_of_its_folder() {
+    let init = trial("setgid", "chgrp 50 rootfs/dev; chmod g+s rootfs/dev")
+        .step(node("null", 0o666, 0))
+        .stop();
+    let meta = fs::metadata(init.path("/dev/null")).unwrap();
+    assert_eq!((meta.uid(), meta.gid()), (0, 0));
 }
