@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::namespaces;
 use crate::check::checks;
 use crate::lab::{Container, Lab};
 use crate::wait;
@@ -17,6 +18,8 @@ checks!("cgroup":
     the_cgroup_of_a_run_is_removed_at_its_end,
     delete_force_kills_every_process_of_the_cgroup,
     the_runtime_itself_does_not_stay_in_the_cgroup,
+    a_writable_cgroup_belongs_to_the_root_of_its_user_namespace,
+    a_read_only_cgroup_stays_the_hosts,
 );
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -122,4 +125,43 @@ fn the_runtime_itself_does_not_stay_in_the_cgroup(lab: &Lab) {
     assert_eq!(its.expect("it runs"), own);
     drop(lab.runtime.call(&["kill", "foreground"]).ok());
     drop(call.finish(wait::CALL).ok());
+}
+
+/// The owners, as the container sees them, of its cgroup and what is in it: what may be
+/// delegated, then what may not.
+fn owners(lab: &Lab, access: &str) -> [Vec<u64>; 2] {
+    let mut bundle = namespaces::user_namespace(lab);
+    bundle.without_mount("/sys/fs/cgroup");
+    let mount = json!({
+        "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", access],
+    });
+    bundle.push("/mounts", mount);
+    let lists = [
+        &[
+            "",
+            "cgroup.procs",
+            "cgroup.threads",
+            "cgroup.subtree_control",
+        ][..],
+        &["cgroup.freeze", "cgroup.max.depth"],
+    ];
+    let paths = lists.map(|list| list.iter().map(|name| format!("{ROOT}/{name}")));
+    let paths = paths.map(Iterator::collect::<Vec<_>>);
+    let all = ["stat"]
+        .into_iter()
+        .chain(paths.iter().flatten().map(String::as_str));
+    bundle.probe(&all.collect::<Vec<_>>());
+    let stat = lab.run(&bundle).json();
+    let owner = |path: &String| stat[path]["uid"].as_u64().expect("the file is there");
+    paths.map(|paths| paths.iter().map(owner).collect())
+}
+
+fn a_writable_cgroup_belongs_to_the_root_of_its_user_namespace(lab: &Lab) {
+    // 65534: whom the namespace has no number for.
+    assert_eq!(owners(lab, "rw"), [vec![0; 4], vec![65_534; 2]]);
+}
+
+fn a_read_only_cgroup_stays_the_hosts(lab: &Lab) {
+    assert_eq!(owners(lab, "ro"), [vec![65_534; 4], vec![65_534; 2]]);
 }

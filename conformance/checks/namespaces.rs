@@ -121,7 +121,8 @@ fn the_hosts_network_is_kept_without_a_network_namespace(lab: &Lab) {
     assert_eq!(lab.facts(&bundle)["namespaces"]["net"], own("net"));
 }
 
-fn user_namespace(lab: &Lab) -> crate::bundle::Bundle {
+/// A bundle whose root is uid 100000 of the host.
+pub(super) fn user_namespace(lab: &Lab) -> crate::bundle::Bundle {
     let mut bundle = lab.bundle();
     bundle.push("/linux/namespaces", json!({"type": "user"}));
     let map = json!([

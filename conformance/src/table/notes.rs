@@ -47,6 +47,14 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun leaves ONLCR set on the inner terminal",
     ),
     (
+        "cgroup::a_read_only_cgroup_stays_the_hosts",
+        "crun gives it to the container's root in every user namespace",
+    ),
+    (
+        "cgroup::a_writable_cgroup_belongs_to_the_root_of_its_user_namespace",
+        "runc delegates only with systemd as the cgroup manager",
+    ),
+    (
         "disks::hugepage_limits_are_the_configured_ones",
         "crun limits the pages in use, not the reserved ones",
     ),

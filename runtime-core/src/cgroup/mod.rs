@@ -4,6 +4,7 @@
 //! - `settings`, `path`, `device_program`: pure; from config.json to what is to be done.
 //! - `fs`: makes, opens and fills a cgroup, kills and freezes what is in it.
 //! - `enable`: switches controllers on, down the path.
+//! - `delegate`: gives a cgroup to the container's user.
 //! - `remove`: takes a cgroup away again.
 //! - `walk`: a cgroup and all below it, whatever a container made there.
 //! - `error`: [`CgroupError`].
@@ -11,6 +12,7 @@
 //! See cgroups(7) and the kernel's admin-guide/cgroup-v2. cgroup v1 is not used; [`mode`]
 //! tells what the machine has.
 
+mod delegate;
 mod device_program;
 mod enable;
 mod error;
@@ -30,6 +32,7 @@ use rustix::io::Errno;
 
 use crate::sys::{call, file};
 
+pub(crate) use delegate::delegate;
 pub(crate) use device_program::{DeviceProgram, attach, device_program};
 pub(crate) use error::CgroupError;
 pub(crate) use fs::Cgroup;

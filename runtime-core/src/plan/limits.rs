@@ -5,6 +5,7 @@
 
 use super::{Context, PlanError, RunOp, Step};
 use crate::cgroup::{DeviceProgram, Setting};
+use crate::spec::{Mount, NamespaceKind};
 
 /// The files of the cgroup and their values.
 pub(super) fn settings(cx: &Context<'_>) -> Result<Vec<Setting>, PlanError> {
@@ -56,6 +57,14 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
                 setting.to_string(),
             ));
         }
+        if let Some(uid) = owner(cx) {
+            let what = format!("give the cgroup to uid {uid}");
+            steps.push(Step::run(
+                RunOp::DelegateCgroup { uid },
+                "linux.cgroupsPath",
+                what,
+            ));
+        }
     }
     steps.push(Step::run(
         RunOp::MakeFifos,
@@ -63,6 +72,33 @@ pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
         "make exec.fifo and done",
     ));
     steps
+}
+
+/// Whom the cgroup is given to, as the host numbers it: the process's user, in a user and
+/// a cgroup namespace of its own, where it gets the cgroup to write to.
+///
+/// See the spec, config-linux.md, "Cgroup ownership".
+fn owner(cx: &Context<'_>) -> Option<u32> {
+    let private = [NamespaceKind::User, NamespaceKind::Cgroup];
+    let access = |mount: &Mount| {
+        let access = |option: &&String| matches!(option.as_str(), "ro" | "rro" | "rw");
+        mount.options.iter().rfind(access).is_none_or(|o| o == "rw")
+    };
+    let is_cgroup = |mount: &&Mount| {
+        let kind = mount.kind.as_deref().unwrap_or_default();
+        matches!(kind, "cgroup" | "cgroup2")
+    };
+    let mut mounts = cx.spec.mounts.iter().filter(is_cgroup);
+    if !private.iter().all(|kind| cx.new_namespace(*kind)) || !mounts.any(access) {
+        return None;
+    }
+    let (linux, uid) = (cx.spec.linux.as_ref()?, cx.process.user.uid);
+    linux.uid_mappings.iter().find_map(|map| {
+        let offset = uid
+            .checked_sub(map.container_id)
+            .filter(|o| *o < map.size)?;
+        map.host_id.checked_add(offset)
+    })
 }
 
 /// What the runtime half does while init runs; all of it is done before the first

@@ -66,6 +66,11 @@ pub enum RunOp {
         /// Index into [`super::Plan::limits`].
         limit: usize,
     },
+    /// Gives the cgroup to the container's user.
+    DelegateCgroup {
+        /// As the host numbers it.
+        uid: u32,
+    },
     /// Loads the device program and attaches it to the cgroup.
     AttachDevices,
     /// Makes exec.fifo and the `done` fifo.

@@ -13,7 +13,7 @@ use super::link::{Link, Said};
 use super::report::Report;
 use super::trace::{Span, Trace, now};
 use super::{InitProgram, failure};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
 use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
@@ -238,6 +238,7 @@ impl Driver<'_> {
                     .apply(std::slice::from_ref(setting))
                     .map_err(told)
             }
+            RunOp::DelegateCgroup { uid } => self.delegate(*uid),
             RunOp::AttachDevices => self.attach_devices(),
             RunOp::PrepareState => Ok(self.keeper.prepare()?),
             RunOp::MakeFifos => {
@@ -304,13 +305,23 @@ impl Driver<'_> {
 
     fn attach_devices(&mut self) -> Result<(), Failed> {
         let program = self.plan.devices.as_ref().ok_or_else(out_of_step)?;
-        match cgroup::attach(self.cgroup()?.dir(), program) {
+        let attached = cgroup::attach(self.cgroup()?.dir(), program);
+        self.permitted("linux.resources.devices: not applied", attached)
+    }
+
+    fn delegate(&mut self, uid: u32) -> Result<(), Failed> {
+        let delegated = cgroup::delegate(self.cgroup()?, uid);
+        self.permitted("linux.cgroupsPath: not given to the container", delegated)
+    }
+
+    /// What the caller lacks the privilege for is left out, with a warning.
+    fn permitted(&mut self, what: &str, done: Result<(), CgroupError>) -> Result<(), Failed> {
+        match done {
             Err(error) if error.is_not_permitted() => {
-                let text = format!("linux.resources.devices: not applied: {error}");
-                self.warnings.push(text);
+                self.warnings.push(format!("{what}: {error}"));
                 Ok(())
             }
-            other => other.map_err(told),
+            done => done.map_err(told),
         }
     }
 
