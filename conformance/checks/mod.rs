@@ -10,7 +10,6 @@ mod console;
 mod devices;
 mod disks;
 mod errors;
-mod joined;
 mod lifecycle;
 mod limits;
 mod mounts;
@@ -26,7 +25,6 @@ pub(crate) const ALL: &[&[Check]] = &[
     process::CHECKS,
     mounts::CHECKS,
     namespaces::CHECKS,
-    joined::CHECKS,
     rootfs::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,

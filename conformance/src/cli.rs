@@ -17,10 +17,11 @@ conformance: checks of an OCI runtime by running it
                   [--fail-fast] [--format text|json|junit|tap] [--expect-skips N]
                   [WORD...]
       runs the checks whose name contains a WORD (all without) and ends with
-      `N passed, N failed`. With --expect-skips any other number of skips fails. The runtime is FILE, else $CORTEN_TEST_RUNTIME, else
-      the corten that was built beside this program. LANE is native (this machine's
-      kernel) or uml, with a --kernel; in a lane's machine FILE is a static binary, or
-      lane:/usr/sbin/runc for one that the machine has
+      `N passed, N failed`. With --expect-skips any other number of skips fails. The
+      runtime is FILE, else $CORTEN_TEST_RUNTIME, else the corten that was built beside
+      this program. LANE is native (this machine's kernel), uml, with a --kernel, or full;
+      in a lane's machine FILE is a static binary, or lane:/usr/sbin/runc for one that
+      the machine has
   conformance list [WORD...]
       prints a line per check, with tabs between: its name, its facility, what it needs
       that not every lane has (or -), what it is by in the specification
@@ -44,13 +45,14 @@ conformance: checks of an OCI runtime by running it
       fails if anything is left behind, --limit kills all of it after a time
   conformance lane build LANE [--kernel 6.1|newest]
       makes what the lane's machine needs, kept in ~/.cache/corten/lanes: uml is User
-      Mode Linux, 6.1 or Debian's newest, with cgroup v2 and its controllers. Installs
-      missing packages
+      Mode Linux, 6.1 or Debian's newest, with cgroup v2 and its controllers; full is
+      QEMU, with systemd, container engines and every controller. Installs missing
+      packages, and removes what an older recipe made
   conformance lane run LANE [--kernel 6.1|newest] [--runtime FILE] [--limit SECONDS]
                   -- COMMAND...
       boots the machine and runs a command in it. /host has corten (or FILE), probe and
-      conformance. Returns the command's exit code, 124 after the limit, 125 if the
-      machine broke; both with the last lines of its console
+      conformance. Returns the command's exit code, 124 after the limit (600 s), 125 if
+      the machine broke; both with the last lines of its console
 ";
 
 /// Runs the command line, and returns the exit code.

@@ -15,9 +15,11 @@ mod apt;
 mod boot;
 mod cache;
 mod cgroup;
+mod full;
 mod image;
 pub mod inside;
 mod kernel;
+mod qemu;
 mod uml;
 
 use std::ffi::OsString;
@@ -34,6 +36,7 @@ use rustix::thread::UnshareFlags;
 use crate::{sys, wait};
 
 pub use boot::{NO_CODE, Request};
+pub use full::Full;
 pub use kernel::Kernel;
 pub use uml::Uml;
 
@@ -152,16 +155,7 @@ pub fn native(options: &Options, command: &[OsString]) -> io::Result<i32> {
         | UnshareFlags::NEWIPC;
     sys::unshare(namespaces).map_err(context("unshare"))?;
     private("/")?;
-    // In place of whatever is there; seen in this mount namespace only.
-    detach("/sys/fs/cgroup")?;
-    mount(
-        "cgroup2",
-        "/sys/fs/cgroup",
-        "cgroup2",
-        MountFlags::empty(),
-        None,
-    )
-    .map_err(|error| context("mount cgroup2")(error.into()))?;
+    mount_cgroup2()?;
     let group = cgroup::Lane::create()?;
 
     let this = std::env::current_exe()?;
@@ -197,6 +191,20 @@ pub fn exit_code(status: ExitStatus) -> i32 {
 fn private(path: &str) -> io::Result<()> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change(path, flags).map_err(|error| context("make / private")(error.into()))
+}
+
+/// Puts cgroup v2 in place of whatever is there, seen in this mount namespace only. Where
+/// it is there already it stays: a mount without options such as `nsdelegate` takes them
+/// from every other one of the machine. cgroup2 in the kernel's `cgroup-v2.rst`.
+fn mount_cgroup2() -> io::Result<()> {
+    const MAGIC: i64 = 0x6367_7270; // CGROUP2_SUPER_MAGIC
+    const PATH: &str = "/sys/fs/cgroup";
+    if rustix::fs::statfs(PATH).is_ok_and(|found| found.f_type == MAGIC) {
+        return Ok(());
+    }
+    detach(PATH)?;
+    mount("cgroup2", PATH, "cgroup2", MountFlags::empty(), None)
+        .map_err(|error| context("mount cgroup2")(error.into()))
 }
 
 /// Takes away every mount at a path. All is private here, so nobody else loses them.

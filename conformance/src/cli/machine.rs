@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::number;
-use crate::lane::{Kernel, Request, Uml};
+use crate::lane::{Full, Kernel, Request, Uml};
 use crate::mutate;
 use crate::runtime::{self, Runtime};
 
@@ -20,10 +20,16 @@ const COMMAND: Duration = Duration::from_secs(600);
 /// The limit of all checks together: ten times what they need.
 const CHECKS: Duration = Duration::from_secs(3600);
 
+/// A lane's machine that can be booted.
+enum Machine {
+    Uml(Uml),
+    Full(Full),
+}
+
 /// What the command line says about the machine.
 #[derive(Debug, Default)]
 struct Options {
-    kernel: Kernel,
+    kernel: Option<Kernel>,
     limit: Option<Duration>,
     runtime: Option<String>,
 }
@@ -38,8 +44,9 @@ impl Options {
         match word {
             "--kernel" => {
                 let name = value()?;
-                self.kernel = Kernel::named(&name)
+                let kernel = Kernel::named(&name)
                     .ok_or_else(|| format!("--kernel {name}: there are 6.1 and newest"))?;
+                self.kernel = Some(kernel);
             }
             "--limit" => self.limit = Some(Duration::from_secs(number(&value()?)?)),
             "--runtime" => self.runtime = Some(value()?),
@@ -49,14 +56,23 @@ impl Options {
     }
 
     /// The machine, made if it is not there.
-    fn build(&self, lane: &str) -> Result<Uml, String> {
-        match lane {
-            "uml" if rustix::process::geteuid().is_root() => {
-                Uml::build(self.kernel).map_err(|error| format!("uml lane: {error}"))
+    fn build(&self, lane: &str) -> Result<Machine, String> {
+        let built = match lane {
+            "uml" | "full" if !rustix::process::geteuid().is_root() => {
+                return Err(format!("the {lane} lane needs root"));
             }
-            "uml" => Err("the uml lane needs root".to_owned()),
-            other => Err(format!("{other}: no such lane, there are native and uml")),
-        }
+            "uml" => Uml::build(self.kernel.unwrap_or_default()).map(Machine::Uml),
+            "full" if self.kernel.is_some() => {
+                return Err("the full lane has one kernel, --kernel is the uml lane's".to_owned());
+            }
+            "full" => Full::build().map(Machine::Full),
+            other => {
+                return Err(format!(
+                    "{other}: no such lane, there are native, uml and full"
+                ));
+            }
+        };
+        built.map_err(|error| format!("{lane} lane: {error}"))
     }
 
     /// The programs that the machine sees, and the runtime among them that is tested.
@@ -198,10 +214,11 @@ fn in_one_boot(lane: &str, options: &Options, words: &[&str]) -> Result<i32, Str
     boot(&options.build(lane)?, &request)
 }
 
-fn boot(machine: &Uml, request: &Request) -> Result<i32, String> {
-    machine
-        .run(request)
-        .map_err(|error| format!("uml lane: {error}"))
+fn boot(machine: &Machine, request: &Request) -> Result<i32, String> {
+    match machine {
+        Machine::Uml(uml) => uml.run(request).map_err(|e| format!("uml lane: {e}")),
+        Machine::Full(full) => full.run(request).map_err(|e| format!("full lane: {e}")),
+    }
 }
 
 /// Becomes a command that is killed when the process that started it ends.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::wait;
 /// What the outside returns when the machine ended without the command's exit code.
 pub const NO_CODE: i32 = 125;
 
-/// How many of the console's last lines tell why.
-const LINES: usize = 30;
+/// How many of the console's last lines tell why: a kernel's panic has forty.
+const LINES: usize = 60;
 
 /// How the folders of boots are called, before the pid of the process they belong to.
 const PREFIX: &str = "boot-";
@@ -74,9 +74,13 @@ impl Folder {
         self.path.join("console")
     }
 
-    fn print_console(&self) {
+    fn console_text(&self) -> String {
         let bytes = std::fs::read(self.console()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(super) fn print_console(&self) {
+        let text = self.console_text();
         let lines: Vec<&str> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(LINES)..] {
             eprintln!("  {line}");
@@ -165,44 +169,80 @@ fn copy(mut from: impl Read, to: &mut impl Write) -> io::Result<u64> {
     }
 }
 
-/// Waits for a machine's end and returns the exit code of the command in it.
-///
-/// The machine must be the leader of a process group, which is killed at the end.
-pub(super) fn finish(
-    mut machine: Child,
-    folder: &Folder,
-    lines: Vec<Line>,
-    limit: Duration,
-) -> io::Result<i32> {
-    let status = wait::child(&mut machine, limit)?;
-    let group = i32::try_from(machine.id()).ok().and_then(Pid::from_raw);
-    let killed = group.map(|group| kill_process_group(group, Signal::KILL));
-    // No such group is what a machine leaves that ended well.
-    if let Some(Err(error)) = killed
-        && error != rustix::io::Errno::SRCH
-    {
-        return Err(error.into());
+/// A machine that was started. It must be the leader of a process group, which is killed
+/// at the end.
+pub(super) struct Machine<'f> {
+    pub(super) process: Child,
+    pub(super) folder: &'f Folder,
+    pub(super) lines: Vec<Line>,
+}
+
+impl Machine<'_> {
+    /// Whether the console has this text within the limit. False if the machine ends.
+    pub(super) fn says(&mut self, text: &str, limit: Duration) -> bool {
+        let answer = wait::until(limit, || {
+            // Asked first: a machine may say it and end at once.
+            let ended = !matches!(self.process.try_wait(), Ok(None));
+            let said = self.folder.console_text().contains(text);
+            (said || ended).then_some(said)
+        });
+        answer.unwrap_or(false)
     }
-    machine.wait()?;
-    for Line { write, copy } in lines {
-        drop(write);
-        drop(copy.join());
+
+    /// Waits for its end, and kills what is left of it.
+    pub(super) fn finish(mut self, limit: Duration) -> io::Result<End> {
+        let status = wait::child(&mut self.process, limit)?;
+        let group = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        let killed = group.map(|group| kill_process_group(group, Signal::KILL));
+        // No such group is what a machine leaves that ended well.
+        if let Some(Err(error)) = killed
+            && error != rustix::io::Errno::SRCH
+        {
+            return Err(error.into());
+        }
+        self.process.wait()?;
+        for Line { write, copy } in self.lines {
+            drop(write);
+            drop(copy.join());
+        }
+        Ok(match (status, self.folder.code()) {
+            (Some(_), Some(code)) => End::Code(code),
+            (None, _) => End::TimedOut(limit),
+            (Some(status), None) => End::Broke(status),
+        })
     }
-    match (status, folder.code()) {
-        (Some(_), Some(code)) => Ok(code),
-        (None, _) => {
-            eprintln!(
-                "lane: still running after {} s, the console says:",
-                limit.as_secs()
-            );
-            folder.print_console();
-            Ok(TIMED_OUT)
-        }
-        (Some(status), None) => {
-            eprintln!("lane: the machine ended without an exit code ({status}), its console:");
-            folder.print_console();
-            Ok(NO_CODE)
-        }
+}
+
+/// How a machine ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// By itself, with the command's exit code.
+    Code(i32),
+    /// It was killed at its limit.
+    TimedOut(Duration),
+    /// Without the command's exit code.
+    Broke(ExitStatus),
+}
+
+impl End {
+    /// The exit code for the outside. Tells what is unusual, with the console's last lines.
+    pub(super) fn tell(&self, folder: &Folder) -> i32 {
+        let code = match self {
+            Self::Code(code) => return *code,
+            Self::TimedOut(limit) => {
+                let seconds = limit.as_secs();
+                eprintln!("lane: still running after {seconds} s, the console says:");
+                TIMED_OUT
+            }
+            Self::Broke(status) => {
+                eprintln!("lane: the machine ended without an exit code ({status}), its console:");
+                NO_CODE
+            }
+        };
+        folder.print_console();
+        code
     }
 }
 

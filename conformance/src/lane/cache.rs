@@ -3,7 +3,9 @@
 //! A thing lies in `$XDG_CACHE_HOME/corten/lanes/NAME-HASH` (or below ~/.cache), where
 //! the hash is of everything that decides what comes out: lists of packages, guest
 //! scripts, the source of the code that makes it. It is made under another name and
-//! renamed, so what is there is whole. Who wants it while it is made, waits.
+//! renamed, so what is there is whole. Who wants it while it is made, waits. Once it is
+//! made, what older recipes of the same name made is removed, unless it is in use: who
+//! uses a thing holds a shared lock on its folder.
 
 use std::fs::File;
 use std::io;
@@ -34,24 +36,96 @@ impl Part {
         Ok(folder()?.join(format!("{}-{:016x}", self.name, hash.0)))
     }
 
-    /// Returns where it lies, after making it if it is not there.
-    pub(super) fn get(&self, make: impl FnOnce(&Work) -> io::Result<()>) -> io::Result<PathBuf> {
+    /// Returns it, after making it if it is not there.
+    pub(super) fn get(&self, make: impl FnOnce(&Work) -> io::Result<()>) -> io::Result<Made> {
         let folder = self.folder()?;
-        if folder.is_dir() {
-            return Ok(folder);
+        if let Some(made) = Made::hold(&folder)? {
+            return Ok(made);
         }
         let cache = self::folder()?;
         std::fs::create_dir_all(&cache).map_err(context(&cache.to_string_lossy()))?;
         // Held until the end of the function, or of the process.
         let lock = File::create(cache.join(format!(".{}.lock", self.name)))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-        if folder.is_dir() {
-            return Ok(folder);
+        if let Some(made) = Made::hold(&folder)? {
+            return Ok(made);
         }
-        let work = Work::new(folder)?;
+        let work = Work::new(folder.clone())?;
         make(&work)?;
-        work.finish()
+        work.finish()?;
+        let made = Made::hold(&folder)?
+            .ok_or_else(|| io::Error::other(format!("{} was removed", folder.display())))?;
+        if let Err(error) = self.sweep(&cache) {
+            eprintln!("lane: older ones are still there: {error}");
+        }
+        Ok(made)
     }
+
+    /// Removes what older recipes made and what killed makers left. The lock is held, so
+    /// nobody makes one now; the one just made is in use.
+    fn sweep(&self, cache: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(cache)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !self.is_of_this_name(&name.to_string_lossy()) {
+                continue;
+            }
+            let lock = File::open(entry.path())?;
+            let alone = FlockOperation::NonBlockingLockExclusive;
+            if rustix::fs::flock(&lock, alone).is_ok() {
+                eprintln!("lane: removing {}", entry.path().display());
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is called like this part, with whatever hash, finished or not.
+    fn is_of_this_name(&self, folder: &str) -> bool {
+        let rest = folder.strip_prefix(&self.name);
+        let rest = rest.and_then(|rest| rest.strip_prefix('-'));
+        let hash = rest.and_then(|rest| rest.split('.').next());
+        hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+}
+
+/// A part that is there, and stays there as long as this lives.
+#[derive(Debug)]
+pub(super) struct Made {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Made {
+    /// `None` if it is not there.
+    fn hold(path: &Path) -> io::Result<Option<Self>> {
+        let lock = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(context(&path.to_string_lossy()))?,
+        };
+        rustix::fs::flock(&lock, FlockOperation::LockShared)?;
+        // It may have been removed between the two.
+        Ok(path.is_dir().then(|| Self {
+            path: path.to_owned(),
+            _lock: lock,
+        }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Removes a folder, but not if something is mounted below it: a killed maker may have
+/// left this machine's /dev there.
+fn remove(folder: &Path) -> io::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    if let Some(point) = points.find(|point| Path::new(point).starts_with(folder)) {
+        let text = format!("{point} is still mounted, so its folder is not removed");
+        return Err(io::Error::other(text));
+    }
+    std::fs::remove_dir_all(folder).map_err(context(&folder.to_string_lossy()))
 }
 
 /// Where all of it lies.
@@ -91,8 +165,9 @@ pub(super) struct Work {
 
 impl Work {
     fn new(goal: PathBuf) -> io::Result<Self> {
-        let path = goal.with_extension(format!("new.{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&path));
+        let mut path = goal.clone().into_os_string();
+        path.push(format!(".new.{}", std::process::id()));
+        let path = PathBuf::from(path);
         std::fs::create_dir(&path).map_err(context(&path.to_string_lossy()))?;
         Ok(Self {
             path,
@@ -121,18 +196,20 @@ impl Work {
         output(command).map(drop)
     }
 
-    fn finish(self) -> io::Result<PathBuf> {
+    fn finish(self) -> io::Result<()> {
         std::fs::rename(&self.path, &self.goal).map_err(context(&self.goal.to_string_lossy()))?;
         self.say(&format!("done: {}", self.goal.display()));
-        Ok(self.goal.clone())
+        Ok(())
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         // After `finish` there is nothing at this path.
-        if self.path.exists() && std::fs::remove_dir_all(&self.path).is_err() {
-            eprintln!("lane: {}: can't be removed", self.path.display());
+        if self.path.exists()
+            && let Err(error) = remove(&self.path)
+        {
+            eprintln!("lane: {error}");
         }
     }
 }
@@ -180,5 +257,22 @@ mod tests {
         assert_eq!(folder(&["a", "b"]), folder(&["a", "b"]));
         assert_ne!(folder(&["a", "b"]), folder(&["ab", ""]));
         assert_ne!(folder(&["a", "b"]), folder(&["a", "c"]));
+    }
+
+    #[test]
+    fn only_folders_of_the_same_name_are_older_ones() {
+        let part = Part {
+            name: "uml".to_owned(),
+            recipe: Vec::new(),
+        };
+        for (folder, is_one) in [
+            ("uml-0123456789abcdef", true),
+            ("uml-0123456789abcdef.new.17", true),
+            ("uml-image-0123456789abcdef", false),
+            ("uml", false),
+            ("boot-17", false),
+        ] {
+            assert_eq!(part.is_of_this_name(folder), is_one, "{folder}");
+        }
     }
 }

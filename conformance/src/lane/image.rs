@@ -1,5 +1,7 @@
 //! The root file system of a lane: a small Debian on an ext4 image.
 
+pub(super) mod full;
+
 use std::io;
 use std::path::Path;
 use std::process::Command;
@@ -95,10 +97,16 @@ fn executable(path: &Path) -> io::Result<()> {
 /// for good once it is made.
 pub(super) fn file_system(work: &Work, from: &Path, name: &str, size: &str) -> io::Result<()> {
     work.say(&format!("writing {name}"));
+    work.run(&mut mke2fs(from, &work.path().join(name), size))
+}
+
+/// The command that writes a folder to a new ext4 image.
+pub(super) fn mke2fs(from: &Path, to: &Path, size: &str) -> Command {
     let mut command = Command::new("mke2fs");
     command.args(["-q", "-t", "ext4", "-m", "0"]);
     command.args(["-O", "^has_journal,^metadata_csum,^resize_inode"]);
     command.args(["-E", "lazy_itable_init=1,root_owner=0:0", "-d"]);
     command.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
-    work.run(command.arg(from).arg(work.path().join(name)).arg(size))
+    command.arg(from).arg(to).arg(size);
+    command
 }

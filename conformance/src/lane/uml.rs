@@ -9,10 +9,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::boot::{self, Folder, Line, Request};
+use super::boot::{Folder, Line, Machine, Request};
+use super::cache::Made;
 use super::kernel::{self, Kernel};
 use super::{context, image};
 
@@ -20,11 +21,11 @@ use super::{context, image};
 const MEMORY_MIB: u64 = 1024;
 
 /// The files of a lane that can be booted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Uml {
-    image: PathBuf,
+    image: Made,
     kernel: Kernel,
-    files: PathBuf,
+    files: Made,
 }
 
 impl Uml {
@@ -49,7 +50,7 @@ impl Uml {
     pub fn run(&self, request: &Request) -> io::Result<i32> {
         let folder = Folder::new(request)?;
         let lines = vec![Line::to(io::stdout())?, Line::to(io::stderr())?];
-        let machine = self
+        let process = self
             .command(folder.path(), &lines)?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -57,7 +58,12 @@ impl Uml {
             .process_group(0)
             .spawn()
             .map_err(context("User Mode Linux"))?;
-        boot::finish(machine, &folder, lines, request.limit)
+        let machine = Machine {
+            process,
+            folder: &folder,
+            lines,
+        };
+        Ok(machine.finish(request.limit)?.tell(&folder))
     }
 
     fn command(&self, folder: &Path, lines: &[Line]) -> io::Result<Command> {
@@ -68,11 +74,17 @@ impl Uml {
         // its memory on that lane's tmpfs. All of it dies with this process: see `cli`.
         command.arg("die-with-parent").arg(this);
         command.args(["native", "--", "env"]);
-        command.args(self.kernel.variable(&self.files));
-        command.arg(self.files.join("linux"));
+        command.args(self.kernel.variable(self.files.path()));
+        command.arg(self.files.path().join("linux"));
         command.args(self.kernel.arguments());
-        command.arg(format!("ubd0c={at}/cow,{}/root.ext4", self.image.display()));
-        command.arg(format!("ubd1r={}/modules.ext4", self.files.display()));
+        command.arg(format!(
+            "ubd0c={at}/cow,{}/root.ext4",
+            self.image.path().display()
+        ));
+        command.arg(format!(
+            "ubd1r={}/modules.ext4",
+            self.files.path().display()
+        ));
         command.args(["root=/dev/ubda", "rootfstype=ext4", "rw"]);
         command.arg(format!("mem={MEMORY_MIB}M"));
         command.arg("init=/usr/local/sbin/lane-init");

@@ -28,6 +28,7 @@ const LINUX: &[Row<Linux>] = &[
     ("personality", |l| {
         l.personality.as_ref().is_some_and(changes_personality)
     }),
+    ("timeOffsets", |l| !l.time_offsets.is_empty()),
 ];
 
 const MOUNT: &[Row<Mount>] = &[
@@ -96,11 +97,18 @@ fn of_linux(found: &mut Vec<SpecError>, linux: &Linux) {
     rows(found, "linux", linux, LINUX);
 }
 
-/// Doing without a mount namespace of its own.
+/// Namespaces that are joined, the time namespace, and doing without a mount namespace.
 fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
     for (index, ns) in spec.namespaces().iter().enumerate() {
         let path = format!("linux.namespaces[{index}]");
-        if let (NamespaceKind::Mount, Some(file)) = (ns.kind, &ns.path) {
+        if ns.kind == NamespaceKind::Time {
+            let value = Some(ns.kind.to_string());
+            found.push(SpecError::Unsupported {
+                path: format!("{path}.type"),
+                value,
+            });
+        }
+        if let Some(file) = &ns.path {
             let value = Some(file.clone());
             found.push(SpecError::Unsupported {
                 path: format!("{path}.path"),
