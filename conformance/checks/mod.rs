@@ -10,6 +10,7 @@ mod console;
 mod devices;
 mod disks;
 mod errors;
+mod joined;
 mod lifecycle;
 mod limits;
 mod mounts;
@@ -25,6 +26,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     process::CHECKS,
     mounts::CHECKS,
     namespaces::CHECKS,
+    joined::CHECKS,
     rootfs::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,

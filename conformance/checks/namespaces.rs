@@ -4,7 +4,7 @@ use std::os::linux::fs::MetadataExt as _;
 
 use serde_json::{Value, json};
 
-use crate::check::checks;
+use crate::check::{Need, checks};
 use crate::facts;
 use crate::lab::Lab;
 
@@ -22,7 +22,10 @@ checks!("namespaces":
     a_user_namespace_does_not_give_root_outside,
     capabilities_hold_in_a_user_namespace,
     the_cgroup_namespace_hides_the_path_of_the_cgroup,
-    a_namespace_given_by_path_is_joined_or_refused_by_name,
+    time_offsets_move_the_clocks_of_the_container [Need::Namespace("time")],
+    a_new_time_namespace_without_offsets_has_the_hosts_clocks [Need::Namespace("time")],
+    time_offsets_go_with_a_new_user_namespace [Need::Namespace("time")],
+    time_offsets_that_make_no_sense_are_refused,
 );
 
 /// The inode of a namespace of this process, as the probe names it; null if the kernel
@@ -185,26 +188,83 @@ fn the_cgroup_namespace_hides_the_path_of_the_cgroup(lab: &Lab) {
     assert_eq!(unified.expect("cgroup v2")["path"], "/");
 }
 
-fn a_namespace_given_by_path_is_joined_or_refused_by_name(lab: &Lab) {
-    let bundle = lab.bundle_of(&["sleep"]);
-    let first = lab.start(&bundle);
+/// How far a clock in the container is ahead of the host's.
+fn ahead(facts: &Value, clock: &str, id: libc::clockid_t) -> i64 {
+    let inside = facts["clocks"][clock].as_i64().expect("a time");
+    inside - crate::sys::clock_seconds(id)
+}
+
+/// The clocks go on between the two looks.
+const SLACK: std::ops::RangeInclusive<i64> = -60..=0;
+
+fn time_offsets_move_the_clocks_of_the_container(lab: &Lab) {
     let mut bundle = lab.bundle();
-    for name in ["ipc", "network"] {
-        let path = format!(
-            "/proc/{}/ns/{}",
-            first.pid(),
-            if name == "ipc" { "ipc" } else { "net" }
-        );
-        bundle.without_namespace(name);
-        bundle.push("/linux/namespaces", json!({"type": name, "path": path}));
-    }
-    if lab.refuses(&bundle, "linux.namespaces") {
-        return;
-    }
+    bundle.push("/linux/namespaces", json!({"type": "time"}));
+    bundle.config["linux"]["timeOffsets"] = json!({
+        "monotonic": {"secs": 7_000_000, "nanosecs": 5},
+        "boottime": {"secs": 50_000},
+    });
     let facts = lab.facts(&bundle);
-    for kind in ["ipc", "net"] {
-        let path = format!("/proc/{}/ns/{kind}", first.pid());
-        let wanted = std::fs::metadata(path).expect("it runs").st_ino();
-        assert_eq!(facts["namespaces"][kind], json!(wanted), "{kind}");
+    assert_ne!(facts["namespaces"]["time"], own("time"));
+    assert_eq!(
+        facts["namespaces"]["time"],
+        facts["namespaces"]["time_for_children"]
+    );
+    let monotonic = ahead(&facts, "monotonic", libc::CLOCK_MONOTONIC) - 7_000_000;
+    let boottime = ahead(&facts, "boottime", libc::CLOCK_BOOTTIME) - 50_000;
+    assert!(
+        SLACK.contains(&monotonic) && SLACK.contains(&boottime),
+        "{monotonic} {boottime}"
+    );
+}
+
+fn a_new_time_namespace_without_offsets_has_the_hosts_clocks(lab: &Lab) {
+    let mut bundle = lab.bundle();
+    bundle.push("/linux/namespaces", json!({"type": "time"}));
+    let facts = lab.facts(&bundle);
+    assert_ne!(facts["namespaces"]["time"], own("time"));
+    assert!(SLACK.contains(&ahead(&facts, "monotonic", libc::CLOCK_MONOTONIC)));
+}
+
+fn time_offsets_go_with_a_new_user_namespace(lab: &Lab) {
+    let mut bundle = user_namespace(lab);
+    bundle.push("/linux/namespaces", json!({"type": "time"}));
+    bundle.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 50_000}});
+    bundle.probe(&["sleep"]);
+    let container = lab.start(&bundle);
+    let path = |file: &str| format!("/proc/{}/ns/{file}", container.pid());
+    let user = std::fs::metadata(path("user")).expect("it runs").st_ino();
+    assert_eq!(
+        crate::sys::namespace_owner(&path("time")).expect("it runs"),
+        user
+    );
+    let offsets = std::fs::read_to_string(format!("/proc/{}/timens_offsets", container.pid()));
+    let offsets = offsets.expect("it runs");
+    let boottime = offsets.lines().find(|line| line.starts_with("boottime"));
+    let words: Vec<&str> = boottime.expect("boottime").split_whitespace().collect();
+    assert_eq!(words, ["boottime", "50000", "0"]);
+}
+
+fn time_offsets_that_make_no_sense_are_refused(lab: &Lab) {
+    for (with_namespace, offsets, field) in [
+        (false, json!({"monotonic": {"secs": 1}}), "timeOffsets"),
+        (true, json!({"realtime": {"secs": 1}}), "timeOffsets"),
+        (
+            true,
+            json!({"monotonic": {"nanosecs": 1_000_000_000}}),
+            "timeOffsets.monotonic.nanosecs",
+        ),
+    ] {
+        let mut bundle = lab.bundle();
+        if with_namespace {
+            bundle.push("/linux/namespaces", json!({"type": "time"}));
+        }
+        bundle.config["linux"]["timeOffsets"] = offsets.clone();
+        let output = lab.run(&bundle);
+        assert!(!output.status.success(), "{offsets}: {output}");
+        if lab.is_corten() {
+            let place = format!("corten: linux.{field}: ");
+            assert!(output.stderr().starts_with(&place), "{output}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a check is, and what it needs of the machine.
 
 use std::fmt;
+use std::path::Path;
 
 use rustix::thread::CapabilitySet;
 
@@ -19,6 +20,8 @@ pub enum Need {
     Capability(CapabilitySet),
     /// A machine of the lane's own: what goes wrong could hurt the one that this is on.
     Machine,
+    /// This kind of namespace, by its name in /proc/PID/ns.
+    Namespace(&'static str),
 }
 
 impl Need {
@@ -39,6 +42,7 @@ impl Need {
                 own.is_ok_and(|own| own.effective.contains(wanted))
             }
             Self::Machine => lane::is_machine(),
+            Self::Namespace(kind) => Path::new("/proc/self/ns").join(kind).exists(),
         }
     }
 }
@@ -60,6 +64,7 @@ impl fmt::Display for Need {
                 write!(f, "capability CAP_{}", names.join(" CAP_"))
             }
             Self::Machine => f.write_str("a machine of its own"),
+            Self::Namespace(kind) => write!(f, "{kind} namespaces"),
         }
     }
 }

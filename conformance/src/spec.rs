@@ -97,12 +97,24 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, User namespace mappings",
     ),
     (
+        "namespaces::time_offsets",
+        "config-linux.md, Offset for Time Namespace",
+    ),
+    (
         "namespaces::the_hostname",
         "config.md, Hostname: as the container's processes see it",
     ),
     (
         "namespaces::the_domainname",
         "config.md, Domainname: as the container's processes see it",
+    ),
+    (
+        "joined::",
+        "config-linux.md, Namespaces: one with a path is joined, and it must be of its type",
+    ),
+    (
+        "joined::a_created_container",
+        "a neighbour must not see into a container that is being made (CVE-2016-9962)",
     ),
     (
         "rootfs::",

@@ -20,6 +20,31 @@ fn check(rc: libc::c_long) -> io::Result<()> {
     }
 }
 
+/// `clock_gettime(2)`: the seconds of a clock. Not by rustix, which panics on User Mode Linux
+/// 7.2 for want of a function in the vDSO.
+pub(crate) fn clock_seconds(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure lives through the call.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec
+}
+
+/// `ioctl(NS_GET_USERNS)`: the inode of the user namespace that owns the one of this file.
+pub(crate) fn namespace_owner(path: &str) -> io::Result<u64> {
+    use std::os::fd::FromRawFd as _;
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    let file = std::fs::File::open(path)?;
+    // SAFETY: the request takes no argument.
+    let owner = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_USERNS) };
+    check(owner.into())?;
+    // SAFETY: the kernel has just made this fd.
+    let owner = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(owner) });
+    Ok(std::os::linux::fs::MetadataExt::st_ino(&owner.metadata()?))
+}
+
 /// `unshare(2)` for namespaces. The fd table can't be unshared with it.
 pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     assert!(

@@ -1,7 +1,11 @@
 //! [`Host`] and [`Facts`]: what planning must know and can't find out by itself.
 //!
 //! Both are plain data, probed here and nowhere else, and can be printed.
+//!
+//! # Layout
+//! - `joined`: the namespaces that config.json names by path
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -14,8 +18,12 @@ pub use crate::cgroup::CgroupMode;
 use crate::error::Error;
 use crate::plan::PlanOptions;
 pub use crate::seccomp::Architecture;
-use crate::spec::Spec;
+use crate::spec::{NamespaceKind, Spec};
 use crate::sys::{call, file, process};
+
+mod joined;
+
+pub use joined::Joined;
 
 /// How init can be executed from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +53,8 @@ pub struct Host {
     pub cgroup: CgroupMode,
     /// Whether `clone3(2)` may be called; a seccomp filter can hide it.
     pub clone3: bool,
+    /// The kinds of namespaces that the kernel has.
+    pub namespaces: Vec<NamespaceKind>,
     /// How init can be executed from memory.
     pub memfd_exec: MemfdExec,
     /// Whether /proc/kcore exists.
@@ -65,6 +75,8 @@ pub struct Facts {
     pub rootfs: PathBuf,
     /// The container's cgroup, below the root of the hierarchy; none without cgroups.
     pub cgroup: Option<PathBuf>,
+    /// The namespaces that config.json names by path.
+    pub joined: BTreeMap<NamespaceKind, Joined>,
 }
 
 impl Host {
@@ -81,6 +93,8 @@ impl Host {
             last_cap,
             cgroup: cgroup::mode(Path::new(cgroup::MOUNT)),
             clone3: crate::sys::launch::has_clone3(),
+            namespaces: joined::known()
+                .map_err(|errno| Error::call("namespaces", "readdir", errno))?,
             memfd_exec: memfd_exec(),
             kcore: call("access", || {
                 rustix::fs::access("/proc/kcore", rustix::fs::Access::EXISTS)
@@ -123,6 +137,7 @@ impl Facts {
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),
             cgroup,
+            joined: joined::probe(spec),
         })
     }
 }

@@ -75,6 +75,34 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun leaves the cgroup behind when it fails late",
     ),
     (
+        "joined::a_joined_user_namespace_may_be_described_by_its_own_maps",
+        "crun does not compare them",
+    ),
+    (
+        "joined::a_joined_user_namespace_needs_no_pid_namespace",
+        "runc needs a /proc of the container's own",
+    ),
+    (
+        "joined::a_joined_time_namespace_has_its_clocks",
+        "crun can't join one",
+    ),
+    (
+        "joined::a_path_that_is_no_namespace_of_its_type_is_refused",
+        "crun leaves the cgroup behind when it fails late",
+    ),
+    (
+        "namespaces::time_offsets_go_with_a_new_user_namespace",
+        "crun can't write the offsets there",
+    ),
+    (
+        "namespaces::time_offsets_that_make_no_sense_are_refused",
+        "crun ignores clocks that it does not know",
+    ),
+    (
+        "joined::a_fifo_in_place_of_a_namespace_is_not_waited_for",
+        "both peers open it, and hang",
+    ),
+    (
         "devices::a_later_device_rule_wins",
         "runc refuses such a rule, in the words of cgroup v1",
     ),

@@ -114,6 +114,10 @@ impl Slot {
     pub const PTY: Slot = Slot(9);
     /// The mount being made.
     pub const MOUNT: Slot = Slot(10);
+    /// The first of eight namespaces to be joined; bind sources come to these places later.
+    pub const NAMESPACES: Slot = Slot(11);
+    /// The host's /proc, on the way into the namespaces.
+    pub const HOST_PROC: Slot = Slot(19);
     /// No slot.
     pub const NONE: Slot = Slot(255);
 }
@@ -309,6 +313,8 @@ pub enum Kind {
     RuntimeGone = 8,
     /// The program is a directory or has no execute permission.
     NotExecutable = 9,
+    /// The file is no namespace, or one of another kind.
+    NotThatNamespace = 10,
 }
 
 impl Kind {
@@ -325,6 +331,7 @@ impl Kind {
             7 => Kind::Outside,
             8 => Kind::RuntimeGone,
             9 => Kind::NotExecutable,
+            10 => Kind::NotThatNamespace,
             _ => Kind::Plain,
         }
     }
@@ -709,6 +716,33 @@ ops! {
         flags: u32,
         /// Whether the filter lets this program look at the clock.
         clock: bool,
+    }
+    /// Opens a namespace that is to be joined, and checks that it is one of its kind.
+    OpenNamespace = 60 {
+        /// Absolute path on the host.
+        path: Text,
+        /// `CLONE_NEW*`.
+        kind: u64,
+        /// Where it goes.
+        into: Slot,
+    }
+    /// `setns(2)`; the descriptor is closed.
+    Join = 61 {
+        /// A namespace, or a pidfd.
+        from: Slot,
+        /// `CLONE_NEW*`: of a pidfd's process these.
+        kinds: u64,
+    }
+    /// Enters the time namespace that this process has made for its children; the /proc is
+    /// closed.
+    EnterTime = 62 {
+        /// The host's /proc.
+        proc: Slot,
+    }
+    /// Opens /proc and checks that it is one.
+    OpenProc = 63 {
+        /// Where it goes.
+        into: Slot,
     }
     /// `close(2)` of a slot.
     Close = 48 {

@@ -52,6 +52,8 @@ pub struct Init {
     pub(crate) clock: bool,
     /// When the step under way began.
     now: u64,
+    /// What to add to the clock to get the creator's.
+    clock_offset: u64,
     /// Index of the step under way.
     pub(crate) step: usize,
 }
@@ -128,6 +130,7 @@ fn open(plan_fd: Fd) -> Option<Init> {
         program: None,
         clock: true,
         now: 0,
+        clock_offset: 0,
         step: 0,
     })
 }
@@ -151,7 +154,7 @@ impl Init {
         let record = report::STEPS.wrapping_add(self.step.wrapping_mul(report::STEP));
         let position = self.step.wrapping_add(1) as u64;
         if self.clock {
-            self.now = sys::monotonic();
+            self.now = sys::monotonic().wrapping_add(self.clock_offset);
         }
         self.report.set_word(record, self.now)?;
         self.report.set_word(report::CURRENT, position)?;
@@ -171,6 +174,13 @@ impl Init {
         self.report
             .set_word(end, outcome as u64 | (errno as u32 as u64) << 32)?;
         skipped
+    }
+
+    /// The process is in another time namespace since `before`: times in the report stay
+    /// the creator's, but for what the change itself took.
+    pub(crate) fn clock_moved(&mut self, before: u64) {
+        let moved = before.wrapping_sub(sys::monotonic());
+        self.clock_offset = self.clock_offset.wrapping_add(moved);
     }
 
     /// The bytes of a text, with its last NUL.

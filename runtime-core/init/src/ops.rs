@@ -6,6 +6,7 @@ mod devices;
 mod enter;
 mod exec;
 mod mount;
+mod namespaces;
 mod process;
 mod seccomp;
 mod walk;
@@ -24,7 +25,11 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::Wait { barrier } => enter::wait(init, barrier),
         Op::NonDumpable {} => enter::non_dumpable(),
         Op::BecomeRoot {} => credentials::become_root(),
-        Op::Unshare { flags } => enter::unshare(flags),
+        Op::Unshare { flags } => namespaces::unshare(flags),
+        Op::OpenNamespace { path, kind, into } => namespaces::open(init, path, kind, into),
+        Op::Join { from, kinds } => namespaces::join(init, from, kinds),
+        Op::EnterTime { proc } => namespaces::enter_time(init, proc),
+        Op::OpenProc { into } => namespaces::open_proc(init, into),
         Op::Close { slot } => init.close(slot),
         Op::WaitStart {} => exec::wait_start(init),
         Op::FindProgram {} => exec::find_program(init),

@@ -301,7 +301,9 @@ impl StateKeeper<'_> {
             owner,
             cgroup: facts.cgroup.clone(),
             made_cgroups: made.to_vec(),
-            own_pid_namespace: spec.namespace(NamespaceKind::Pid).is_some(),
+            own_pid_namespace: spec
+                .namespace(NamespaceKind::Pid)
+                .is_some_and(|pid| pid.path.is_none()),
             late_steps: late_steps(plan),
             steps: plan.steps.len(),
             init_steps: plan.steps.iter().filter(|step| step.is_init()).count(),

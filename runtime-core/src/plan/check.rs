@@ -52,7 +52,11 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
     let mut index = 0;
     for (position, step) in steps.iter().enumerate() {
         let op = match &step.action {
-            Action::Run(RunOp::Launch { stage0: true, .. }) => {
+            Action::Run(RunOp::Launch {
+                stage0: true,
+                into_cgroup: false,
+                ..
+            }) => {
                 slots.fill(Slot::CGROUP, ALWAYS);
                 continue;
             }
@@ -102,6 +106,8 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::MakeNode { dir, .. } | Op::BindNode { dir, .. } | Op::MakeLink { dir, .. } => vec![dir],
         Op::BindConsole {} => vec![Slot::DEV, Slot::PTY],
         Op::SendConsole {} => vec![Slot::SOCKET, Slot::PTY_MASTER],
+        Op::Join { from, .. } => vec![from],
+        Op::EnterTime { proc } => vec![proc],
         Op::UseConsole {} => vec![Slot::PTY],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
         _ => Vec::new(),
@@ -114,6 +120,8 @@ pub(super) fn fills(op: &InitOp) -> Vec<Slot> {
         | Op::NewFs { into, .. }
         | Op::OpenTree { into, .. }
         | Op::OpenDir { into, .. }
+        | Op::OpenNamespace { into, .. }
+        | Op::OpenProc { into }
         | Op::OpenNull { into } => vec![into],
         Op::OpenPty { .. } => vec![Slot::PTY, Slot::PTY_MASTER],
         _ => Vec::new(),
@@ -123,6 +131,8 @@ pub(super) fn fills(op: &InitOp) -> Vec<Slot> {
 fn closes(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::Close { slot } => vec![slot],
+        Op::Join { from, .. } => vec![from],
+        Op::EnterTime { proc } => vec![proc],
         Op::PivotRoot {} | Op::MoveRoot {} => vec![Slot::ROOT],
         Op::UseConsole {} => vec![Slot::PTY],
         Op::SendConsole {} => vec![Slot::PTY_MASTER],

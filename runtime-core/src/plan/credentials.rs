@@ -126,8 +126,8 @@ fn check(cx: &mut Context<'_>, sets: Sets) -> Result<(), PlanError> {
             format!("{}: not in process.capabilities.permitted", name(cap)),
         ));
     }
-    // A new user namespace gives its first process every capability.
-    if cx.new_namespace(NamespaceKind::User) {
+    // Whoever enters a user namespace has every capability there.
+    if cx.other_namespace(NamespaceKind::User) {
         return Ok(());
     }
     if let Some(cap) = lowest(sets.permitted & !cx.host.permitted_caps) {

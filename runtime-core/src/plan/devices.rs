@@ -63,7 +63,7 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         .rev()
         .find(|mount| clean(&mount.absolute_destination()) == "/dev" && !is_remount(mount));
     let bound = dev.is_some_and(is_bind);
-    let bind = cx.new_namespace(NamespaceKind::User);
+    let bind = cx.other_namespace(NamespaceKind::User);
     let mut nodes = configured(cx)?;
     let mut steps = Vec::new();
     if bound {

@@ -6,7 +6,7 @@
 //! # Layout
 //! - `step`: the data; `print`: a plan as text and JSON; `flatten`: as bytes for init
 //! - `check`: that every slot is filled before it is used
-//! - one file per facility: `namespaces`, `rootfs`, `mounts`, `options` (mount options),
+//! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `process`, `credentials`,
 //!   `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
@@ -15,6 +15,7 @@ mod check;
 mod console;
 mod credentials;
 mod devices;
+mod enter;
 mod error;
 mod flatten;
 mod limits;
@@ -101,6 +102,32 @@ impl Context<'_> {
             .is_some_and(|ns| ns.path.is_none())
     }
 
+    /// Whether the container gets a namespace of this kind by its path. The caller's own is
+    /// as if it had not been named.
+    pub(crate) fn joined_namespace(&self, kind: NamespaceKind) -> bool {
+        let named = self.spec.namespace(kind);
+        named.is_some_and(|ns| ns.path.is_some())
+            && !self
+                .facts
+                .joined
+                .get(&kind)
+                .is_some_and(|joined| joined.own)
+    }
+
+    /// Whether the container is in another namespace of this kind than its creator.
+    pub(crate) fn other_namespace(&self, kind: NamespaceKind) -> bool {
+        self.new_namespace(kind) || self.joined_namespace(kind)
+    }
+
+    /// The place of a kind of namespace that config.json names by path.
+    pub(crate) fn origin(&self, kind: NamespaceKind) -> String {
+        let mut all = self.spec.namespaces().iter();
+        match all.position(|ns| ns.kind == kind) {
+            Some(index) => format!("linux.namespaces[{index}].path"),
+            None => "linux.namespaces".to_owned(),
+        }
+    }
+
     pub(crate) fn resources(&self) -> Option<&Resources> {
         self.spec
             .linux
@@ -142,9 +169,9 @@ impl Plan {
         let filter = seccomp::filter(&mut cx)?;
 
         let mut steps = limits::before(&cx, &limits);
-        steps.push(namespaces::launch(&cx, entry));
+        steps.push(enter::launch(&cx, entry));
         steps.extend(limits::beside(devices.is_some()));
-        steps.extend(namespaces::enter(&cx, entry)?);
+        steps.extend(enter::enter(&cx, entry));
         let mounts = mounts::mounts(&mut cx)?;
         steps.extend(rootfs::prepare(&cx, mounts.early)?);
         steps.extend(mounts.steps);

@@ -32,7 +32,7 @@ pub(super) struct Mounts {
 /// The mounts of config.json.
 pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
     let mut mounts = Mounts::default();
-    let user = cx.new_namespace(NamespaceKind::User);
+    let user = cx.other_namespace(NamespaceKind::User);
     let mut free = (0..EARLY_BINDS).map(|number| Slot(Slot::MOUNT.0 + 1 + number));
     for (index, mount) in cx.spec.mounts.iter().enumerate() {
         let mut planned = Planned::new(cx, mount, format!("mounts[{index}]"))?;
@@ -342,7 +342,7 @@ fn source(
 /// In its own cgroup namespace a container gets a new mount, whose root is its cgroup;
 /// in the host's, a bind of its part of the tree.
 fn cgroup(cx: &Context<'_>, given: &str, origin: &str) -> Result<Source, PlanError> {
-    if cx.new_namespace(NamespaceKind::Cgroup) {
+    if cx.other_namespace(NamespaceKind::Cgroup) {
         return Ok(Source::Fs {
             kind: "cgroup2".to_owned(),
             source: given.to_owned(),

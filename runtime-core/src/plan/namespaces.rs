@@ -1,51 +1,65 @@
-//! Namespaces: which clone makes them, and how the process enters its cgroup.
+//! Namespaces: where each kind comes from, and how the process enters its cgroup.
 //!
-//! See namespaces(7), user_namespaces(7), cgroup_namespaces(7), clone(2).
+//! See namespaces(7), user_namespaces(7), cgroup_namespaces(7), clone(2). The steps are
+//! `enter`'s.
 
-use corten_init::abi::{Barrier, Op, Slot};
+use corten_init::abi::Op;
 
-use super::rootfs::non_dumpable;
-use super::{Context, Entry, PlanError, RunOp, Step, wait};
+use super::{Context, Entry, PlanError, Step};
 use crate::host::CgroupMode;
-use crate::spec::{IdMapping, NamespaceKind};
+use crate::spec::NamespaceKind;
 use crate::sys::errno;
-
-/// The umask where config.json has none.
-const DEFAULT_UMASK: u32 = 0o022;
 
 /// How a namespace comes to be, or is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// Made by the clone that makes the container's process.
     InClone,
-    /// Made by init, once it is in its cgroup: a cgroup namespace's root is the cgroup
-    /// of the process that makes it, even with `CLONE_INTO_CGROUP`.
+    /// Joined before the user namespace is entered: only there the process may.
+    JoinBefore,
+    /// Joined when the process is in the user namespace that owns it.
+    JoinAfter,
+    /// Made by init. A cgroup namespace's root is the cgroup of the process that makes it,
+    /// even with `CLONE_INTO_CGROUP`; the offsets of a time namespace can't be set after a
+    /// clone; and a user namespace that is joined owns what is made in it.
     UnshareInInit,
     /// The creator's own.
     Keep,
 }
 
-/// All kinds and their `CLONE_NEW*`.
-pub(super) const KINDS: [(NamespaceKind, u64); 8] = [
-    (NamespaceKind::User, 0x1000_0000),
-    (NamespaceKind::Mount, 0x0002_0000),
-    (NamespaceKind::Pid, 0x2000_0000),
-    (NamespaceKind::Network, 0x4000_0000),
-    (NamespaceKind::Ipc, 0x0800_0000),
-    (NamespaceKind::Uts, 0x0400_0000),
-    (NamespaceKind::Cgroup, 0x0200_0000),
-    (NamespaceKind::Time, 0x0000_0080),
-];
-
 /// Where a kind of namespace comes from.
 pub(super) fn origin(cx: &Context<'_>, kind: NamespaceKind) -> Origin {
-    if !cx.new_namespace(kind) {
+    use NamespaceKind::{Cgroup, Time, User};
+    if cx.joined_namespace(kind) {
+        let joined = cx.facts.joined.get(&kind);
+        let inside = joined.is_some_and(|joined| joined.inside_user);
+        if inside && cx.joined_namespace(User) {
+            Origin::JoinAfter
+        } else {
+            Origin::JoinBefore
+        }
+    } else if !cx.new_namespace(kind) {
         Origin::Keep
-    } else if kind == NamespaceKind::Cgroup {
+    } else if matches!(kind, Cgroup | Time) || (cx.joined_namespace(User) && !clones_twice(cx)) {
         Origin::UnshareInInit
     } else {
         Origin::InClone
     }
+}
+
+/// Whether init makes the container's process by a second clone: it must be an exec away
+/// from a new user namespace, and a process never changes its own pid namespace.
+pub(super) fn clones_twice(cx: &Context<'_>) -> bool {
+    use NamespaceKind::{Pid, User};
+    cx.new_namespace(User)
+        || cx.joined_namespace(Pid)
+        || (cx.new_namespace(Pid) && cx.joined_namespace(User))
+}
+
+/// The kinds that come from there.
+pub(super) fn kinds_of(cx: &Context<'_>, wanted: Origin) -> impl Iterator<Item = NamespaceKind> {
+    let all = NamespaceKind::ALL.into_iter();
+    all.filter(move |kind| origin(cx, *kind) == wanted)
 }
 
 /// What this version can't do with namespaces, and what the caller may not do.
@@ -71,7 +85,32 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
             "corten must run as root: rootless containers are not supported by this version",
         ));
     }
+    check_kinds(cx);
+    check_joined(cx);
     Ok(())
+}
+
+/// A kernel may be built without some kind.
+fn check_kinds(cx: &mut Context<'_>) {
+    for (index, ns) in cx.spec.namespaces().iter().enumerate() {
+        if !cx.host.namespaces.contains(&ns.kind) {
+            let field = format!("linux.namespaces[{index}]");
+            let what = format!("this kernel has no {} namespaces", ns.kind);
+            cx.obstacles.push(PlanError::host(field, what));
+        }
+    }
+}
+
+/// The namespaces that can't be joined.
+fn check_joined(cx: &mut Context<'_>) {
+    for ns in cx.spec.namespaces() {
+        let joined = cx.facts.joined.get(&ns.kind);
+        let problem = joined.and_then(|joined| joined.problem.as_ref());
+        if let (Some(path), Some(problem)) = (&ns.path, problem) {
+            let what = format!("{}: {problem}", crate::spec::quoted(path));
+            cx.obstacles.push(PlanError::host(cx.origin(ns.kind), what));
+        }
+    }
 }
 
 /// The mounts and nodes of the container belong to its root.
@@ -110,151 +149,6 @@ pub(super) fn entry(cx: &mut Context<'_>) -> Entry {
     Entry::IntoCgroup
 }
 
-/// Starts init.
-pub(super) fn launch(cx: &Context<'_>, entry: Entry) -> Step {
-    let user = origin(cx, NamespaceKind::User) == Origin::InClone;
-    let into_cgroup = entry == Entry::IntoCgroup;
-    let op = RunOp::Launch {
-        namespaces: if user { 0 } else { clone_flags(cx) },
-        into_cgroup: into_cgroup && !user,
-        stage0: user,
-    };
-    Step::run(op, "linux.namespaces", launch_text(cx, user, into_cgroup))
-}
-
-/// From the launch to a process that is in all its namespaces and its cgroup.
-pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Result<Vec<Step>, PlanError> {
-    let user = origin(cx, NamespaceKind::User) == Origin::InClone;
-    let flags = clone_flags(cx);
-    let into_cgroup = entry == Entry::IntoCgroup;
-    let mut steps = Vec::new();
-    steps.push(Step::init(
-        Op::CloseFds {},
-        "process",
-        "close every other descriptor",
-    ));
-    steps.push(Step::init(
-        Op::ResetSignals {},
-        "process",
-        "reset all signals",
-    ));
-    // What is made in the container does not depend on the caller's umask.
-    let mask = DEFAULT_UMASK;
-    let what = format!("set umask {mask:04o}");
-    steps.push(Step::init(Op::SetUmask { mask }, "process", what));
-    if user {
-        steps.extend(clone_again(cx, flags, into_cgroup));
-    }
-    steps.push(Step::init(Op::NewSession {}, "process", "start a session"));
-    steps.extend(wait(Barrier::Entered, entered(cx, user)));
-    steps.push(non_dumpable());
-    if origin(cx, NamespaceKind::Cgroup) == Origin::UnshareInInit {
-        steps.push(Step::init(
-            Op::Unshare {
-                flags: flag_of(NamespaceKind::Cgroup),
-            },
-            "linux.namespaces",
-            "make a cgroup namespace",
-        ));
-    }
-    Ok(steps)
-}
-
-/// Stage 0 makes the container's process: an exec before the id maps are written would
-/// drop every capability in the new user namespace.
-fn clone_again(cx: &Context<'_>, flags: u64, into_cgroup: bool) -> Vec<Step> {
-    let cgroup = if into_cgroup {
-        Slot::CGROUP
-    } else {
-        Slot::NONE
-    };
-    let what = format!(
-        "clone into new namespaces ({})",
-        names_of(cx, Origin::InClone)
-    );
-    let op = Op::Clone { flags, cgroup };
-    let mut steps = vec![Step::init(op, "linux.namespaces", what)];
-    if into_cgroup {
-        steps.push(Step::init(
-            Op::Close { slot: Slot::CGROUP },
-            "linux.cgroupsPath",
-            "close the cgroup directory",
-        ));
-    }
-    steps
-}
-
-fn launch_text(cx: &Context<'_>, user: bool, into_cgroup: bool) -> String {
-    if user {
-        return "start init".to_owned();
-    }
-    let mut text = format!(
-        "start init in new namespaces ({})",
-        names_of(cx, Origin::InClone)
-    );
-    if into_cgroup {
-        text.push_str(" and in the cgroup");
-    }
-    text
-}
-
-fn names_of(cx: &Context<'_>, wanted: Origin) -> String {
-    let of_origin = KINDS.iter().filter(|(kind, _)| origin(cx, *kind) == wanted);
-    of_origin
-        .map(|(kind, _)| kind.as_str())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn clone_flags(cx: &Context<'_>) -> u64 {
-    let in_clone = KINDS
-        .iter()
-        .filter(|(kind, _)| origin(cx, *kind) == Origin::InClone);
-    in_clone
-        .map(|(_, flag)| flag)
-        .fold(0, |flags, flag| flags | flag)
-}
-
-fn flag_of(wanted: NamespaceKind) -> u64 {
-    KINDS
-        .iter()
-        .find(|(kind, _)| *kind == wanted)
-        .map_or(0, |(_, flag)| *flag)
-}
-
-/// What the runtime half does once the process is in its namespaces.
-fn entered(cx: &Context<'_>, user: bool) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if user {
-        let linux = cx.spec.linux.as_ref();
-        let maps = |of: fn(&crate::spec::Linux) -> &Vec<IdMapping>| {
-            linux
-                .map(of)
-                .map_or_else(String::new, |maps| map_text(maps))
-        };
-        let (uids, gids) = (maps(|l| &l.uid_mappings), maps(|l| &l.gid_mappings));
-        let what = |name: &str, map: &str| format!("write {name}: {}", map.replace('\n', ", "));
-        let (uid_what, gid_what) = (what("uid_map", uids.trim()), what("gid_map", gids.trim()));
-        steps.push(Step::run(
-            RunOp::WriteUidMap(uids),
-            "linux.uidMappings",
-            uid_what,
-        ));
-        steps.push(Step::run(
-            RunOp::WriteGidMap(gids),
-            "linux.gidMappings",
-            gid_what,
-        ));
-    }
-    steps
-}
-
-/// The lines of `/proc/PID/uid_map`: inside, outside, count.
-fn map_text(maps: &[IdMapping]) -> String {
-    let line = |map: &IdMapping| format!("{} {} {}\n", map.container_id, map.host_id, map.size);
-    maps.iter().map(line).collect()
-}
-
 /// What the new namespaces are filled with.
 pub(super) fn names(cx: &Context<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -274,7 +168,7 @@ pub(super) fn names(cx: &Context<'_>) -> Vec<Step> {
             format!("set domainname \"{name}\""),
         ));
     }
-    if origin(cx, NamespaceKind::Network) == Origin::InClone {
+    if cx.new_namespace(NamespaceKind::Network) {
         // A kernel may have no loopback device at all.
         let step = Step::init(Op::LoopbackUp {}, "linux.namespaces", "set lo up");
         steps.push(step.or_skip(&[errno::ENODEV], 0));

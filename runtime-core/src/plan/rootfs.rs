@@ -48,16 +48,25 @@ pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, P
     ];
     // The mapped root may not get through the parents of the root and of bind sources.
     steps.extend(early);
-    if cx.new_namespace(NamespaceKind::User) {
+    if cx.other_namespace(NamespaceKind::User) {
         steps.push(Step::init(
             Op::BecomeRoot {},
-            "linux.uidMappings",
+            user_origin(cx),
             "become root of the user namespace",
         ));
         // A change of ids may have undone it: see fs.suid_dumpable in proc_sys_fs(5).
         steps.push(non_dumpable());
     }
     Ok(steps)
+}
+
+/// The place that says which ids the user namespace has.
+fn user_origin(cx: &Context<'_>) -> String {
+    if cx.new_namespace(NamespaceKind::User) {
+        "linux.uidMappings".to_owned()
+    } else {
+        cx.origin(NamespaceKind::User)
+    }
 }
 
 /// Keeps other processes out of init's memory and /proc files.

@@ -33,7 +33,7 @@ pub(super) fn filter(cx: &mut Context<'_>) -> Result<Option<Filter>, PlanError> 
     let mut policy = Policy::new(profile, native)?;
     cx.warnings.append(&mut policy.warnings);
     if !cx.process.no_new_privileges
-        && !cx.new_namespace(NamespaceKind::User)
+        && !cx.other_namespace(NamespaceKind::User)
         && cx.host.permitted_caps & CAP_SYS_ADMIN == 0
     {
         cx.obstacles.push(PlanError::host(

@@ -88,6 +88,12 @@ pub enum RunOp {
     WriteUidMap(String),
     /// Writes `gid_map`.
     WriteGidMap(String),
+    /// Compares `uid_map` with what config.json says of a namespace that is joined.
+    CheckUidMap(String),
+    /// Compares `gid_map`.
+    CheckGidMap(String),
+    /// Writes `timens_offsets`.
+    WriteTimeOffsets(String),
     /// Writes `oom_score_adj`.
     SetOomScoreAdj(i64),
     /// `prlimit(2)`.

@@ -216,15 +216,19 @@ impl Driver<'_> {
             end: now(),
         });
         let of = self.plan.steps.len();
-        result.map_err(|failed| match failed {
-            Failed::Told(error) => error,
-            Failed::Errno(errno) => Cause::Step {
+        result.map_err(|failed| {
+            let why = match failed {
+                Failed::Told(error) => return error,
+                Failed::Errno(errno) => errno_text(errno.raw_os_error()),
+                Failed::Because(text) => text,
+            };
+            Cause::Step {
                 origin: step.origin.clone(),
-                what: format!("{}: {}", step.what, errno_text(errno.raw_os_error())),
+                what: format!("{}: {why}", step.what),
                 step: number,
                 of,
             }
-            .into(),
+            .into()
         })
     }
 
@@ -269,15 +273,20 @@ impl Driver<'_> {
     fn perform_on_process(&mut self, op: &RunOp) -> Result<(), Failed> {
         let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
         let unreaped = || process::pidfd_send_signal(process.pidfd.as_fd(), 0);
-        let write = |name: &str, text: &str| {
+        let own = || {
             let path = format!("/proc/{}", process.pid);
             let own = file::open_dir_at(rustix::fs::CWD, Path::new(&path))?;
-            unreaped()?;
-            file::write_at(own, Path::new(name), text.as_bytes())
+            unreaped().map(|()| own)
         };
+        let write =
+            |name: &str, text: &str| file::write_at(own()?, Path::new(name), text.as_bytes());
+        let read = |name: &str| file::read_at(own()?, Path::new(name));
         match op {
             RunOp::WriteUidMap(map) => Ok(write("uid_map", map)?),
             RunOp::WriteGidMap(map) => Ok(write("gid_map", map)?),
+            RunOp::CheckUidMap(map) => same_map(read("uid_map")?, map),
+            RunOp::CheckGidMap(map) => same_map(read("gid_map")?, map),
+            RunOp::WriteTimeOffsets(offsets) => Ok(write("timens_offsets", offsets)?),
             RunOp::SetOomScoreAdj(score) => Ok(write("oom_score_adj", &score.to_string())?),
             RunOp::SetRlimit {
                 resource,
@@ -336,7 +345,7 @@ impl Driver<'_> {
     }
 
     /// Makes or takes all that init gets, each with a number of at least `least`.
-    fn pass(&mut self, least: RawFd, stage0: bool) -> Result<Passed, Failed> {
+    fn pass(&mut self, least: RawFd, pass_cgroup: bool) -> Result<Passed, Failed> {
         let high = |fd: OwnedFd| ipc::at_least(fd, least);
         let report = Report::make(self.dir, self.plan.init_steps())?;
         let report_fd = ipc::copy_at_least(report.fd(), least)?;
@@ -347,7 +356,7 @@ impl Driver<'_> {
         let [exec, done] = self.made.fifos.take().ok_or_else(out_of_step)?;
         slots.push((Slot::EXEC_FIFO, high(exec)?));
         slots.push((Slot::DONE, high(done)?));
-        if let (Some(cgroup), true) = (&self.made.cgroup, stage0) {
+        if let (Some(cgroup), true) = (&self.made.cgroup, pass_cgroup) {
             slots.push((Slot::CGROUP, ipc::copy_at_least(cgroup.dir(), least)?));
         }
         Ok(Passed {
@@ -359,7 +368,7 @@ impl Driver<'_> {
 
     fn launch(&mut self, namespaces: u64, into_cgroup: bool, stage0: bool) -> Result<(), Failed> {
         let least = 3 + i32::try_from(self.plan.preserve_fds).unwrap_or(i32::MAX - 3);
-        let passed = self.pass(least, stage0)?;
+        let passed = self.pass(least, stage0 && !into_cgroup)?;
         let numbers = |(slot, fd): &(Slot, OwnedFd)| (*slot, fd.as_raw_fd());
         let slots: Vec<(Slot, RawFd)> = passed.slots.iter().map(numbers).collect();
         let stdio = [0, 1, 2].map(|at: usize| passed.stdio.get(at).map_or(-1, Stdio::number));
@@ -517,6 +526,8 @@ impl Stdio {
 enum Failed {
     /// The step and this errno say all.
     Errno(Errno),
+    /// The step and these words say all.
+    Because(String),
     /// The error names its object itself.
     Told(Error),
 }
@@ -531,6 +542,23 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Failed::Told(error)
     }
+}
+
+/// Whether an id map, as /proc shows it, is this one, in whatever order.
+fn same_map(shown: Vec<u8>, wanted: &str) -> Result<(), Failed> {
+    let lines = |text: &str| {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        let mut lines: Vec<Vec<String>> = text.lines().map(words).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let shown = String::from_utf8_lossy(&shown);
+    if lines(&shown) == lines(wanted) {
+        return Ok(());
+    }
+    let shown: Vec<String> = lines(&shown).iter().map(|line| line.join(" ")).collect();
+    let text = format!("the namespace that is joined has {}", shown.join(", "));
+    Err(Failed::Because(text))
 }
 
 fn told(error: cgroup::CgroupError) -> Failed {

@@ -99,6 +99,7 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
             "{}: {detail} is not the device that it should be",
             step.what
         ),
+        Kind::NotThatNamespace => format!("{}: it is none of that kind", step.what),
         Kind::Outside => format!("{}: leads out of the container", step.what),
         Kind::RuntimeGone => format!("{}: the runtime went away", step.what),
         Kind::Plain | Kind::NotExecutable if detail.is_empty() => {

@@ -178,7 +178,7 @@ impl SpecError {
 const SHOWN: usize = 256;
 
 /// A value as it may stand in a message: quoted, escaped, not too long.
-pub(super) fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     match value.char_indices().nth(SHOWN) {
         None => format!("{value:?}"),
         Some((end, _)) => format!("{:?}...", value.get(..end).unwrap_or_default()),

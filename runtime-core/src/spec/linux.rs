@@ -119,6 +119,43 @@ pub enum NamespaceKind {
 }
 
 impl NamespaceKind {
+    /// All kinds.
+    pub(crate) const ALL: [NamespaceKind; 8] = [
+        Self::User,
+        Self::Mount,
+        Self::Pid,
+        Self::Network,
+        Self::Ipc,
+        Self::Uts,
+        Self::Cgroup,
+        Self::Time,
+    ];
+
+    /// `CLONE_NEW*` of linux/sched.h.
+    pub(crate) const fn clone_flag(self) -> u64 {
+        match self {
+            Self::User => 0x1000_0000,
+            Self::Mount => 0x0002_0000,
+            Self::Pid => 0x2000_0000,
+            Self::Network => 0x4000_0000,
+            Self::Ipc => 0x0800_0000,
+            Self::Uts => 0x0400_0000,
+            Self::Cgroup => 0x0200_0000,
+            Self::Time => 0x0000_0080,
+        }
+    }
+
+    /// Name in /proc/PID/ns of the namespace that a process's children are in.
+    pub(crate) const fn for_children(self) -> &'static str {
+        match self {
+            Self::Mount => "mnt",
+            Self::Network => "net",
+            Self::Pid => "pid_for_children",
+            Self::Time => "time_for_children",
+            Self::Ipc | Self::Uts | Self::User | Self::Cgroup => self.as_str(),
+        }
+    }
+
     /// The word in config.json.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -27,6 +27,7 @@ mod tests;
 
 pub use default::{default_spec, rootless_spec, to_json};
 pub use error::SpecError;
+pub(crate) use error::quoted;
 pub use hooks::{Hook, Hooks};
 pub use linux::{
     Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice,

@@ -28,7 +28,6 @@ const LINUX: &[Row<Linux>] = &[
     ("personality", |l| {
         l.personality.as_ref().is_some_and(changes_personality)
     }),
-    ("timeOffsets", |l| !l.time_offsets.is_empty()),
 ];
 
 const MOUNT: &[Row<Mount>] = &[
@@ -97,18 +96,11 @@ fn of_linux(found: &mut Vec<SpecError>, linux: &Linux) {
     rows(found, "linux", linux, LINUX);
 }
 
-/// Namespaces that are joined, the time namespace, and doing without a mount namespace.
+/// Doing without a mount namespace of its own.
 fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
     for (index, ns) in spec.namespaces().iter().enumerate() {
         let path = format!("linux.namespaces[{index}]");
-        if ns.kind == NamespaceKind::Time {
-            let value = Some(ns.kind.to_string());
-            found.push(SpecError::Unsupported {
-                path: format!("{path}.type"),
-                value,
-            });
-        }
-        if let Some(file) = &ns.path {
+        if let (NamespaceKind::Mount, Some(file)) = (ns.kind, &ns.path) {
             let value = Some(file.clone());
             found.push(SpecError::Unsupported {
                 path: format!("{path}.path"),

@@ -44,6 +44,7 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
         check_mount(&mut found, &format!("mounts[{index}]"), mount);
     }
     namespaces(&mut found, spec);
+    time_offsets(&mut found, spec);
     idmap::check(&mut found, spec);
     if let Some(linux) = &spec.linux {
         devices::check(&mut found, &linux.devices);
@@ -191,6 +192,36 @@ fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
             let (path, value) = (member(&path, "path"), file.clone());
             found.push(SpecError::NotAbsolute { path, value });
         }
+    }
+}
+
+/// See time_namespaces(7).
+fn time_offsets(found: &mut Vec<SpecError>, spec: &Spec) {
+    let Some(linux) = spec.linux.as_ref() else {
+        return;
+    };
+    let path = "linux.timeOffsets";
+    if linux.time_offsets.is_empty() {
+        return;
+    }
+    needs(found, spec, path, NamespaceKind::Time);
+    let time = spec.namespace(NamespaceKind::Time);
+    if time.is_some_and(|time| time.path.is_some()) {
+        found.push(invalid(
+            path,
+            "the clocks of a namespace that is joined are set already",
+        ));
+    }
+    for (clock, offset) in &linux.time_offsets {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            found.push(SpecError::Unknown {
+                path: path.to_owned(),
+                value: clock.clone(),
+                expected: "monotonic or boottime",
+            });
+        }
+        let path = format!("{}.nanosecs", member(path, clock));
+        found.extend(in_range(path, offset.nanosecs, 0..=999_999_999, "0 to 999999999").err());
     }
 }
 

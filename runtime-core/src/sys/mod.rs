@@ -10,6 +10,7 @@ pub(crate) mod file;
 pub(crate) mod ipc;
 pub(crate) mod launch;
 pub(crate) mod mount;
+pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 

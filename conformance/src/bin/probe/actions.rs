@@ -13,11 +13,13 @@ use crate::{files, sys};
 pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-self SIGNAL | \
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
-    stat PATH... | list PATH | allocate MIB | burn | personality N";
+    stat PATH... | list PATH | allocate MIB | burn | personality N | \
+    words-of PATH";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
 pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
     Some(match (action, arguments) {
+        ("facts", []) => say(&crate::facts().to_string()),
         ("exit", [code]) => sys::exit(code.parse().ok()?),
         ("kill-self", [signal]) => kill_self(signal.parse().ok()?),
         ("sleep", []) => sleep(None),
@@ -44,6 +46,7 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
         ("allocate", [mebibytes]) => allocate(mebibytes.parse().ok()?),
         ("burn", []) => burn(),
+        ("words-of", [path]) => words_of(path)?,
         _ => return None,
     })
 }
@@ -137,6 +140,21 @@ fn allocate(mebibytes: usize) -> i32 {
     let code = sleep(None);
     drop(std::hint::black_box(memory));
     code
+}
+
+/// Waits for a file and does the action that it names; then sleeps. What a check knows only
+/// when the container already runs.
+fn words_of(path: &str) -> Option<i32> {
+    let text = loop {
+        match std::fs::read_to_string(path) {
+            Ok(text) if text.ends_with('\n') => break text,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let mut words = text.split_whitespace();
+    let code = run(words.next()?, &words.collect::<Vec<_>>())?;
+    std::io::stdout().flush().ok()?;
+    Some(code.max(sleep(None)))
 }
 
 /// Uses a processor for ever.

@@ -23,6 +23,15 @@ pub(crate) fn facts() -> Value {
         "tty": { "0": terminal(0), "1": terminal(1), "2": terminal(2) },
         "controlling_tty": controlling_terminal(),
         "session_keyring": session_keyring(),
+        "clocks": clocks(),
+    })
+}
+
+/// The clocks that a time namespace has of its own, in seconds. time_namespaces(7)
+fn clocks() -> Value {
+    json!({
+        "monotonic": sys::clock_seconds(libc::CLOCK_MONOTONIC),
+        "boottime": sys::clock_seconds(libc::CLOCK_BOOTTIME),
     })
 }
 

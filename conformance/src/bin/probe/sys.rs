@@ -35,6 +35,18 @@ fn check(rc: c_long) -> Result<c_long, Errno> {
     Ok(rc)
 }
 
+/// `clock_gettime(2)`: the seconds of a clock. Not by rustix, which panics on User Mode Linux
+/// 7.2 for want of a function in the vDSO.
+pub(crate) fn clock_seconds(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure lives through the call.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec
+}
+
 /// An fd that some other program gave us by number, if it is open.
 pub(crate) fn inherited_fd(number: i32) -> Option<BorrowedFd<'static>> {
     // SAFETY: F_GETFD only looks the number up.

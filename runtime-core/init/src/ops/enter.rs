@@ -53,10 +53,6 @@ pub(crate) fn non_dumpable() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn unshare(flags: u64) -> Outcome {
-    Ok(sys::unshare(flags)?)
-}
-
 /// The child is the container's process and returns; the parent tells the runtime half
 /// about it and is done.
 pub(crate) fn clone(init: &Init, flags: u64, cgroup: Slot) -> Outcome {

@@ -23,6 +23,17 @@ pub fn unshare(flags: u64) -> Result<()> {
     call(nr::UNSHARE, &[flags]).map(drop)
 }
 
+/// `setns(2)`: joins a namespace, or those of a pidfd's process that `kinds` names.
+pub fn setns(from: Fd, kinds: u64) -> Result<()> {
+    call(nr::SETNS, &[fd(from), kinds]).map(drop)
+}
+
+/// `ioctl(NS_GET_NSTYPE)`: the `CLONE_NEW*` of a namespace.
+pub fn namespace_kind(namespace: Fd) -> Result<u64> {
+    const NS_GET_NSTYPE: u64 = 0xb703;
+    call(nr::IOCTL, &[fd(namespace), NS_GET_NSTYPE])
+}
+
 /// `setsid(2)`.
 pub fn setsid() -> Result<()> {
     call(nr::SETSID, &[]).map(drop)

@@ -144,6 +144,11 @@ impl Report {
         })
     }
 
+    /// When a step began, in ns.
+    pub(crate) fn start(&self, step: usize) -> u64 {
+        self.word(report::STEPS + step * report::STEP)
+    }
+
     /// How a step went, and its errno.
     pub(crate) fn outcome(&self, step: usize) -> (u32, i32) {
         let at = report::STEPS + step * report::STEP;

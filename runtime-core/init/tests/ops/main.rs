@@ -4,7 +4,7 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
-//! - `mounts`, `devices`, `process`, `enter`, `exec`, `console`: the tests, by facility
+//! - `mounts`, `devices`, `process`, `enter`, `namespaces`, `exec`, `console`: the tests, by facility
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is a test's way to fail"
@@ -16,5 +16,6 @@ mod enter;
 mod exec;
 mod flat;
 mod mounts;
+mod namespaces;
 mod process;
 mod trial;

@@ -1,12 +1,13 @@
 //! The cases: `tests/plans/NAME.json` is a config.json; what is not usual about the machine
 //! or the options is [`adjust`]'s.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupMode, cgroup_path};
-use crate::host::{Architecture, Facts, Host, MemfdExec};
+use crate::host::{Architecture, Facts, Host, Joined, MemfdExec};
 use crate::plan::{Plan, PlanError, PlanOptions};
-use crate::spec::Spec;
+use crate::spec::{NamespaceKind, Spec};
 
 /// All capabilities of Linux 6.1, as root has them.
 const ALL_CAPS: u64 = (1 << 41) - 1;
@@ -18,6 +19,8 @@ pub(super) struct Case {
     pub(super) spec: Spec,
     pub(super) host: Host,
     pub(super) options: PlanOptions,
+    /// What is known of the namespaces that are named by path.
+    pub(super) joined: BTreeMap<NamespaceKind, Joined>,
 }
 
 impl Case {
@@ -30,6 +33,7 @@ impl Case {
             last_cap: 40,
             cgroup: CgroupMode::V2,
             clone3: true,
+            namespaces: NamespaceKind::ALL.to_vec(),
             memfd_exec: MemfdExec::Plain,
             kcore: true,
             architecture: Some(Architecture::X86_64),
@@ -44,6 +48,7 @@ impl Case {
             spec,
             host,
             options,
+            joined: BTreeMap::new(),
         }
     }
 
@@ -66,6 +71,7 @@ impl Case {
             rootfs: bundle.join(root),
             bundle,
             cgroup: (!self.options.no_cgroup).then(|| cgroup.unwrap()),
+            joined: self.joined.clone(),
         }
     }
 
@@ -103,9 +109,24 @@ pub(super) fn case(name: &str) -> Case {
     case
 }
 
+/// Namespaces that are owned by the user namespace that is joined.
+fn inside(kinds: &[NamespaceKind]) -> BTreeMap<NamespaceKind, Joined> {
+    let joined = Joined {
+        inside_user: true,
+        ..Joined::default()
+    };
+    let of = |kind: &NamespaceKind| (*kind, joined.clone());
+    kinds.iter().map(of).collect()
+}
+
 /// What is not usual about the machine or the caller's choices.
 fn adjust(case: &mut Case) {
-    let Case { host, options, .. } = case;
+    let Case {
+        host,
+        options,
+        joined,
+        ..
+    } = case;
     match case.name.as_str() {
         "no-pivot" | "readonly-root-no-pivot" => options.no_pivot = true,
         "no-new-keyring" => options.no_new_keyring = true,
@@ -126,6 +147,8 @@ fn adjust(case: &mut Case) {
         "capabilities-unknown" => host.last_cap = 39,
         "no-clone3" => host.clone3 = false,
         "no-kcore" => host.kcore = false,
+        "time-namespace-missing" => host.namespaces.retain(|kind| *kind != NamespaceKind::Time),
+        "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),
         _ => {}
     }
 }

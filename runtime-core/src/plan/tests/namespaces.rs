@@ -1,7 +1,5 @@
-//! Which namespace comes from where: all eight kinds, new or the host's, with and without a
-//! new user namespace, with and without a cgroup.
-//!
-//! Joined namespaces and the time namespace are refused by this version before planning.
+//! Which namespace comes from where: all eight kinds, new, joined or the host's, with the
+//! host's, a new or a joined user namespace, with and without a cgroup.
 
 use std::fmt::Write as _;
 
@@ -9,22 +7,48 @@ use corten_init::abi::{Op, Slot};
 
 use super::cases::{self, Case};
 use super::golden::{assert_none, compare};
-use crate::plan::namespaces::{KINDS, Origin, origin};
+use crate::host::Joined;
+use crate::plan::namespaces::{Origin, origin};
 use crate::plan::{Action, Context, Plan, RunOp};
 use crate::spec::{IdMapping, Namespace, NamespaceKind, Spec};
 
+/// Where a test's configuration takes a kind of namespace from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Host,
+    New,
+    /// By path; owned by the host, as far as there is a choice.
+    Joined,
+    /// By path; owned by the user namespace that is joined, too.
+    Inside,
+    /// By path; the caller's own.
+    Own,
+}
+
+impl From {
+    fn word(self) -> &'static str {
+        match self {
+            From::Host => "host",
+            From::New => "new",
+            From::Joined => "joined",
+            From::Inside => "inside",
+            From::Own => "own",
+        }
+    }
+}
+
 /// The smallest specification with these namespaces.
-fn spec_with(kinds: &[NamespaceKind]) -> Spec {
+fn spec_with(kinds: &[(NamespaceKind, From)]) -> Spec {
     let mut spec = cases::case("minimal").spec;
     let linux = spec.linux.get_or_insert_default();
-    linux.namespaces = kinds
-        .iter()
-        .map(|kind| Namespace {
+    let named = kinds.iter().filter(|(_, from)| *from != From::Host);
+    linux.namespaces = named
+        .map(|(kind, from)| Namespace {
             kind: *kind,
-            path: None,
+            path: (*from != From::New).then(|| format!("/run/{kind}")),
         })
         .collect();
-    if kinds.contains(&NamespaceKind::User) {
+    if kinds.contains(&(NamespaceKind::User, From::New)) {
         let map = IdMapping {
             container_id: 0,
             host_id: 100_000,
@@ -34,6 +58,24 @@ fn spec_with(kinds: &[NamespaceKind]) -> Spec {
         linux.gid_mappings = vec![map];
     }
     spec
+}
+
+fn case_with(kinds: &[(NamespaceKind, From)]) -> Case {
+    let mut case = Case::new("table", spec_with(kinds));
+    let named = kinds
+        .iter()
+        .filter(|(_, from)| !matches!(from, From::Host | From::New));
+    case.joined = named
+        .map(|(kind, from)| {
+            let joined = Joined {
+                own: *from == From::Own,
+                inside_user: *from == From::Inside,
+                ..Joined::default()
+            };
+            (*kind, joined)
+        })
+        .collect();
+    case
 }
 
 /// Where planning takes a kind from.
@@ -50,11 +92,13 @@ fn origin_of(case: &Case, kind: NamespaceKind) -> Origin {
     origin(&context, kind)
 }
 
-/// `clone(mount pid)`: the names of `CLONE_NEW*` flags.
+/// `mount pid`: the names of `CLONE_NEW*` flags.
 fn names(flags: u64) -> String {
-    let known = KINDS.iter().filter(|(_, flag)| flags & flag != 0);
-    let names: Vec<&str> = known.map(|(kind, _)| kind.as_str()).collect();
-    let all = KINDS.iter().fold(0, |all, (_, flag)| all | flag);
+    let known = NamespaceKind::ALL.iter();
+    let known = known.filter(|kind| flags & kind.clone_flag() != 0);
+    let names: Vec<&str> = known.map(|kind| kind.as_str()).collect();
+    let all = NamespaceKind::ALL.iter();
+    let all = all.fold(0, |all, kind| all | kind.clone_flag());
     assert_eq!(flags & !all, 0, "flags that are no namespaces: {flags:#x}");
     if names.is_empty() {
         "-".to_owned()
@@ -63,11 +107,10 @@ fn names(flags: u64) -> String {
     }
 }
 
-/// The calls that make namespaces and enter the cgroup, in their order.
+/// The calls that make and join namespaces and enter the cgroup, in their order.
 fn calls(plan: &Plan) -> String {
-    let mut calls = Vec::new();
-    for step in &plan.steps {
-        match &step.action {
+    let call = |action: &Action| {
+        Some(match action {
             Action::Run(RunOp::Launch {
                 namespaces,
                 into_cgroup,
@@ -75,7 +118,7 @@ fn calls(plan: &Plan) -> String {
             }) => {
                 let cgroup = if *into_cgroup { ", cgroup" } else { "" };
                 let what = if *stage0 { "stage 0" } else { "launch" };
-                calls.push(format!("{what}({}{cgroup})", names(*namespaces)));
+                format!("{what}({}{cgroup})", names(*namespaces))
             }
             Action::Init(Op::Clone { flags, cgroup }) => {
                 let into = match *cgroup {
@@ -83,44 +126,62 @@ fn calls(plan: &Plan) -> String {
                     Slot::NONE => "",
                     other => panic!("the cgroup in slot {other:?}"),
                 };
-                calls.push(format!("clone({}{into})", names(*flags)));
+                format!("clone({}{into})", names(*flags))
             }
-            Action::Init(Op::Unshare { flags }) => {
-                calls.push(format!("unshare({})", names(*flags)));
-            }
-            Action::Run(RunOp::WriteUidMap(_)) => calls.push("uid_map".to_owned()),
-            Action::Run(RunOp::WriteGidMap(_)) => calls.push("gid_map".to_owned()),
-            _ => {}
-        }
-    }
+            Action::Init(Op::Unshare { flags }) => format!("unshare({})", names(*flags)),
+            Action::Init(Op::Join { kinds, .. }) => format!("join({})", names(*kinds)),
+            Action::Init(Op::EnterTime { .. }) => "enter(time)".to_owned(),
+            Action::Run(RunOp::WriteUidMap(_)) => "uid_map".to_owned(),
+            Action::Run(RunOp::WriteGidMap(_)) => "gid_map".to_owned(),
+            _ => return None,
+        })
+    };
+    let calls: Vec<String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| call(&step.action))
+        .collect();
     calls.join(", ")
+}
+
+/// What one kind of namespace can be, where the user namespace is this.
+fn choices(kind: NamespaceKind, user: From) -> Vec<From> {
+    let mut choices = vec![From::New, From::Joined, From::Own, From::Host];
+    if user == From::Joined && kind != NamespaceKind::User {
+        choices.insert(2, From::Inside);
+    }
+    if kind == NamespaceKind::Mount {
+        // For now.
+        choices.truncate(1);
+    }
+    choices
 }
 
 #[test]
 fn every_kind_of_namespace_comes_from_where_the_table_says() {
     use NamespaceKind::{Mount, User};
     let mut text = String::new();
-    for (kind, _) in KINDS {
-        for new in [true, false] {
-            for user in [false, true] {
+    for kind in NamespaceKind::ALL {
+        for user in [From::Host, From::New, From::Joined] {
+            // The user namespace is a row of its own.
+            if kind == User && user != From::Host {
+                continue;
+            }
+            for from in choices(kind, user) {
                 for cgroup in [true, false] {
-                    // The user namespace is a row of its own, and there is always a mount
-                    // namespace.
-                    if (kind == User && user) || (kind == Mount && !new) {
-                        continue;
-                    }
-                    let mut kinds = vec![Mount];
-                    kinds.extend((user).then_some(User));
-                    kinds.extend((new && kind != Mount).then_some(kind));
-                    let mut case = Case::new("table", spec_with(&kinds));
+                    let mut kinds = vec![(kind, from)];
+                    kinds.extend((kind != User).then_some((User, user)));
+                    // A mount namespace is always there.
+                    kinds.extend((kind != Mount).then_some((Mount, From::New)));
+                    let mut case = case_with(&kinds);
                     case.options.no_cgroup = !cgroup;
                     let plan = case.plan().unwrap();
                     writeln!(
                         text,
-                        "{:8} {:5} {:9} {:10} {:14} {:11} {}",
+                        "{:8} {:6} {:11} {:9} {:13} {:10} {}",
                         kind.as_str(),
-                        if new { "new" } else { "host" },
-                        if user { "user=new" } else { "user=host" },
+                        from.word(),
+                        format!("user={}", user.word()),
                         if cgroup { "cgroup" } else { "no-cgroup" },
                         format!("{:?}", origin_of(&case, kind)),
                         format!("{:?}", plan.entry),
@@ -135,38 +196,113 @@ fn every_kind_of_namespace_comes_from_where_the_table_says() {
     assert_none(&Vec::from_iter(compare(&file, &text)));
 }
 
+/// Every combination of all kinds, each the host's, new, joined or joined and inside. The
+/// ipc and uts namespaces are as the network namespace.
+fn combinations() -> impl Iterator<Item = Vec<(NamespaceKind, From)>> {
+    use NamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts};
+    const FROM: [From; 4] = [From::Host, From::New, From::Joined, From::Inside];
+    let count = FROM.len().pow(5);
+    (0..count).filter_map(move |number| {
+        let digit = |place: u32| FROM[number / FROM.len().pow(place) % FROM.len()];
+        let [user, pid, network, cgroup, time] = [0, 1, 2, 3, 4].map(digit);
+        let others = [pid, network, cgroup, time];
+        let inside = user == From::Joined || !others.contains(&From::Inside);
+        (user != From::Inside && inside).then_some(vec![
+            (User, user),
+            (Mount, From::New),
+            (Pid, pid),
+            (Network, network),
+            (Ipc, network),
+            (Uts, network),
+            (Cgroup, cgroup),
+            (Time, time),
+        ])
+    })
+}
+
 #[test]
-fn each_new_namespace_is_made_exactly_once_and_no_other() {
-    // All sets of kinds that have a mount namespace.
-    for set in 0..1u32 << KINDS.len() {
-        let chosen = |index: usize| set >> index & 1 == 1;
-        let kinds: Vec<NamespaceKind> = (0..)
-            .zip(KINDS)
-            .filter_map(|(index, (kind, _))| chosen(index).then_some(kind))
-            .collect();
-        if !kinds.contains(&NamespaceKind::Mount) {
-            continue;
+fn each_namespace_is_made_or_joined_exactly_once_and_no_other() {
+    for kinds in combinations() {
+        let plan = case_with(&kinds).plan().unwrap();
+        let (mut made, mut joined) = (Vec::new(), Vec::new());
+        for step in &plan.steps {
+            match &step.action {
+                Action::Run(RunOp::Launch { namespaces, .. }) => made.push(*namespaces),
+                Action::Init(Op::Clone { flags, .. } | Op::Unshare { flags }) => made.push(*flags),
+                Action::Init(Op::Join { kinds, .. }) => joined.push(*kinds),
+                _ => {}
+            }
         }
-        for no_cgroup in [false, true] {
-            let mut case = Case::new("set", spec_with(&kinds));
-            case.options.no_cgroup = no_cgroup;
-            let plan = case.plan().unwrap();
-            let mut made: Vec<u64> = Vec::new();
-            for step in &plan.steps {
-                made.extend(match &step.action {
-                    Action::Run(RunOp::Launch { namespaces, .. }) => Some(*namespaces),
-                    Action::Init(Op::Clone { flags, .. } | Op::Unshare { flags }) => Some(*flags),
-                    _ => None,
-                });
+        for (kind, from) in &kinds {
+            let times = |list: &[u64]| {
+                list.iter()
+                    .filter(|flags| **flags & kind.clone_flag() != 0)
+                    .count()
+            };
+            let expected = match from {
+                From::New => (1, 0),
+                From::Joined | From::Inside => (0, 1),
+                From::Host | From::Own => (0, 0),
+            };
+            assert_eq!(
+                (times(&made), times(&joined)),
+                expected,
+                "{kind} of {kinds:?}"
+            );
+        }
+    }
+}
+
+/// Where in the plan a step is.
+fn position(plan: &Plan, wanted: impl Fn(&Action) -> bool) -> Option<usize> {
+    plan.steps.iter().position(|step| wanted(&step.action))
+}
+
+#[test]
+fn what_the_host_owns_is_joined_before_the_user_namespace_and_what_that_owns_after() {
+    let user = NamespaceKind::User.clone_flag();
+    for kinds in combinations() {
+        let plan = case_with(&kinds).plan().unwrap();
+        let enters_user = position(&plan, |action| match action {
+            Action::Init(Op::Clone { flags, .. }) => flags & user != 0,
+            Action::Init(Op::Join { kinds, .. }) => *kinds == user,
+            _ => false,
+        });
+        let clones = position(&plan, |action| {
+            matches!(action, Action::Init(Op::Clone { .. }))
+        });
+        for (kind, from) in &kinds {
+            let joins = position(
+                &plan,
+                |action| matches!(action, Action::Init(Op::Join { kinds, .. }) if *kinds == kind.clone_flag()),
+            );
+            let (Some(joins), Some(enters)) = (joins, enters_user) else {
+                continue;
+            };
+            if *kind != NamespaceKind::User {
+                assert_eq!(joins > enters, *from == From::Inside, "{kind} of {kinds:?}");
             }
-            for (kind, flag) in KINDS {
-                let times = made.iter().filter(|flags| **flags & flag != 0).count();
-                assert_eq!(
-                    times,
-                    usize::from(kinds.contains(&kind)),
-                    "{kind} of {kinds:?}"
-                );
-            }
+            assert!(
+                clones.is_none_or(|clones| joins < clones),
+                "{kind} of {kinds:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn nobody_can_look_into_init_from_the_first_namespace_that_is_joined() {
+    let hides = |action: &Action| matches!(action, Action::Init(Op::NonDumpable {}));
+    let joins = |action: &Action| matches!(action, Action::Init(Op::Join { .. }));
+    let user = NamespaceKind::User.clone_flag();
+    for kinds in combinations() {
+        let plan = case_with(&kinds).plan().unwrap();
+        if let Some(first) = position(&plan, joins) {
+            assert!(position(&plan, hides).unwrap() < first, "{kinds:?}");
+        }
+        let joins_user = |action: &Action| matches!(action, Action::Init(Op::Join { kinds, .. }) if *kinds == user);
+        if let Some(at) = position(&plan, joins_user) {
+            assert!(hides(&plan.steps[at + 1].action), "{kinds:?}");
         }
     }
 }
