@@ -19,12 +19,14 @@ mod process;
 mod regressions;
 mod rootfs;
 mod seccomp;
+mod tmpfs;
 
 /// Every facility's checks.
 pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     process::CHECKS,
     mounts::CHECKS,
+    tmpfs::CHECKS,
     namespaces::CHECKS,
     joined::CHECKS,
     rootfs::CHECKS,

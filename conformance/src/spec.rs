@@ -89,6 +89,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "config.md, Mounts: the destination is made if it is missing",
     ),
     (
+        "tmpfs::",
+        "config.md, Mounts, and what runc and crun make of a tmpfs without a mode",
+    ),
+    (
+        "tmpfs::tmpcopyup_",
+        "config.md, Linux mount options: tmpcopyup",
+    ),
+    (
         "namespaces::",
         "config-linux.md, Namespaces: new where it has no path, else joined; the runtime's where not listed",
     ),

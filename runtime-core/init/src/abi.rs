@@ -496,8 +496,18 @@ ops! {
         data: Text,
         /// `MOUNT_ATTR_*`.
         attrs: u64,
+        /// Path in the container whose mode the root directory gets, if it is there; or
+        /// empty.
+        like: Text,
         /// Where the mount goes.
         into: Slot,
+    }
+    /// Copies a directory of the container into a detached file system.
+    CopyUp = 51 {
+        /// Path in the container; nothing is copied where it is missing.
+        path: Text,
+        /// The mount.
+        mount: Slot,
     }
     /// `open_tree(2)` with `OPEN_TREE_CLONE`: a bind source, detached.
     OpenTree = 12 {

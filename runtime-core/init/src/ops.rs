@@ -1,6 +1,7 @@
 //! What each step does: one file per facility.
 
 mod console;
+mod copy;
 mod credentials;
 mod devices;
 mod enter;
@@ -49,8 +50,10 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             source,
             data,
             attrs,
+            like,
             into,
-        } => mount::new_fs(init, [kind, source, data], attrs, into),
+        } => mount::new_fs(init, [kind, source, data, like], attrs, into),
+        Op::CopyUp { path, mount } => copy::copy_up(init, path, mount),
         Op::OpenTree {
             path,
             recursive,

@@ -59,6 +59,9 @@ pub mod errno {
 #[allow(missing_docs, reason = "names of the man pages")]
 pub mod flag {
     pub const O_RDONLY: u64 = 0;
+    pub const O_WRONLY: u64 = 1;
+    pub const O_CREAT: u64 = 0o100;
+    pub const O_EXCL: u64 = 0o200;
     pub const O_RDWR: u64 = 2;
     pub const O_NOCTTY: u64 = 0o400;
     pub const O_NONBLOCK: u64 = 0o4000;
@@ -106,6 +109,7 @@ pub mod flag {
     pub const S_IFDIR: u32 = 0o040_000;
     pub const S_IFCHR: u32 = 0o020_000;
     pub const S_IFBLK: u32 = 0o060_000;
+    pub const S_IFLNK: u32 = 0o120_000;
     pub const S_IFIFO: u32 = 0o010_000;
 
     pub const CLONE_PARENT: u64 = 0x8000;

@@ -99,7 +99,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::Clone { cgroup, .. } if cgroup != Slot::NONE => vec![Slot::SOCKET, cgroup],
         Op::Clone { .. } | Op::Wait { .. } => vec![Slot::SOCKET],
         Op::SetAttr { mount, .. } => vec![mount],
-        Op::Attach { mount, .. } => vec![Slot::ROOT, mount],
+        Op::Attach { mount, .. } | Op::CopyUp { mount, .. } => vec![Slot::ROOT, mount],
         Op::SetAttrAt { .. } | Op::OpenDir { .. } | Op::ReadonlyPath { .. } => vec![Slot::ROOT],
         Op::MaskPath { .. } => vec![Slot::ROOT, Slot::NULL],
         Op::PivotRoot {} | Op::MoveRoot {} | Op::OpenPty { .. } => vec![Slot::ROOT],

@@ -109,10 +109,13 @@ impl Planned {
 
     /// A bind takes no data; mount(2) ignores it too, but in silence.
     fn warning(&self) -> Option<String> {
-        let ignored = match self.source {
-            Source::Bind { .. } if !self.options.data.is_empty() => self.options.data.join(","),
-            _ => return None,
-        };
+        let copy_up = self.options.copy_up.then_some("tmpcopyup");
+        let words = self.options.data.iter().map(String::as_str);
+        let ignored: Vec<&str> = words.chain(copy_up).collect();
+        if ignored.is_empty() || !matches!(self.source, Source::Bind { .. }) {
+            return None;
+        }
+        let ignored = ignored.join(",");
         Some(format!(
             "{}.options: a bind mount ignores {ignored}",
             self.origin
@@ -125,9 +128,14 @@ impl Planned {
         match &self.source {
             Source::Fs { kind, source } => {
                 self.check_data()?;
-                let what = format!("mount \"{kind}\" on {}", self.destination);
-                let op = self.new_fs(kind, source, attrs.set, into);
+                let mut what = format!("mount \"{kind}\" on {}", self.destination);
+                let like = self.takes_mode(kind);
+                if like {
+                    what.push_str(" with the mode of what it hides");
+                }
+                let op = self.new_fs([kind, source], attrs.set, like, into);
                 mounts.steps.push(self.step(op, what));
+                mounts.steps.extend(self.copy_up(kind, into)?);
                 // A new mount has no attributes but those that it was made with.
                 attrs = options::Change::default();
             }
@@ -191,7 +199,27 @@ impl Planned {
         }
     }
 
-    fn new_fs(&self, kind: &str, source: &str, attrs: u64, into: Slot) -> InitOp {
+    /// Whether it is a tmpfs without a mode of its own. Where it hides a directory it looks
+    /// like it then; elsewhere it has the kernel's mode, 1777.
+    fn takes_mode(&self, kind: &str) -> bool {
+        let has_mode = |word: &String| word.starts_with("mode=");
+        kind == "tmpfs" && !self.options.data.iter().any(has_mode)
+    }
+
+    fn copy_up(&self, kind: &str, mount: Slot) -> Result<Option<Step>, PlanError> {
+        if !self.options.copy_up {
+            return Ok(None);
+        }
+        if kind != "tmpfs" {
+            let what = format!("tmpcopyup is for a tmpfs, not for {kind}");
+            return Err(PlanError::value(format!("{}.options", self.origin), what));
+        }
+        let path = (&self.destination).into();
+        let what = format!("copy {} into it", self.destination);
+        Ok(Some(self.step(Op::CopyUp { path, mount }, what)))
+    }
+
+    fn new_fs(&self, [kind, source]: [&str; 2], attrs: u64, like: bool, into: Slot) -> InitOp {
         let mut data: Vec<u8> = Vec::new();
         let read_only = attrs & options::RDONLY != 0;
         let words = self.options.data.iter().map(String::as_str);
@@ -204,6 +232,7 @@ impl Planned {
             source: source.into(),
             data: data.into(),
             attrs,
+            like: if like { &*self.destination } else { "" }.into(),
             into,
         }
     }

@@ -50,6 +50,8 @@ pub(super) struct Options {
     /// `bind` (false) or `rbind` (true).
     pub(super) bind: Option<bool>,
     pub(super) remount: bool,
+    /// `tmpcopyup`: a tmpfs begins with what it hides.
+    pub(super) copy_up: bool,
     /// What the file system gets, in order.
     pub(super) data: Vec<String>,
 }
@@ -69,6 +71,7 @@ pub(super) fn parse(options: &[String]) -> Options {
                 "bind" => sorted.bind = sorted.bind.or(Some(false)),
                 "rbind" => sorted.bind = Some(true),
                 "remount" => sorted.remount = true,
+                "tmpcopyup" => sorted.copy_up = true,
                 // Words for the tools that read fstab, and the kernel's own defaults.
                 "" | "defaults" | "loud" | "silent" | "noiversion" | "nomand" | "norelatime" => {}
                 _ => sorted.data.push(word.to_owned()),

@@ -39,7 +39,6 @@ const MOUNT: &[Row<Mount>] = &[
 const MOUNT_OPTIONS: &[&str] = &[
     "idmap",
     "ridmap",
-    "tmpcopyup",
     "copy-symlink",
     "src-nofollow",
     "dest-nofollow",

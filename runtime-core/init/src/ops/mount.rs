@@ -26,10 +26,13 @@ pub(crate) fn bind_root(init: &mut Init, path: Span, into: Slot) -> Outcome {
     init.store(into, tree)
 }
 
-pub(crate) fn new_fs(init: &mut Init, texts: [Span; 3], attrs: u64, into: Slot) -> Outcome {
-    let [kind, source, data] = texts;
+pub(crate) fn new_fs(init: &mut Init, texts: [Span; 4], attrs: u64, into: Slot) -> Outcome {
+    let [kind, source, data, like] = texts;
+    let mode = mode_of(init, like)?;
     let context = sys::fsopen(init.text(kind)?)?;
-    match configure(init, context, source, data).and_then(|()| sys::fsmount(context, attrs)) {
+    let made =
+        configure(init, context, [source, data], mode).and_then(|()| sys::fsmount(context, attrs));
+    match made {
         Ok(mount) => {
             sys::close(context)?;
             init.store(into, mount)
@@ -38,9 +41,33 @@ pub(crate) fn new_fs(init: &mut Init, texts: [Span; 3], attrs: u64, into: Slot) 
     }
 }
 
+/// The permissions of what is at a path of the container; none for an empty path, or where
+/// nothing is.
+fn mode_of(init: &Init, path: Span) -> Result<Option<u32>, Failure> {
+    let path = init.text(path)?;
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let found = match open_in(init.slot(Slot::ROOT)?, path, flag::O_PATH, 0) {
+        Err(error) if error.0 == errno::ENOENT => return Ok(None),
+        other => other?,
+    };
+    let stat = sys::stat(found, c"")?;
+    sys::close(found)?;
+    Ok(Some(stat.mode & 0o7777))
+}
+
 /// Gives the context its options and creates the file system.
-fn configure(init: &Init, context: Fd, source: Span, data: Span) -> Result<(), Errno> {
+fn configure(init: &Init, context: Fd, texts: [Span; 2], mode: Option<u32>) -> Result<(), Errno> {
+    let [source, data] = texts;
     let broken = |_| Errno(errno::EINVAL);
+    if let Some(mode) = mode {
+        // Four octal digits and a NUL.
+        let digit = |shift: u32| b'0'.wrapping_add((mode >> shift & 7) as u8);
+        let text = [digit(9), digit(6), digit(3), digit(0), 0];
+        let text = CStr::from_bytes_until_nul(&text).map_err(|_| Errno(errno::EINVAL))?;
+        sys::fsconfig_string(context, c"mode", text)?;
+    }
     let source = init.text(source).map_err(broken)?;
     if !source.is_empty() {
         sys::fsconfig_string(context, c"source", source)?;

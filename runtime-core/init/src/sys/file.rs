@@ -45,6 +45,27 @@ pub fn read(from: Fd, buffer: &mut [u8]) -> Result<usize> {
     .map(|n| n as usize)
 }
 
+/// `write(2)`.
+pub fn write(to: Fd, bytes: &[u8]) -> Result<usize> {
+    call(
+        nr::WRITE,
+        &[fd(to), bytes.as_ptr() as u64, bytes.len() as u64],
+    )
+    .map(|n| n as usize)
+}
+
+/// `lseek(2)` from the start.
+pub fn seek(file: Fd, place: u64) -> Result<()> {
+    const SEEK_SET: u64 = 0;
+    call(nr::LSEEK, &[fd(file), place, SEEK_SET]).map(drop)
+}
+
+/// `getdents64(2)`: how many bytes of the buffer are entries; 0 at the end.
+pub fn getdents(dir: Fd, buffer: &mut [u8]) -> Result<usize> {
+    let (at, len) = (buffer.as_mut_ptr() as u64, buffer.len() as u64);
+    call(nr::GETDENTS64, &[fd(dir), at, len]).map(|n| n as usize)
+}
+
 /// `openat2(2)`. `flags` get `O_CLOEXEC`.
 pub fn openat2(dir: Fd, name: &CStr, flags: u64, resolve: u64) -> Result<Fd> {
     let how = [flags | flag::O_CLOEXEC, 0u64, resolve];
@@ -107,11 +128,20 @@ pub fn fchownat(dir: Fd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     .map(drop)
 }
 
+/// `fchmodat(2)`, which follows symbolic links.
+pub fn fchmodat(dir: Fd, name: &CStr, mode: u32) -> Result<()> {
+    call(nr::FCHMODAT, &[fd(dir), path(name), mode as u64]).map(drop)
+}
+
 /// What init asks of statx(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Type and permissions.
     pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
     /// Inode number.
     pub inode: u64,
     /// Size in bytes.
@@ -132,7 +162,7 @@ impl Stat {
 
 /// `statx(2)` that follows symbolic links; an empty name is `dir` itself.
 pub fn stat(dir: Fd, name: &CStr) -> Result<Stat> {
-    // struct statx, 256 bytes: u16 stx_mode at 28, u64 stx_ino at 32, u64 stx_size at
+    // struct statx, 256 bytes: u32 stx_uid and _gid at 20, u16 stx_mode at 28, u64 stx_ino at 32, u64 stx_size at
     // 40, u32 stx_rdev_major and _minor at 128.
     let mut raw = [0u64; 32];
     const STATX_BASIC_STATS: u64 = 0x7ff;
@@ -149,8 +179,8 @@ pub fn stat(dir: Fd, name: &CStr) -> Result<Stat> {
     let [
         _,
         _,
-        _,
-        mode,
+        uid,
+        gid_mode,
         inode,
         size,
         _,
@@ -167,7 +197,9 @@ pub fn stat(dir: Fd, name: &CStr) -> Result<Stat> {
         ..,
     ] = raw;
     Ok(Stat {
-        mode: (mode >> 32) as u32 & 0xffff,
+        mode: (gid_mode >> 32) as u32 & 0xffff,
+        uid: (uid >> 32) as u32,
+        gid: gid_mode as u32,
         inode,
         size,
         major: rdev as u32,

@@ -15,6 +15,7 @@ fn devpts() -> [Step; 4] {
             source: "devpts".to_owned(),
             data: "newinstance\0ptmxmode=0666\0mode=0620\0gid=5\0".to_owned(),
             attrs: 0,
+            like: String::new(),
             into: Slot::MOUNT,
         }),
         must(Op::Attach {

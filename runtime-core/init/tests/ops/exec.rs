@@ -1,7 +1,7 @@
 //! Finding the program, the wait for `start`, execve and what is said when it fails.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use corten_init::abi::{Kind, Op};
 use corten_init::sys::errno;
@@ -211,13 +211,13 @@ fn init_waits_for_a_byte_and_keeps_done_open_until_the_exec() {
         .write(true)
         .open(dir.join("exec"))
         .unwrap();
-    let done = std::thread::spawn({
-        let path = dir.join("done");
-        // Its end: nobody has it open any more.
-        move || fs::read(path).unwrap()
-    });
+    // Before the byte: once init is gone, nobody else has it open, and this would wait.
+    let mut done = fs::File::open(dir.join("done")).unwrap();
     exec.write_all(&[0]).unwrap();
-    assert_eq!(done.join().unwrap(), b"");
+    // Its end: nobody has it open any more.
+    let mut rest = Vec::new();
+    done.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"");
     let report = init.trial.report();
     assert_eq!((report.current(), report.failed()), (Some(2), None));
     fs::write(dir.join("hold"), "\n").unwrap();

@@ -4,13 +4,15 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
-//! - `mounts`, `devices`, `process`, `enter`, `namespaces`, `exec`, `console`: the tests, by facility
+//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`: the tests,
+//!   by facility
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is a test's way to fail"
 )]
 
 mod console;
+mod copy;
 mod devices;
 mod enter;
 mod exec;

@@ -21,6 +21,7 @@ fn new_fs(kind: &str, data: &[&str], attrs: u64) -> Op<Hand> {
         source: format!("the-{kind}"),
         data,
         attrs,
+        like: String::new(),
         into: Slot::MOUNT,
     }
 }
