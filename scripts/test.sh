@@ -4,6 +4,9 @@
 # A part that fails does not stop the next ones. The end is: seconds per part, what was skipped and why, the parts
 # that failed, and as the last line the sum over all tests, `N passed, N failed, N skipped`.
 #
+# Nothing may be left on the machine: a part that runs containers fails if it leaves a mount, cgroup, process, loop
+# device, keyring, BPF program or file of ours, and says what (`conformance leaks --here`).
+#
 # A test that can't run here passes, and appends `its name: why` to the file that CORTEN_SKIPS names: it is then
 # counted as skipped and not as passed.
 set -uo pipefail
@@ -19,8 +22,14 @@ export CORTEN_SKIPS=$logs/skips
 chmod 666 "$CORTEN_SKIPS"
 chmod 755 "$logs"
 
-# Checks that can't be tried there: one needs the controller cpuset, one a kernel of 6.4.
-skips_in_uml=2
+# What the uml lane has of what a check can need; `conformance list` tells the needs.
+uml_has='controller cpu
+controller io
+controller memory
+controller pids
+every capability
+a machine of its own'
+uml_kernel=6.1
 
 times=()
 failed=()
@@ -82,12 +91,17 @@ build_tests() {
     cargo build --workspace && cargo test --workspace --no-run
 }
 
+# Runs a command that may leave nothing behind on the machine.
+watched() {
+    "$target_dir/$triple/debug/conformance" leaks --here -- "$@"
+}
+
 run_tests() {
     if cargo nextest --version >/dev/null 2>&1; then
-        logged tests cargo nextest run --workspace --no-fail-fast
+        logged tests watched cargo nextest run --workspace --no-fail-fast
     else
         echo "cargo-nextest is not installed: cargo test runs them"
-        logged tests cargo test --workspace --no-fail-fast --lib --bins --tests
+        logged tests watched cargo test --workspace --no-fail-fast --lib --bins --tests
     fi
 }
 
@@ -103,7 +117,7 @@ run_example_programs() {
         echo "-- $program"
         # The state directory's root stays, and must be empty. The quotes keep the script for the inner shell.
         # shellcheck disable=SC2016
-        as_root "$built/conformance" native --leaks --limit 60 -- \
+        as_root "$built/conformance" leaks --limit 60 -- \
             sh -c '"$1" "$2" && rmdir /run/corten-example' sh "$built/$program" "$logs/bundle" ||
             failures=$((failures + 1))
     done
@@ -113,30 +127,25 @@ run_example_programs() {
 # All checks again on an old kernel with cgroup v2 controllers, where limits are enforced. It makes the lane if it is
 # not there, and fails where that can't be done: it is never skipped.
 run_in_uml() {
-    local status
-    logged uml as_root "$target_dir/$triple/debug/conformance" run --lane uml --quiet --expect-skips "$skips_in_uml"
+    local conformance=$target_dir/$triple/debug/conformance status
+    logged uml as_root "$conformance" leaks --here -- \
+        "$conformance" run --lane uml --quiet --expect-skips "$(expected_skips "$uml_has" "$uml_kernel")"
     status=$?
     sed -n 's/^skip \([^:]*::[^:]*\): /\1 in the uml lane: /p' "$logs/uml.log" >>"$CORTEN_SKIPS"
     return "$status"
 }
 
-# Fails if anything was skipped but those of the uml lane, and the checks that need a controller which this machine does
-# not give to the native lane, a newer kernel, or a capability that root lacks here.
-compare_skips() {
-    local conformance=$target_dir/$triple/debug/conformance here native expected skipped
-    here=$(
-        as_root "$conformance" native -- cat /sys/fs/cgroup/cgroup.controllers |
-            tr ' ' '\n' | sed 's/^/controller /' || exit
-        as_root setpriv --dump | sed -n 's/^Capability bounding set: //p' |
-            tr 'a-z,' 'A-Z\n' | sed 's/^/capability CAP_/'
-    ) || return
-    native=$("$conformance" list | here=$here awk -F'\t' -v release="$(uname -r)" '
+# Tells how many checks need something else than these lines, or a newer kernel: expected_skips LINES KERNEL
+expected_skips() {
+    "$target_dir/$triple/debug/conformance" list | here=$1 awk -F'\t' -v release="$2" '
         BEGIN {
             count = split(ENVIRON["here"], lines, "\n")
             for (i = 1; i <= count; i++) has[lines[i]] = 1
+            has["-"] = 1
         }
         function lacks(need) {
             if (sub(/^kernel /, "", need)) return number(need) > number(release)
+            if (need ~ /^capability / && "every capability" in has) return 0
             return !(need in has)
         }
         function number(release, part) {
@@ -145,14 +154,26 @@ compare_skips() {
         }
         {
             count = split($3, needs, ", ")
-            for (i = 1; i <= count && (needs[i] == "-" || !lacks(needs[i])); i++);
+            for (i = 1; i <= count && !lacks(needs[i]); i++);
             missing += i <= count
         }
-        END { print missing + 0 }')
-    expected=$((native + skips_in_uml))
+        END { print missing + 0 }'
+}
+
+# Fails if anything was skipped but the checks that need what their lane does not have.
+compare_skips() {
+    local conformance=$target_dir/$triple/debug/conformance here native uml skipped
+    here=$(
+        as_root "$conformance" native -- cat /sys/fs/cgroup/cgroup.controllers |
+            tr ' ' '\n' | sed 's/^/controller /' || exit
+        as_root setpriv --dump | sed -n 's/^Capability bounding set: //p' |
+            tr 'a-z,' 'A-Z\n' | sed 's/^/capability CAP_/'
+    ) || return
+    native=$(expected_skips "$here" "$(uname -r)")
+    uml=$(expected_skips "$uml_has" "$uml_kernel")
     skipped=$(sort -u "$CORTEN_SKIPS" | wc -l)
-    echo "$skipped skipped; expected $expected: $native in the native lane, $skips_in_uml in the uml lane"
-    [ "$skipped" = "$expected" ]
+    echo "$skipped skipped; expected $((native + uml)): $native in the native lane, $uml in the uml lane"
+    [ "$skipped" = "$((native + uml))" ]
 }
 
 part set-up bash scripts/setup.sh test
@@ -166,7 +187,7 @@ part tests run_tests
 part uml run_in_uml
 part "examples in the documentation" run_examples_in_docs
 part "example programs" run_example_programs
-part quickstart bash scripts/quickstart.sh
+part quickstart watched bash scripts/quickstart.sh
 part skips compare_skips
 
 read -r passed broken ignored < <(count)

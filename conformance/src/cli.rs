@@ -31,9 +31,11 @@ conformance: checks of an OCI runtime by running it
   conformance table --runtime FILE --runtime FILE... [--jobs N] [--output FILE]
       runs all checks with every runtime, the first being ours, and writes a page in
       Markdown. 1 if ours fails one, or if all others fail one that has no note
-  conformance leaks [--limit SECONDS] -- COMMAND...
-      runs a command in the native lane and fails if it leaves anything behind: there,
-      or a keyring, a BPF program or a loop device of this machine
+  conformance leaks [--limit SECONDS] [--settle SECONDS] -- COMMAND...
+  conformance leaks --here [--settle SECONDS] -- COMMAND...
+      runs a command in the native lane and fails if it leaves anything behind, there or
+      on this machine, where others may have such things too: what is still there after
+      the time to settle, 60 s. With --here it is no lane, and its processes count
   conformance mutate [--lane LANE] [--runtime FILE] [--jobs N] [--list] [WORD...]
       builds a corten that can leave a step out of its plans (or takes FILE, built so),
       leaves out each step that a check's plan has (those whose name contains a WORD; all
@@ -71,10 +73,10 @@ pub fn main(arguments: &[OsString]) -> i32 {
         }
         ["compare", ..] => compare::run(&arguments[1..]),
         ["compare-here", rest @ ..] => compare_here(rest),
-        ["leaks", ..] => native(&arguments[1..], true),
+        ["leaks", ..] => native(&arguments[1..], Around::WatchedLane),
         ["mutate", rest @ ..] => mutate(rest),
         ["table", rest @ ..] => table(rest),
-        ["native", ..] => native(&arguments[1..], false),
+        ["native", ..] => native(&arguments[1..], Around::Lane),
         // Not for people: how the program calls itself.
         ["lane-init", ..] => lane::inside::run(&arguments[1..]).map_err(|e| e.to_string()),
         ["check", path] => one(path),
@@ -241,36 +243,47 @@ fn list(words: &[&str]) {
     }
 }
 
-fn native(arguments: &[OsString], everything: bool) -> Result<i32, String> {
-    let mut options = lane::Options {
-        leaks: everything,
-        ..lane::Options::default()
-    };
+/// What surrounds a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Around {
+    Lane,
+    /// And what is left behind in it, or on the machine, is a failure.
+    WatchedLane,
+    /// Nothing, and what is left behind on the machine is a failure.
+    Here,
+}
+
+fn native(arguments: &[OsString], mut around: Around) -> Result<i32, String> {
+    let mut options = lane::Options::default();
+    let mut settle = leaks::OTHERS;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
+        let mut seconds = || {
+            let value = arguments.next().and_then(|text| text.to_str());
+            number(value.unwrap_or_default()).map(Duration::from_secs)
+        };
         match argument.to_str() {
             Some("--read-only") => options.read_only = true,
             Some("--leaks") => options.leaks = true,
-            Some("--limit") => {
-                let seconds = arguments
-                    .next()
-                    .and_then(|text| text.to_str())
-                    .unwrap_or_default();
-                options.limit = Some(Duration::from_secs(number(seconds)?));
-            }
+            Some("--limit") => options.limit = Some(seconds()?),
+            Some("--here") if around == Around::WatchedLane => around = Around::Here,
+            Some("--settle") if around != Around::Lane => settle = seconds()?,
             Some("--") => break,
-            _ => return Err(format!("{}: unknown option of native", argument.display())),
+            _ => return Err(format!("{}: unknown option", argument.display())),
         }
     }
     let command: Vec<OsString> = arguments.cloned().collect();
     if command.is_empty() {
-        return Err("native: a command is needed, after --".to_owned());
+        return Err("a command is needed, after --".to_owned());
     }
-    let before = everything.then(leaks::Snapshot::of_machine);
+    if around == Around::Here {
+        return leaks::watch(&command, settle).map_err(|error| error.to_string());
+    }
+    let watched = around == Around::WatchedLane;
+    options.leaks |= watched;
+    let before = watched.then(leaks::Snapshot::of_machine);
     let code = lane::native(&options, &command).map_err(|error| format!("native lane: {error}"))?;
-    let left = before.map_or(0, |before| {
-        leaks::report(&before, leaks::Snapshot::of_machine)
-    });
+    let left = before.map_or(0, |before| leaks::report_machine(&before, settle));
     Ok(if code == 0 { left } else { code })
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::runtime::{Output, Runtime};
-use crate::wait;
+use crate::{lane, wait};
 
 /// The place of one check. Everything in it is gone when it is dropped, and what the
 /// runtime left in its state directory is a failure.
@@ -57,7 +57,7 @@ impl Lab {
     /// A container id that was not used yet.
     pub fn id(&self) -> String {
         self.next.set(self.next.get() + 1);
-        format!("check-{}", self.next.get())
+        format!("{}{}", lane::mark(), self.next.get())
     }
 
     /// A fresh bundle that prints the probe's facts: what the runtime's own `spec`

@@ -35,13 +35,20 @@ use rustix::thread::UnshareFlags;
 
 use crate::{sys, wait};
 
+pub(crate) use boot::left as left_in_the_cache;
 pub use boot::{NO_CODE, Request};
+pub(crate) use cgroup::is_in_use;
 pub use full::Full;
+pub(crate) use inside::supervise;
 pub use kernel::Kernel;
 pub use uml::Uml;
 
 /// The environment variable that says that the lane is around this process.
 pub const VARIABLE: &str = "CORTEN_LANE";
+
+/// The environment variable with the lane's number, which no other lane of the machine has
+/// at the same time.
+const NUMBER: &str = "CORTEN_LANE_NUMBER";
 
 /// What the outer process returns when the command took too long.
 pub const TIMED_OUT: i32 = 124;
@@ -72,6 +79,13 @@ pub fn is_machine() -> bool {
     let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let disk = words.split_whitespace().any(|word| DISKS.contains(&word));
     disk && std::env::current_exe().is_ok_and(|path| path.starts_with("/host"))
+}
+
+/// How the ids of this lane's containers begin: what has no namespace can then be told from
+/// other lanes' by its name.
+pub(crate) fn mark() -> String {
+    let number = std::env::var(NUMBER).unwrap_or_default();
+    format!("check-{number}-")
 }
 
 /// Stops a test that would touch the machine itself.
@@ -161,6 +175,7 @@ pub fn native(options: &Options, command: &[OsString]) -> io::Result<i32> {
     let this = std::env::current_exe()?;
     let mut inner = Command::new(this);
     inner.arg("lane-init").arg(group.path());
+    inner.env(NUMBER, std::process::id().to_string());
     inner.args(options.read_only.then_some("--read-only"));
     inner.args(options.leaks.then_some("--leaks"));
     let mut inner = inner.arg("--").args(command).spawn()?;
@@ -219,6 +234,6 @@ fn detach(path: &str) -> io::Result<()> {
 }
 
 /// Puts what was tried before an error.
-fn context(what: &str) -> impl Fn(io::Error) -> io::Error {
+pub(crate) fn context(what: &str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }

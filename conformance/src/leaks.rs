@@ -1,18 +1,31 @@
-//! What is there now and was not before: mounts, cgroups, processes, files, interfaces,
-//! namespaces, sockets.
+//! What is there now and was not before.
 //!
-//! Meant for the inside of a lane, where nothing else changes any of these. Keyrings, BPF
-//! programs and loop devices have no namespace: all lanes and the machine share them, so
-//! only [`Snapshot::of_machine`] has them, for a command that runs alone.
+//! Two places to look: the inside of a lane, where nothing else changes anything, and the
+//! machine, which others use too.
+//!
+//! | where | what |
+//! |---|---|
+//! | `inside` | mounts, cgroups, processes, their descriptors, namespaces, sockets, interfaces, files, queues; what is the machine's and can be told by its name or place: keyrings, BPF programs at cgroups, loop devices |
+//! | `machine` | mounts, cgroups, files, interfaces; all keyrings, BPF programs and loop devices; scopes of systemd |
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::{sys, wait};
+use crate::wait;
+
+mod inside;
+mod machine;
+
+pub(crate) use machine::report_machine;
+pub use machine::watch;
 
 /// How long the kernel may take to clean up behind the last process.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long something of the machine may stay that may also be somebody else's, such as
+/// the BPF program of another lane's container.
+pub const OTHERS: Duration = Duration::from_secs(60);
 
 /// Everything that a runtime could leave behind, each as a line that names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,73 +34,62 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks around.
-    #[must_use]
-    pub fn take() -> Self {
-        let mut lines = BTreeSet::new();
-        mounts(&mut lines);
-        processes(&mut lines);
-        namespaces(&mut lines);
-        interfaces(&mut lines);
-        sockets(&mut lines);
-        tree(
-            "cgroup",
-            Path::new("/sys/fs/cgroup"),
-            Entries::Folders,
-            &mut lines,
-        );
-        tree("file", Path::new("/run"), Entries::All, &mut lines);
-        tree("file", Path::new("/dev/shm"), Entries::All, &mut lines);
-        tree("queue", Path::new("/dev/mqueue"), Entries::All, &mut lines);
-        Self { lines }
-    }
-
-    /// Looks at what no namespace is around.
-    #[must_use]
-    pub fn of_machine() -> Self {
-        let mut lines = BTreeSet::new();
-        keyrings(&mut lines);
-        loop_devices(&mut lines);
-        for id in sys::bpf_programs() {
-            lines.insert(format!("BPF program {id}"));
-        }
-        Self { lines }
-    }
-
     /// What is here and was not there, and what is gone: a line each, empty if equal.
     ///
     /// But for mounts outside of what the lane made: who removes their directory on the
-    /// machine takes them from every lane.
+    /// machine takes them from every lane. What others may have, others may take away.
     #[must_use]
     pub fn since(&self, before: &Self) -> Vec<String> {
-        let new = self.lines.difference(&before.lines).cloned();
-        let gone = before
-            .lines
-            .difference(&self.lines)
-            .filter(|line| !is_mount_elsewhere(line))
+        let lines = |snapshot: &Self| -> BTreeSet<String> {
+            // The descriptors of a new process are not told one by one.
+            let known = |line: &&String| match line.strip_prefix(DESCRIPTOR) {
+                Some(rest) => {
+                    let pid = rest.split(' ').next().unwrap_or_default();
+                    before.has_process(pid) && self.has_process(pid)
+                }
+                None => true,
+            };
+            snapshot.lines.iter().filter(known).cloned().collect()
+        };
+        let (old, new) = (lines(before), lines(self));
+        let gone = old
+            .difference(&new)
+            .filter(|line| !is_mount_elsewhere(line) && !may_go(line))
             .map(|line| format!("gone: {line}"));
-        new.chain(gone).collect()
+        new.difference(&old).cloned().chain(gone).collect()
+    }
+
+    fn has_process(&self, pid: &str) -> bool {
+        let start = format!("process {pid} ");
+        let mut from = self.lines.range(start.clone()..);
+        from.next().is_some_and(|line| line.starts_with(&start))
     }
 }
+
+/// Begins the line of an open file: the process, its number, what it is.
+const DESCRIPTOR: &str = "descriptor of ";
 
 /// Waits until nothing more is there than before. 0, or 1 with a line for each leak.
-pub fn report(before: &Snapshot, look: impl Fn() -> Snapshot) -> i32 {
+pub(crate) fn report(before: &Snapshot, look: impl Fn() -> Snapshot) -> i32 {
     let mut leaks = Vec::new();
-    let settled = wait::until(SETTLE, || {
+    wait::until(SETTLE, || {
         leaks = look().since(before);
-        leaks.retain(|line| !line.starts_with("gone: keyring") && !line.starts_with("gone: BPF"));
         leaks.is_empty().then_some(())
     });
-    for leak in &leaks {
-        eprintln!("left behind: {leak}");
-    }
-    i32::from(settled.is_none())
+    tell(&leaks)
 }
 
-/// Mounts with their options: a changed propagation or flag is a leak as well.
-fn mounts(lines: &mut BTreeSet<String>) {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    lines.extend(text.lines().map(|line| format!("mount {line}")));
+fn tell(leaks: &[String]) -> i32 {
+    for leak in leaks {
+        eprintln!("left behind: {leak}");
+    }
+    i32::from(!leaks.is_empty())
+}
+
+/// Whether a line is of something that may be gone: others may remove it, or it is closed.
+fn may_go(line: &str) -> bool {
+    let kinds = ["keyring ", "BPF program ", "loop device ", DESCRIPTOR];
+    kinds.iter().any(|kind| line.starts_with(kind))
 }
 
 /// Whether a line is that of a mount which is not the lane's own.
@@ -101,62 +103,34 @@ fn is_mount_elsewhere(line: &str) -> bool {
     })
 }
 
-fn processes(lines: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.bytes().all(|byte| byte.is_ascii_digit()) {
-            let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
-            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-            let comm = String::from_utf8_lossy(&read("comm")).trim().to_owned();
-            lines.insert(format!("process {name} {comm}: {command}"));
-        }
-    }
+/// Mounts with their options: a changed propagation or flag is a leak as well.
+fn mounts(file: &Path, lines: &mut BTreeSet<String>) {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    lines.extend(text.lines().map(|line| format!("mount {line}")));
 }
 
-/// Namespaces that a process is in or holds open. One that only a mount holds is a mount.
-fn namespaces(lines: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        for folder in ["ns", "fd"] {
-            let links = std::fs::read_dir(entry.path().join(folder));
-            for link in links.into_iter().flatten().flatten() {
-                let target = std::fs::read_link(link.path()).unwrap_or_default();
-                let target = target.to_string_lossy();
-                // Such as net:[4026531840].
-                if let Some((kind, inode)) = target.split_once(":[")
-                    && !["pipe", "socket", "anon_inode"].contains(&kind)
-                {
-                    lines.insert(format!("namespace {kind} {}", inode.trim_end_matches(']')));
-                }
-            }
-        }
-    }
+/// A process as a line.
+fn process(pid: &str) -> String {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+    let comm = String::from_utf8_lossy(&read("comm")).trim().to_owned();
+    format!("process {pid} {comm}: {command}")
 }
 
-/// Sockets of the lane's network. Those of Netlink are left out: the kernel has its own.
-fn sockets(lines: &mut BTreeSet<String>) {
-    for kind in [
-        "unix", "tcp", "tcp6", "udp", "udp6", "raw", "raw6", "packet",
-    ] {
-        let text = std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            // Of a Unix socket: inode and name; of others: addresses and inode.
-            let name = match kind {
-                "unix" => words.get(6..).map(|words| words.join(" ")),
-                "packet" => words.last().map(|inode| (*inode).to_owned()),
-                _ => words.get(1..3).map(|words| words.join(" to ")),
-            };
-            lines.insert(format!("socket {kind} {}", name.unwrap_or_default()));
-        }
-    }
+/// The pids that can be seen.
+fn pids() -> impl Iterator<Item = String> {
+    names("/proc").filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Keyrings that this process may see, by number and name. keyrings(7), proc_keys(5).
-fn keyrings(lines: &mut BTreeSet<String>) {
+/// Keyrings that this process may see and that are wanted by name, by number and name.
+/// keyrings(7), proc_keys(5).
+fn keyrings(wanted: impl Fn(&str) -> bool, lines: &mut BTreeSet<String>) {
     let text = std::fs::read_to_string("/proc/keys").unwrap_or_default();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        if let [serial, _, _, _, _, _, _, "keyring", name, ..] = words.as_slice() {
+        if let [serial, _, _, _, _, _, _, "keyring", name, ..] = words.as_slice()
+            && wanted(name)
+        {
             lines.insert(format!("keyring {serial} {name}"));
         }
     }
@@ -164,27 +138,22 @@ fn keyrings(lines: &mut BTreeSet<String>) {
 
 /// Loop devices with a file. loop(4).
 fn loop_devices(lines: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir("/sys/block")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let file = std::fs::read_to_string(entry.path().join("loop/backing_file"));
-        if let Ok(file) = file {
-            let name = entry.file_name().to_string_lossy().into_owned();
+    for name in names("/sys/block") {
+        let file = format!("/sys/block/{name}/loop/backing_file");
+        if let Ok(file) = std::fs::read_to_string(file) {
             lines.insert(format!("loop device {name} of {}", file.trim()));
         }
     }
 }
 
 fn interfaces(lines: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        lines.insert(format!("interface {}", entry.file_name().to_string_lossy()));
-    }
+    lines.extend(names("/sys/class/net").map(|name| format!("interface {name}")));
+}
+
+/// The names in a folder, none if it can't be read.
+fn names(folder: impl AsRef<Path>) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

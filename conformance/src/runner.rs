@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::check::Check;
 use crate::lab::Lab;
+use crate::leaks::{self, Snapshot};
 use crate::report::{Format, Reporter};
 use crate::runtime::{self, Runtime};
 use crate::{lane, wait};
@@ -62,13 +63,16 @@ pub struct Record {
 }
 
 /// Runs the checks and prints the outcome. True if none failed, and as many were skipped
-/// as expected.
+/// as expected, and nothing is left on the machine.
 ///
 /// # Errors
 ///
 /// If there is no runtime to test.
 pub fn run(checks: &[Check], options: &Options) -> Result<bool, String> {
     let runtime = Runtime::program_to_test()?;
+    // Where a check is one of several tests, the others' are the same machine's.
+    let alone = options.format != Format::Libtest;
+    let before = alone.then(Snapshot::of_machine);
     let mut reporter = Reporter::new(options.format, options.quiet, &runtime, checks.len());
     each(checks, options.jobs, &Setting::of(&runtime), |record| {
         reporter.tell(record);
@@ -77,7 +81,9 @@ pub fn run(checks: &[Check], options: &Options) -> Result<bool, String> {
             _ => ControlFlow::Continue(()),
         }
     });
-    Ok(reporter.finish(options.expected_skips))
+    let passed = reporter.finish(options.expected_skips);
+    let left = before.map_or(0, |before| leaks::report_machine(&before, leaks::OTHERS));
+    Ok(passed && left == 0)
 }
 
 /// What a check is run with.

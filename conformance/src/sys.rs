@@ -8,7 +8,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::thread::UnshareFlags;
 
@@ -112,4 +112,52 @@ pub(crate) fn bpf_programs() -> Vec<u32> {
         ids.push(next);
         attributes = [next, 0, 0];
     }
+}
+
+/// `bpf(BPF_PROG_QUERY)`: the ids of the programs at a cgroup; none where that is not
+/// allowed.
+pub(crate) fn bpf_programs_at(group: &impl AsFd) -> Vec<u32> {
+    const BPF_PROG_QUERY: libc::c_long = 16;
+    // enum bpf_attach_type: those for cgroups, device rules among them.
+    const TYPES: [u32; 17] = [0, 1, 2, 3, 6, 8, 9, 10, 11, 12, 13, 14, 15, 18, 19, 20, 21];
+    let mut all = Vec::new();
+    for kind in TYPES {
+        let mut ids = [0_u32; 64];
+        let mut attributes = BpfQuery {
+            target_fd: group.as_fd().as_raw_fd().cast_unsigned(),
+            attach_type: kind,
+            query_flags: 0,
+            attach_flags: 0,
+            prog_ids: ids.as_mut_ptr() as u64,
+            prog_cnt: 64,
+            padding: 0,
+        };
+        // SAFETY: the kernel reads and writes the structure, whose size is given, and
+        // writes at most prog_cnt words to prog_ids, which live through the call.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_PROG_QUERY,
+                &raw mut attributes,
+                size_of::<BpfQuery>(),
+            )
+        };
+        if check(rc).is_ok() {
+            let count = usize::try_from(attributes.prog_cnt).unwrap_or(0);
+            all.extend(ids.iter().take(count));
+        }
+    }
+    all
+}
+
+/// The members of union bpf_attr that `BPF_PROG_QUERY` uses.
+#[repr(C)]
+struct BpfQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
 }

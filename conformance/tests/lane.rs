@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use corten_conformance::lane;
+use corten_conformance::leaks::Snapshot;
 
 fn native(options: &[&str], script: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_conformance"))
@@ -72,48 +73,125 @@ fn nothing_of_the_lane_is_seen_outside() {
     assert_ne!(rustix::system::uname().nodename().to_bytes(), b"other");
 }
 
+/// Fails unless each of these is in a line of its own that tells of a leak.
+fn assert_told(output: &Output, leaks: &[&str]) {
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let lines = || told.lines().filter_map(|l| l.strip_prefix("left behind: "));
+    for leak in leaks {
+        assert!(lines().any(|line| line.contains(leak)), "{leak}: {told}");
+    }
+}
+
 #[test]
 fn what_a_command_leaves_behind_is_told() {
-    let script =
-        "sleep 1000 & mkdir /sys/fs/cgroup/left; touch /run/left; mount -t tmpfs none /mnt";
-    let output = native(&["--leaks"], script);
-    assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    for leak in [
+    let script = "sleep 1000 & mkdir /sys/fs/cgroup/left; touch /run/left /dev/shm/left; \
+        mount -t tmpfs none /mnt; touch /dev/mqueue/left; busybox tunctl -t left; \
+        busybox nc -l -p 7000 & until grep -q :1B58 /proc/net/tcp*; do :; done";
+    let leaks = [
         "process ",
         "cgroup /sys/fs/cgroup/left",
         "file /run/left",
+        "file /dev/shm/left",
         " /mnt ",
-    ] {
-        assert!(
-            told.lines()
-                .any(|line| line.starts_with("left behind") && line.contains(leak)),
-            "{leak}: {told}"
-        );
-    }
+        "queue /dev/mqueue/left",
+        "interface left",
+        "socket tcp",
+    ];
+    assert_told(&native(&["--leaks"], script), &leaks);
+}
+
+#[test]
+fn everything_of_a_container_that_is_left_running_is_told() {
+    let folder = Path::new(env!("CARGO_BIN_EXE_conformance")).parent();
+    let built = folder.expect("a file has a folder").display();
+    let script = format!(
+        "mkdir -p /run/box/rootfs/proc /run/box/rootfs/sys /run/box/rootfs/dev && cd /run/box &&
+        cp {built}/probe rootfs && {built}/corten spec &&
+        sed -i 's/\"terminal\": true/\"terminal\": false/; s#\"sh\"#\"/probe\", \"sleep\"#' config.json &&
+        {built}/corten run -d check-$CORTEN_LANE_NUMBER-left >/run/output 2>&1"
+    );
+    let leaks = [
+        ": /probe sleep",
+        "cgroup /sys/fs/cgroup/tests/check-",
+        " at cgroup /sys/fs/cgroup/tests/check-",
+        "keyring ",
+        "namespace pid ",
+        "namespace mnt ",
+        "-left/state.json",
+    ];
+    assert_told(&native(&["--leaks"], &script), &leaks);
+}
+
+#[test]
+fn a_loop_device_that_is_left_is_told() {
+    // The kernel frees it with its mount, at the end of the lane.
+    let script = "truncate -s 1M /run/image && PATH=$PATH:/sbin mke2fs -q /run/image &&
+        mknod /dev/loop-control c 10 237 && mount -o loop /run/image /mnt";
+    let nodes = "for n in $(seq 0 15); do mknod /dev/loop$n b 7 $n; done;";
+    let output = native(&["--leaks"], &format!("{nodes}{script}"));
+    assert_told(&output, &["loop device loop", " /mnt "]);
+}
+
+#[test]
+fn a_descriptor_that_a_process_keeps_is_told() {
+    lane::test(|| {
+        let before = Snapshot::of_lane();
+        let file = std::fs::File::open("/dev/full").unwrap();
+        let leaks = Snapshot::of_lane().since(&before);
+        let ours = format!("descriptor of {} ", std::process::id());
+        let is_told = |leak: &String| leak.starts_with(&ours) && leak.ends_with(" /dev/full");
+        assert!(leaks.iter().any(is_told), "{leaks:?}");
+        drop(file);
+    });
+}
+
+#[test]
+fn what_a_command_leaves_on_the_machine_is_told() {
+    // The machine is a lane here.
+    let script = "mount -t tmpfs none /mnt; mkdir /sys/fs/cgroup/left; busybox tunctl -t left;
+        mkdir -p /run/runc/left; touch $TMPDIR/corten-left; setsid sleep 1000 &";
+    let command = format!(
+        "exec {} leaks --here --settle 1 -- sh -c '{script}'",
+        env!("CARGO_BIN_EXE_conformance")
+    );
+    let leaks = [
+        "process ",
+        " /mnt ",
+        "cgroup /left",
+        "interface left",
+        "file /run/runc/left",
+        "/corten-left",
+    ];
+    assert_told(&native(&[], &command), &leaks);
+    let command = command.replace(script, "sleep 0.01 & true");
+    assert_eq!(native(&[], &command).status.code(), Some(0));
 }
 
 #[test]
 fn a_namespace_that_a_process_keeps_is_told() {
     let script = "unshare --uts sleep 1000 & \
         for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; done; kill -0 $!";
-    let output = native(&["--leaks"], script);
-    assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stderr);
-    assert!(told.contains("left behind: namespace uts "), "{told}");
+    assert_told(&native(&["--leaks"], script), &["namespace uts "]);
 }
 
 #[test]
-fn leaks_alone_looks_at_the_machine_too() {
+fn leaks_alone_looks_at_the_lane_and_finds_nothing_new_on_the_machine() {
     let leaks = |script: &str| {
         Command::new(env!("CARGO_BIN_EXE_conformance"))
             .args(["leaks", "--", "sh", "-c", script])
             .output()
             .expect("the binary starts")
     };
-    let left = leaks("touch /run/left");
-    assert_eq!(left.status.code(), Some(1), "{}", text(&left.stderr));
-    assert!(text(&left.stderr).contains("left behind: file /run/left"));
+    let output = leaks("touch /run/left");
+    assert_told(&output, &["file /run/left"]);
+    assert_eq!(
+        text(&output.stderr).lines().count(),
+        1,
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(leaks("true").status.code(), Some(0));
 }
 
 #[test]

@@ -98,15 +98,18 @@ impl Drop for Folder {
 
 /// Removes what killed processes left.
 fn sweep() -> io::Result<()> {
-    for entry in std::fs::read_dir(cache::folder()?)? {
-        let entry = entry?;
+    left().try_for_each(std::fs::remove_dir_all)
+}
+
+/// The folders of boots whose process is gone.
+pub(crate) fn left() -> impl Iterator<Item = PathBuf> {
+    let entries = cache::folder().and_then(std::fs::read_dir);
+    let names = entries.into_iter().flatten().flatten();
+    names.filter_map(|entry| {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            std::fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
+        let pid = name.to_str()?.strip_prefix(PREFIX)?;
+        (!Path::new("/proc").join(pid).exists()).then(|| entry.path())
+    })
 }
 
 /// The shell script that becomes the command.

@@ -81,14 +81,18 @@ fn remove(top: &Path) -> io::Result<()> {
         })
 }
 
+/// Whether this is the name of a cgroup of a lane whose outer process lives.
+pub(crate) fn is_in_use(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX);
+    pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
+}
+
 /// Removes the cgroups of lanes whose outer process was killed.
 fn sweep() {
     for entry in std::fs::read_dir(MOUNT).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
-            continue;
-        };
-        if !Path::new("/proc").join(pid).exists() && remove(&entry.path()).is_err() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_dead = name.starts_with(PREFIX) && !is_in_use(&name);
+        if is_dead && remove(&entry.path()).is_err() {
             eprintln!(
                 "lane: {}: left by an earlier run, still in use",
                 entry.path().display()

@@ -6,7 +6,7 @@ use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -43,12 +43,18 @@ pub fn run(arguments: &[OsString]) -> io::Result<i32> {
     enter_cgroup(&PathBuf::from(group))?;
     make_machine(has("--read-only"))?;
 
-    let before = Snapshot::take();
-    let code = supervise(program, arguments)?;
+    let before = Snapshot::of_lane();
+    let child = Command::new(program)
+        .args(arguments)
+        .env(VARIABLE, "native")
+        .env("TMPDIR", "/run/tmp")
+        .spawn()
+        .map_err(context(&program.to_string_lossy()))?;
+    let code = supervise(&child)?;
     if has("--leaks") && code == 0 {
         return Ok(leaks::report(&before, || {
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
-            Snapshot::take()
+            Snapshot::of_lane()
         }));
     }
     Ok(code)
@@ -168,17 +174,12 @@ fn delegate_controllers() -> io::Result<()> {
     Ok(())
 }
 
-/// Runs the command and reaps every orphan until the command itself has ended.
-fn supervise(program: &OsString, arguments: &[OsString]) -> io::Result<i32> {
-    let child = Command::new(program)
-        .args(arguments)
-        .env(VARIABLE, "native")
-        .env("TMPDIR", "/run/tmp")
-        .spawn()
-        .map_err(context(&program.to_string_lossy()))?;
+/// Reaps every orphan until the child itself has ended; its exit code, 128 + signal if it
+/// was killed.
+pub(crate) fn supervise(child: &Child) -> io::Result<i32> {
     let main = i32::try_from(child.id()).unwrap_or(0);
     loop {
-        // No limit here: the outer process has one for all of the lane.
+        // No limit here: who started this has one for all of it.
         let Some((pid, status)) = rustix::process::wait(WaitOptions::empty())? else {
             continue;
         };

@@ -116,7 +116,7 @@ fn check(lab: &Lab, word: &str, folder: &Folder) {
     let calls = calls(lab, word, folder);
     delete(lab, false, "after the run that was not killed");
     lab.assert_clean_but(&[folder.path()]);
-    let clean = Snapshot::take();
+    let clean = Snapshot::of_lane();
     let (mut killed, mut created) = (0, 0);
     for (number, call) in calls.iter().enumerate() {
         let at = format!("{word} killed at call {number} ({} {})", call.0, call.1);
@@ -192,7 +192,7 @@ fn a_create_in_which_any_system_call_fails_leaves_nothing_or_succeeds() {
         delete(lab, false, "after the run in which nothing failed");
         lab.assert_clean_but(&[folder.path()]);
         calls.retain(|(name, _)| !RUNTIME.contains(&name.as_str()));
-        let clean = Snapshot::take();
+        let clean = Snapshot::of_lane();
         let (mut failed, mut created, mut left) = (0, 0, Vec::new());
         for call in &calls {
             let at = format!("create with a failing {} {}", call.0, call.1);
