@@ -39,6 +39,7 @@ pub mod spec;
 mod sys;
 
 pub use bundle::Bundle;
+pub use cgroup::stats;
 pub use container::{
     Cgroups, Container, CreateOptions, Delete, Exit, ExitStatus, Runtime, RuntimeBuilder, Rusage,
     State, Status, Stdio,

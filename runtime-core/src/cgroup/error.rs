@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::stuck::{self, Stuck};
+
 /// A failure to plan, make, limit, stop or remove a cgroup.
 ///
 /// The text names the field of config.json or the cgroup first; the cause is the source.
@@ -111,24 +113,25 @@ pub(crate) enum CgroupError {
     },
 
     /// Processes of the cgroup did not stop in time.
-    #[allow(dead_code, reason = "freeze makes it, which pause will use")]
-    #[error("cgroup {path}: not frozen after {timeout:?}")]
+    #[error("cgroup {path}: not frozen after {timeout:?}: {}", stuck::list(.processes))]
     NotFrozen {
         /// The cgroup.
         path: PathBuf,
         /// How long was waited.
         timeout: Duration,
+        /// Its processes, as far as they can be seen, the likely cause first.
+        processes: Vec<Stuck>,
     },
 
     /// Something is still in the cgroup.
-    #[error("cgroup {path}: not removed after {timeout:?}: still has {}", list_pids(.pids))]
+    #[error("cgroup {path}: not removed after {timeout:?}: still has {}", stuck::list(.processes))]
     NotRemoved {
         /// The cgroup.
         path: PathBuf,
         /// How long was waited.
         timeout: Duration,
-        /// Its processes, as far as they can be seen.
-        pids: Vec<i32>,
+        /// Its processes, as far as they can be seen, the likely cause first.
+        processes: Vec<Stuck>,
     },
 
     /// The device program could not be loaded or attached.
@@ -188,16 +191,5 @@ fn enable_hint(errno: Errno) -> &'static str {
         Errno::BUSY => " while it has processes of its own",
         Errno::OPNOTSUPP => " because it is threaded",
         _ => "",
-    }
-}
-
-fn list_pids(pids: &[i32]) -> String {
-    match pids {
-        [] => "child cgroups or processes that can't be seen from here".to_owned(),
-        [one] => format!("process {one}"),
-        many => {
-            let list: Vec<String> = many.iter().map(i32::to_string).collect();
-            format!("processes {}", list.join(", "))
-        }
     }
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use super::settings::{Absent, Setting};
+use super::stuck::Stuck;
 use super::walk::{Visit, walk};
 use super::{CgroupError, below_root, enable, io, is_gone};
 use crate::sys::{call, file};
@@ -244,17 +245,19 @@ impl Cgroup {
     /// Stops everything in the cgroup and below it, and waits until it stands still.
     ///
     /// If that takes longer than `timeout`, lets it go on again.
-    #[allow(dead_code, reason = "for pause and for what waits without removing")]
     pub(crate) fn freeze(&self, timeout: Duration) -> Result<(), CgroupError> {
         self.write("cgroup.freeze", b"1")
             .map_err(io("write cgroup.freeze", &self.path))?;
         if self.wait_for(timeout, |events| events.frozen)? {
             return Ok(());
         }
+        // Whom it waits for shows only while it waits.
+        let processes = self.procs().map(|pids| Stuck::all(&pids));
         self.thaw()?;
         Err(CgroupError::NotFrozen {
             path: self.path.clone(),
             timeout,
+            processes: processes?,
         })
     }
 
@@ -425,7 +428,7 @@ fn read_events(cgroup: BorrowedFd<'_>) -> Result<Events, Errno> {
 }
 
 /// The number after `key` in a file of `key number` lines.
-fn value_of(bytes: &[u8], key: &str) -> Option<u64> {
+pub(super) fn value_of(bytes: &[u8], key: &str) -> Option<u64> {
     str::from_utf8(bytes)
         .ok()?
         .lines()

@@ -6,6 +6,8 @@
 //! - `enable`: switches controllers on, down the path.
 //! - `delegate`: gives a cgroup to the container's user.
 //! - `remove`: takes a cgroup away again.
+//! - `stats`: what a cgroup has used.
+//! - `stuck`: processes that do not stop, and where they wait.
 //! - `walk`: a cgroup and all below it, whatever a container made there.
 //! - `error`: [`CgroupError`].
 //!
@@ -20,6 +22,8 @@ mod fs;
 mod path;
 mod remove;
 mod settings;
+pub mod stats;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -39,6 +43,7 @@ pub(crate) use fs::Cgroup;
 pub(crate) use path::cgroup_path;
 pub(crate) use remove::remove;
 pub(crate) use settings::{Setting, settings};
+pub(crate) use stuck::Stuck;
 
 /// Where the hierarchy is mounted on every machine with cgroup v2.
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";

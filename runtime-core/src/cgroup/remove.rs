@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::fs::Watch;
+use super::stuck::Stuck;
 use super::walk::{Visit, walk};
 use super::{Cgroup, CgroupError, below_root, io, is_gone};
 use crate::sys::{call, file};
@@ -93,7 +94,7 @@ fn remove_busy(
             return Err(CgroupError::NotRemoved {
                 path: path.to_owned(),
                 timeout,
-                pids: cgroup.procs()?,
+                processes: Stuck::all(&cgroup.procs()?),
             });
         }
     }

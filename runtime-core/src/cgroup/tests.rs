@@ -391,14 +391,12 @@ fn remove_kills_nothing_and_names_what_is_left_in_time() {
         let timeout = Duration::from_millis(50);
         let error = remove(&lane.mount, a.path(), a.made(), timeout).unwrap_err();
         assert!(began.elapsed() < LONG);
-        assert_eq!(
-            error,
-            CgroupError::NotRemoved {
-                path: lane.path("a"),
-                timeout,
-                pids: vec![child.id().cast_signed()],
-            }
+        let (path, pid) = (lane.path("a"), child.id());
+        let text = format!(
+            "cgroup {}: not removed after 50ms: still has process {pid} (state ",
+            path.display()
         );
+        assert!(error.to_string().starts_with(&text), "{error}");
         assert!(!lane.file("a/empty", "").exists());
         a.kill().unwrap();
         reap(child);

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::create::wrong_state;
 use super::runtime::remove_cgroup;
 use super::{Container, Status};
+use crate::cgroup::Stuck;
 use crate::error::Error;
-use crate::sys::{file, process};
+use crate::sys::process;
 
 /// How long killed processes may take to be gone.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -74,11 +75,9 @@ impl Container {
             self.reap();
             return Ok(());
         }
-        let pid = self.saved.pid;
-        let wchan = file::read(std::path::Path::new(&format!("/proc/{pid}/wchan")));
-        let wchan = String::from_utf8_lossy(&wchan.unwrap_or_default()).into_owned();
+        let stuck = Stuck::look(self.saved.pid);
         Err(Error::other(format!(
-            "process {pid} was killed {} s ago and is still there, in {wchan}",
+            "{stuck} was killed {} s ago and is still there",
             LIMIT.as_secs()
         )))
     }

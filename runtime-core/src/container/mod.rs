@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `runtime`: [`Runtime`], where containers are kept
-//! - `create`, `start`, `kill`, `wait`, `delete`: one operation each, of [`Container`]
+//! - `create`, `start`, `kill`, `pause`, `stats`, `wait`, `delete`: operations of
+//!   [`Container`]
 //! - `state`: [`State`] and what is kept on disk
 //! - `dir`: the state directory and its lock
 
@@ -10,9 +11,11 @@ mod create;
 mod delete;
 mod dir;
 mod kill;
+mod pause;
 mod runtime;
 mod start;
 mod state;
+mod stats;
 mod wait;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -9,18 +9,22 @@
 //! - [`lab`]: what a test is given; [`snapshot`]: what is process-wide, to compare;
 //!   [`sys`]: the calls that need `unsafe`
 //! - [`embedder`]: what the program itself keeps: its state, its memory
+//! - [`hung`]: a process that no signal reaches
 //! - [`init`]: what a created container holds, and what it does not
 //! - [`killed`]: creators that are killed, or fail, at every system call
 //! - [`lifecycle`]: start, kill, delete, also by another process than the creator
 //! - [`options`]: what a caller chooses besides config.json
+//! - [`pause`]: pause, resume, and what was used
 //! - [`wait`]: how a container ended, for its parent and for others
 
 mod embedder;
+mod hung;
 mod init;
 mod killed;
 mod lab;
 mod lifecycle;
 mod options;
+mod pause;
 mod snapshot;
 #[allow(
     unsafe_code,
