@@ -404,8 +404,8 @@ fn an_unknown_option_of_a_mount_is_refused_by_name(lab: &Lab) {
     refused(
         lab,
         &bundle,
-        "mounts[0]: mount \"tmpfs\" on /data: tmpfs: Unknown parameter 'frob': \
-                invalid argument (step # of #)",
+        "mounts[0]: mount \"tmpfs\" on /data with the mode of what it hides: tmpfs: \
+                Unknown parameter 'frob': invalid argument (step # of #)",
     );
 }
 
