@@ -10,6 +10,7 @@ mod console;
 mod devices;
 mod disks;
 mod errors;
+mod hooks;
 mod joined;
 mod lifecycle;
 mod limits;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     limits::CHECKS,
     disks::CHECKS,
     console::CHECKS,
+    hooks::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
     seccomp::CHECKS,

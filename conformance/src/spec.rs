@@ -155,6 +155,26 @@ const SENTENCES: &[(&str, &str)] = &[
     ("disks::hugepage", "config-linux.md, Huge page limits"),
     ("disks::", "config-linux.md, Block IO"),
     ("seccomp::", "config-linux.md, Seccomp"),
+    (
+        "hooks::",
+        "config.md, POSIX-platform Hooks: path, args, env, timeout, the state on stdin",
+    ),
+    (
+        "hooks::all_kinds",
+        "runtime.md, Lifecycle: the order of the hooks",
+    ),
+    (
+        "hooks::a_hook_of_create_that_fails",
+        "runtime.md, Lifecycle: generate an error, stop the container, go on with its destruction",
+    ),
+    (
+        "hooks::a_poststart_hook_that_fails",
+        "runtime.md 1.3.0, Lifecycle: generate an error, stop the container",
+    ),
+    (
+        "hooks::a_poststop_hook_that_fails",
+        "runtime.md, Lifecycle: log a warning, the others go on",
+    ),
     ("console::", "config.md, Process: terminal, consoleSize"),
     (
         "regressions::",

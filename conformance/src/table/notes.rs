@@ -126,6 +126,30 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "regressions::kill_reaches_what_the_first_process_left_in_the_hosts_pid_namespace",
         "crun looks at the first process only",
     ),
+    (
+        "hooks::all_kinds_run_in_their_order",
+        "runc before 1.5 runs poststart hooks at the end of `create`",
+    ),
+    (
+        "hooks::a_hook_that_is_missing_or_killed_is_told_as_such",
+        "crun takes a hook that can't be executed for one that was successful",
+    ),
+    (
+        "hooks::a_poststart_hook_that_fails_fails_start_and_ends_the_container",
+        "runc before 1.5 runs poststart hooks at the end of `create`",
+    ),
+    (
+        "hooks::a_poststop_hook_that_fails_is_a_warning_and_the_others_run",
+        "with runc `delete` fails and the others do not run",
+    ),
+    (
+        "hooks::a_create_killed_in_the_middle_of_a_hook_is_cleaned_up",
+        "the cgroup stays behind when the creator is killed before it has written its state",
+    ),
+    (
+        "hooks::a_hook_that_takes_too_long_is_killed_with_all_it_started",
+        "the peers kill only the hook itself; runc then waits for its children to close their output",
+    ),
 ];
 
 /// The note of a check.

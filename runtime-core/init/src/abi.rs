@@ -8,8 +8,6 @@
 //! An [`Op`] exists in two forms, chosen by [`Form`]: with owned strings while
 //! planning (and printing), with [`Span`]s into the plan once it is flat.
 
-use core::fmt::Debug;
-
 /// First word of a plan.
 pub const PLAN_MAGIC: u64 = 0x0001_4e4c_505f_5443;
 /// First word of a report.
@@ -37,8 +35,10 @@ pub mod report {
     pub const CAUSE: usize = 24;
     /// Length of the detail text in bytes.
     pub const DETAIL_LEN: usize = 32;
+    /// errno of a hook that could not be executed, written by the hook's own process.
+    pub const HOOK: usize = 40;
     /// The detail text.
-    pub const DETAIL: usize = 40;
+    pub const DETAIL: usize = 48;
     /// The first step's record.
     pub const STEPS: usize = DETAIL + super::DETAIL_MAX;
     /// Bytes of one step's record: start time in ns, then outcome and errno.
@@ -118,107 +118,10 @@ impl Slot {
     pub const NAMESPACES: Slot = Slot(11);
     /// The host's /proc, on the way into the namespaces.
     pub const HOST_PROC: Slot = Slot(19);
+    /// The container's state as JSON: standard input of hooks.
+    pub const HOOK_STATE: Slot = Slot(20);
     /// No slot.
     pub const NONE: Slot = Slot(255);
-}
-
-/// Part of the plan's bytes. A text's span ends with a NUL byte that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Byte offset from the start of the plan.
-    pub offset: u32,
-    /// Length in bytes.
-    pub len: u32,
-}
-
-/// How an op holds what is longer than a word.
-pub trait Form: Clone + Debug + PartialEq {
-    /// A string.
-    type Text: Clone + Debug + PartialEq;
-    /// A list of 32-bit numbers.
-    type List: Clone + Debug + PartialEq;
-}
-
-/// The form of a flat plan: spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flat;
-
-impl Form for Flat {
-    type Text = Span;
-    type List = Span;
-}
-
-/// Turns the long parts of an op from one form into another.
-pub trait Convert<F: Form, G: Form> {
-    /// Converts a string.
-    fn text(&mut self, text: &F::Text) -> G::Text;
-    /// Converts a list.
-    fn list(&mut self, list: &F::List) -> G::List;
-}
-
-/// A value that is stored in one word of a step.
-pub trait Word: Copy {
-    /// The word.
-    fn to_word(self) -> u64;
-    /// The value of a word.
-    fn from_word(word: u64) -> Self;
-}
-
-impl Word for u64 {
-    fn to_word(self) -> u64 {
-        self
-    }
-    fn from_word(word: u64) -> Self {
-        word
-    }
-}
-
-impl Word for u32 {
-    fn to_word(self) -> u64 {
-        self as u64
-    }
-    fn from_word(word: u64) -> Self {
-        word as u32
-    }
-}
-
-impl Word for i32 {
-    fn to_word(self) -> u64 {
-        self as u32 as u64
-    }
-    fn from_word(word: u64) -> Self {
-        word as i32
-    }
-}
-
-impl Word for bool {
-    fn to_word(self) -> u64 {
-        self as u64
-    }
-    fn from_word(word: u64) -> Self {
-        word != 0
-    }
-}
-
-impl Word for Slot {
-    fn to_word(self) -> u64 {
-        self.0 as u64
-    }
-    fn from_word(word: u64) -> Self {
-        Slot(word as u8)
-    }
-}
-
-impl Word for Span {
-    fn to_word(self) -> u64 {
-        self.offset as u64 | (self.len as u64) << 32
-    }
-    fn from_word(word: u64) -> Self {
-        Span {
-            offset: word as u32,
-            len: (word >> 32) as u32,
-        }
-    }
 }
 
 /// Where init and the runtime half meet.
@@ -315,6 +218,12 @@ pub enum Kind {
     NotExecutable = 9,
     /// The file is no namespace, or one of another kind.
     NotThatNamespace = 10,
+    /// A hook exited with the code in errno's place; the detail is what it wrote last.
+    HookExited = 11,
+    /// A hook was killed by the signal in errno's place; the detail as above.
+    HookKilled = 12,
+    /// A hook ran longer than it may, the seconds in errno's place; the detail as above.
+    HookTimeout = 13,
 }
 
 impl Kind {
@@ -332,6 +241,9 @@ impl Kind {
             8 => Kind::RuntimeGone,
             9 => Kind::NotExecutable,
             10 => Kind::NotThatNamespace,
+            11 => Kind::HookExited,
+            12 => Kind::HookKilled,
+            13 => Kind::HookTimeout,
             _ => Kind::Plain,
         }
     }
@@ -347,50 +259,6 @@ pub mod message {
     pub const CONSOLE: u8 = 3;
     /// Length of every message in bytes.
     pub const LEN: usize = 8;
-}
-
-/// What an op's field holds in each form.
-pub trait Held {
-    /// The type in form `F`.
-    type In<F: Form>: Clone + Debug + PartialEq;
-    /// The same value in another form.
-    fn convert<F: Form, G: Form>(
-        value: &Self::In<F>,
-        convert: &mut impl Convert<F, G>,
-    ) -> Self::In<G>;
-}
-
-/// A field that is a string.
-#[derive(Clone, Copy, Debug)]
-pub struct Text;
-
-/// A field that is a list of numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct List;
-
-impl Held for Text {
-    type In<F: Form> = F::Text;
-    fn convert<F: Form, G: Form>(value: &F::Text, convert: &mut impl Convert<F, G>) -> G::Text {
-        convert.text(value)
-    }
-}
-
-impl Held for List {
-    type In<F: Form> = F::List;
-    fn convert<F: Form, G: Form>(value: &F::List, convert: &mut impl Convert<F, G>) -> G::List {
-        convert.list(value)
-    }
-}
-
-macro_rules! held_as_is {
-    ($($type:ty)*) => { $(
-        impl Held for $type {
-            type In<F: Form> = $type;
-            fn convert<F: Form, G: Form>(value: &$type, _: &mut impl Convert<F, G>) -> $type {
-                *value
-            }
-        }
-    )* };
 }
 
 held_as_is! { u64 u32 i32 bool Slot Barrier Place }
@@ -754,6 +622,32 @@ ops! {
         /// Where it goes.
         into: Slot,
     }
+    /// `memfd_create(2)`: the state that hooks read, with a pid in its middle.
+    HookState = 70 {
+        /// The JSON up to the pid.
+        before: Text,
+        /// The JSON behind the pid; empty where `before` is all of it.
+        after: Text,
+        /// `MFD_*`.
+        flags: u32,
+        /// Where the file goes.
+        into: Slot,
+    }
+    /// Runs a program to its end, in a process group of its own.
+    RunHook = 71 {
+        /// The program.
+        path: Text,
+        /// Its arguments, the first being its name.
+        args: Strings,
+        /// Its whole environment.
+        env: Strings,
+        /// Whether it gets the container's environment instead.
+        inherit: bool,
+        /// Seconds until its group is killed, or 0.
+        timeout: u32,
+        /// Its standard input.
+        state: Slot,
+    }
     /// `close(2)` of a slot.
     Close = 48 {
         /// The slot.
@@ -804,7 +698,10 @@ impl FlatStep {
 }
 
 mod calls;
-pub use calls::{Call, calls};
+mod form;
+pub use calls::{Call, HOOK_CLONE, calls};
+use form::held_as_is;
+pub use form::{Convert, Flat, Form, Held, List, Span, Strings, Text, Word};
 
 #[cfg(test)]
 mod tests;

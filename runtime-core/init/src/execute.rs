@@ -58,8 +58,8 @@ pub struct Init {
     pub(crate) step: usize,
 }
 
-/// Runs the plan in `plan_fd` to its end; the result is an exit status, since a plan
-/// that works ends in `execve(2)`.
+/// Runs the plan in `plan_fd` to its end. The result is an exit status: 0 at the end of a
+/// plan that does not end in `execve(2)`.
 pub fn run(plan_fd: Fd) -> u32 {
     let Some(mut init) = open(plan_fd) else {
         return UNREADABLE;
@@ -80,7 +80,7 @@ pub fn run(plan_fd: Fd) -> u32 {
         };
         index = index.wrapping_add(1).wrapping_add(skipped);
     }
-    1
+    0
 }
 
 /// Maps plan and report, closes both descriptors, and puts stdio in place.
@@ -193,6 +193,23 @@ impl Init {
     /// A text as a string.
     pub(crate) fn text(&self, span: Span) -> Result<&'static CStr, Failure> {
         CStr::from_bytes_until_nul(self.bytes(span)?).map_err(|_| BROKEN.into())
+    }
+
+    /// A table of strings, made of offsets: only once.
+    pub(crate) fn strings(&self, span: Span) -> Result<Table<'static>, Failure> {
+        self.plan
+            .table(span.offset as usize, span.len as usize, 1)
+            .ok_or(Failure::from(BROKEN))
+    }
+
+    /// A word of the report; 0 where there is none.
+    pub(crate) fn report_word(&self, offset: usize) -> u64 {
+        self.report.word(offset).unwrap_or(0)
+    }
+
+    /// Stores a word of the report; its place is there in every report.
+    pub(crate) fn set_report(&self, offset: usize, word: u64) {
+        self.report.set_word(offset, word).unwrap_or_default();
     }
 
     /// The descriptor in a slot.

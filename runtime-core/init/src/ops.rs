@@ -6,6 +6,7 @@ mod credentials;
 mod devices;
 mod enter;
 mod exec;
+mod hooks;
 mod mount;
 mod namespaces;
 mod process;
@@ -36,6 +37,30 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::FindProgram {} => exec::find_program(init),
         Op::FindHome { uid } => process::find_home(init, uid),
         Op::Exec {} => exec::exec(init),
+        Op::HookState {
+            before,
+            after,
+            flags,
+            into,
+        } => hooks::make_state(init, [before, after], flags, into),
+        Op::RunHook {
+            path,
+            args,
+            env,
+            inherit,
+            timeout,
+            state,
+        } => hooks::run(
+            init,
+            &hooks::Hook {
+                path,
+                args,
+                env,
+                inherit,
+                timeout,
+                state,
+            },
+        ),
         _ => run_mount_op(init, op),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::dir::{self, StateDir};
 use super::state::{self, Intent, Saved};
@@ -10,7 +11,8 @@ use crate::bundle::Bundle;
 use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
 use crate::plan::Plan;
-use crate::run::{Driver, Keeper, Made, Process, Trace, hand_on, late_steps};
+use crate::plan::hooks::HookState;
+use crate::run::{Driver, InitProgram, Keeper, Made, Process, Trace, hand_on, late_steps};
 use crate::spec::NamespaceKind;
 use crate::sys::{ipc, process};
 
@@ -90,7 +92,7 @@ impl Runtime {
         // Given back before anything is removed: the descriptor may be the last one.
         let made = dir.lock().and_then(|_lock| new.run(self, id, &dir));
         match made {
-            Ok(parts) => Ok(parts.into_container(dir)),
+            Ok(parts) => Ok(parts.into_container(dir, Arc::clone(&self.program))),
             Err(error) => {
                 if let Err(left) = dir.remove() {
                     log::warn!("{left:#}");
@@ -142,7 +144,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn into_container(self, dir: StateDir) -> Container {
+    fn into_container(self, dir: StateDir, program: Arc<InitProgram>) -> Container {
         let Parts {
             saved,
             process,
@@ -152,6 +154,7 @@ impl Parts {
             steps,
         } = self;
         Container {
+            program,
             dir,
             saved,
             pidfd: Some(process.pidfd),
@@ -167,6 +170,7 @@ impl Parts {
 impl New<'_> {
     fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Error> {
         let stdio = std::mem::take(&mut self.options.stdio);
+        let spec = self.bundle.spec();
         let mut keeper = StateKeeper {
             new: &self,
             id,
@@ -186,6 +190,13 @@ impl New<'_> {
             made: Made::default(),
             trace: Trace::default(),
             warnings: Vec::new(),
+            hook_state: HookState {
+                oci_version: &spec.oci_version,
+                id,
+                bundle: self.bundle.path(),
+                annotations: &spec.annotations,
+            },
+            poststop: spec.hooks.as_ref().map_or(&[], |hooks| &hooks.poststop),
         };
         let process = driver.run()?;
         let Driver {
@@ -285,6 +296,7 @@ impl StateKeeper<'_> {
             ..
         } = self.new;
         let spec = bundle.spec();
+        let hooks = spec.hooks.clone().unwrap_or_default();
         let start_time = state::start_time(process.pid)
             .map_err(|errno| Error::call(format!("/proc/{}/stat", process.pid), "read", errno))?;
         Ok(Saved {
@@ -307,6 +319,8 @@ impl StateKeeper<'_> {
             late_steps: late_steps(plan),
             steps: plan.steps.len(),
             init_steps: plan.steps.iter().filter(|step| step.is_init()).count(),
+            poststart: hooks.poststart,
+            poststop: hooks.poststop,
         })
     }
 }

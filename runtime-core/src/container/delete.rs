@@ -10,6 +10,7 @@ use super::runtime::remove_cgroup;
 use super::{Container, Status};
 use crate::cgroup::Stuck;
 use crate::error::Error;
+use crate::host::Host;
 use crate::sys::process;
 
 /// How long killed processes may take to be gone.
@@ -25,7 +26,8 @@ pub enum Delete {
 }
 
 impl Container {
-    /// Removes the container: its processes, its cgroup, its state.
+    /// Removes the container: its processes, its cgroup, its state. Then its poststop
+    /// hooks run, for as long as their timeouts let them.
     ///
     /// # Errors
     /// [`crate::ErrorKind::WrongState`] if it runs and `how` does not allow that. When
@@ -50,7 +52,21 @@ impl Container {
         if let Some(path) = &self.saved.cgroup {
             remove_cgroup(path, &self.saved.made_cgroups)?;
         }
-        self.dir.remove()
+        self.dir.remove()?;
+        self.poststop();
+        Ok(())
+    }
+
+    /// The last that happens: one that fails is only a warning.
+    fn poststop(&self) {
+        if self.saved.poststop.is_empty() {
+            return;
+        }
+        let state = self.saved.hook_state().json("stopped", None);
+        match Host::probe() {
+            Ok(host) => self.hooks(&host).poststop(&self.saved.poststop, &state),
+            Err(error) => log::warn!("hooks.poststop: not run: {error:#}"),
+        }
     }
 
     /// A child of the caller that has ended would stay a zombie, and keep its cgroup.

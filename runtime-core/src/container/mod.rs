@@ -19,9 +19,11 @@ mod stats;
 mod wait;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::error::Error;
-use crate::run::{Report, Trace};
+use crate::host::Host;
+use crate::run::{Hooks, InitProgram, Report, Trace};
 use dir::StateDir;
 use state::Saved;
 
@@ -37,6 +39,8 @@ pub use wait::{Exit, ExitStatus, Rusage};
 /// that it fits any event loop. Dropping a `Container` does nothing to the container.
 #[derive(Debug)]
 pub struct Container {
+    /// Shared with the runtime: hooks are run by it.
+    program: Arc<InitProgram>,
     dir: StateDir,
     saved: Saved,
     /// The process; none when it was gone before this value was made.
@@ -98,6 +102,16 @@ impl Container {
         let report = Report::open(self.dir.fd(), self.saved.init_steps).map_err(failed)?;
         trace.add_init(&self.steps, &report.records().map_err(failed)?);
         Ok(trace)
+    }
+
+    /// What runs this container's hooks on the host.
+    fn hooks<'a>(&'a self, host: &'a Host) -> Hooks<'a> {
+        Hooks {
+            program: &self.program,
+            host,
+            bundle: &self.saved.bundle,
+            rootfs: &self.saved.rootfs,
+        }
     }
 
     fn has_ended(&self) -> bool {

@@ -1,6 +1,7 @@
 //! [`Runtime`]: where containers are kept, and how they are made.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -44,7 +45,7 @@ pub enum Cgroups {
 pub struct Runtime {
     pub(super) root: PathBuf,
     pub(super) cgroups: Cgroups,
-    pub(super) program: InitProgram,
+    pub(super) program: Arc<InitProgram>,
     #[cfg(feature = "mutate")]
     pub(super) edit: Option<fn(&mut Plan)>,
 }
@@ -97,7 +98,7 @@ impl RuntimeBuilder {
         Ok(Runtime {
             root: self.root,
             cgroups: self.cgroups,
-            program: InitProgram::default(),
+            program: Arc::default(),
             #[cfg(feature = "mutate")]
             edit: self.edit,
         })
@@ -169,6 +170,7 @@ impl Runtime {
         let trace = Trace::default();
         let (warnings, steps) = (Vec::new(), Vec::new());
         Ok(Container {
+            program: Arc::clone(&self.program),
             dir,
             saved,
             pidfd,

@@ -3,7 +3,7 @@
 //! Two fifos: a byte into exec.fifo wakes init; the end of file on `done` says that init
 //! is over, by `execve(2)` or by its death. The report tells the two apart.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 
@@ -11,20 +11,32 @@ use super::create::wrong_state;
 use super::delete::LIMIT;
 use super::dir::{DONE, EXEC_FIFO};
 use super::{Container, Status};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::host::Host;
 use crate::run::{Report, killed_in, sentence};
 use crate::sys::{ipc, process};
 
 impl Container {
     /// Starts the program of a *created* container.
     ///
-    /// Comes back when the program runs, or with the reason why it can't, also when the
-    /// process that created the container is long gone.
+    /// Comes back when the program runs and the poststart hooks have ended, or with the
+    /// reason why it can't, also when the process that created the container is long gone.
     ///
     /// # Errors
     /// [`crate::ErrorKind::WrongState`] if it was started before; otherwise what kept
-    /// the program from being executed. The container is then stopped.
+    /// the program from being executed, or the poststart hook that failed. The container
+    /// is then stopped.
     pub fn start(&mut self) -> Result<(), Error> {
+        let done = self.let_go()?;
+        // Without the lock: startContainer hooks take their time, and whoever wants to
+        // end that must be able to.
+        self.wait_for(&[done.as_fd()])?;
+        self.conclude()?;
+        self.poststart()
+    }
+
+    /// Wakes init, and waits until it is awake: the container is not *created* any more.
+    fn let_go(&self) -> Result<OwnedFd, Error> {
         let _lock = self.dir.lock()?;
         match self.status()? {
             Status::Created => {}
@@ -43,17 +55,43 @@ impl Container {
         let failed = |errno| self.dir.failed(EXEC_FIFO, "write", errno);
         let exec = ipc::open_fifo(self.dir.fd(), EXEC_FIFO, OFlags::WRONLY).map_err(failed)?;
         ipc::write_all(exec.as_fd(), &[0]).map_err(failed)?;
-        drop(exec);
-        self.wait_done(&done)?;
+        // An error is an event too: nobody reads the fifo any more.
+        self.wait_for(&[exec.as_fd(), done.as_fd()])?;
+        Ok(done)
+    }
+
+    /// What became of it.
+    fn conclude(&self) -> Result<(), Error> {
+        let _lock = self.dir.lock()?;
         self.outcome().inspect_err(|_| self.wait_end())?;
         self.dir.unlink(EXEC_FIFO)?;
         self.dir.unlink(DONE)
     }
 
-    /// Waits until no init holds `done`, or there is no process any more.
-    fn wait_done(&self, done: &OwnedFd) -> Result<(), Error> {
-        let pidfd = self.as_fd();
-        process::poll_in(&[done.as_fd(), pidfd], None)
+    /// A container whose poststart hook fails is killed: see runtime.md, "Lifecycle".
+    fn poststart(&self) -> Result<(), Error> {
+        let hooks = &self.saved.poststart;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        let state = self
+            .saved
+            .hook_state()
+            .json("running", Some(self.saved.pid));
+        let ran = Host::probe().and_then(|host| {
+            let ran = self.hooks(&host).run_all("poststart", hooks, &state);
+            ran.map_err(Error::other)
+        });
+        ran.inspect_err(|_| match self.kill(libc::SIGKILL) {
+            Ok(()) => self.wait_end(),
+            Err(error) if error.kind() == ErrorKind::NotRunning => {}
+            Err(error) => log::warn!("{error:#}"),
+        })
+    }
+
+    /// Waits until something happens to one of these, or there is no process any more.
+    fn wait_for(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        process::poll_in(&[fds, &[self.as_fd()]].concat(), None)
             .map(drop)
             .map_err(|errno| self.dir.failed(DONE, "poll", errno))
     }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
+use crate::plan::hooks::HookState;
 use crate::run::LateStep;
+use crate::spec::Hook;
 use crate::sys::process::Ended;
 use crate::sys::{call, file, process};
 
@@ -108,6 +110,12 @@ pub(super) struct Saved {
     pub(super) steps: usize,
     /// Those of them that are init's.
     pub(super) init_steps: usize,
+    /// Hooks of `start`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) poststart: Vec<Hook>,
+    /// Hooks of `delete`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) poststop: Vec<Hook>,
 }
 
 impl Saved {
@@ -136,6 +144,16 @@ impl Saved {
             created: self.created.clone(),
             annotations: self.annotations.clone(),
             owner: self.owner.clone(),
+        }
+    }
+
+    /// What hooks are told.
+    pub(super) fn hook_state(&self) -> HookState<'_> {
+        HookState {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            bundle: &self.bundle,
+            annotations: &self.annotations,
         }
     }
 

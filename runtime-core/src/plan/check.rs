@@ -110,6 +110,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::EnterTime { proc } => vec![proc],
         Op::UseConsole {} => vec![Slot::PTY],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
+        Op::RunHook { state, .. } => vec![state],
         _ => Vec::new(),
     }
 }
@@ -122,7 +123,8 @@ pub(super) fn fills(op: &InitOp) -> Vec<Slot> {
         | Op::OpenDir { into, .. }
         | Op::OpenNamespace { into, .. }
         | Op::OpenProc { into }
-        | Op::OpenNull { into } => vec![into],
+        | Op::OpenNull { into }
+        | Op::HookState { into, .. } => vec![into],
         Op::OpenPty { .. } => vec![Slot::PTY, Slot::PTY_MASTER],
         _ => Vec::new(),
     }

@@ -25,7 +25,11 @@ struct Texts {
 impl Texts {
     /// Stores bytes and a NUL, aligned to 4 for lists of numbers.
     fn add(&mut self, bytes: &[u8]) -> Span {
-        while !self.bytes.len().is_multiple_of(4) {
+        self.add_aligned(bytes, 4)
+    }
+
+    fn add_aligned(&mut self, bytes: &[u8], to: usize) -> Span {
+        while !self.bytes.len().is_multiple_of(to) {
             self.bytes.push(0);
         }
         let offset = self.base + self.bytes.len();
@@ -52,6 +56,18 @@ impl Convert<Planned, FlatForm> for Texts {
         let span = self.add(&bytes);
         Span {
             len: span.len - 1,
+            ..span
+        }
+    }
+
+    fn strings(&mut self, strings: &Vec<Bytes>) -> Span {
+        let offsets = strings.iter().map(|string| self.add(&string.0).offset);
+        let words: Vec<u64> = offsets.map(u64::from).chain([0]).collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        // All that lies before the texts are words.
+        let span = self.add_aligned(&bytes, 8);
+        Span {
+            len: strings.len() as u32,
             ..span
         }
     }

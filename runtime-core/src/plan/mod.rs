@@ -7,8 +7,8 @@
 //! - `step`: the data; `print`: a plan as text and JSON; `flatten`: as bytes for init
 //! - `check`: that every slot is filled before it is used
 //! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
-//!   `devices`, `paths` (masked and read-only), `console`, `process`, `credentials`,
-//!   `seccomp`, `limits`
+//!   `devices`, `paths` (masked and read-only), `console`, `hooks`, `process`,
+//!   `credentials`, `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -18,6 +18,7 @@ mod devices;
 mod enter;
 mod error;
 mod flatten;
+pub(crate) mod hooks;
 mod limits;
 mod mounts;
 #[cfg(feature = "mutate")]
@@ -171,6 +172,7 @@ impl Plan {
         let mut steps = limits::before(&cx, &limits);
         steps.push(enter::launch(&cx, entry));
         steps.extend(limits::beside(devices.is_some()));
+        steps.extend(hooks::directory(&cx));
         steps.extend(enter::enter(&cx, entry));
         let mounts = mounts::mounts(&mut cx)?;
         steps.extend(rootfs::prepare(&cx, mounts.early)?);
@@ -178,12 +180,15 @@ impl Plan {
         steps.extend(devices::devices(&cx)?);
         steps.extend(console::open(&cx));
         steps.extend(rootfs::working_directory(&cx));
+        // Before all that is meant to hold for the container: hooks mount and write in it.
+        steps.extend(hooks::create(&cx));
         steps.extend(mounts.last);
         steps.extend(devices::close(&steps));
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
         steps.extend(rootfs::finish(&cx));
         steps.extend(process::process(&cx)?);
+        steps.extend(hooks::prepare(&cx));
         steps.extend(wait(Barrier::Ready, limits::ready(&cx)));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use corten_init::abi::{Barrier, Op, Slot};
 
-use super::{Bytes, Context, PlanError, RunOp, Step, console, wait};
+use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, wait};
 
 /// After the pivot, still with all privileges.
 pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -56,7 +56,8 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     Ok(steps)
 }
 
-/// From the last barrier to execve, with a filter that is to be loaded last.
+/// From the last barrier to execve, with a filter that is to be loaded last. Hooks run
+/// with the container's privileges, so behind the filter.
 pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
     let name = cx.process.args.first().map_or("", String::as_str);
     let find = Step::init(
@@ -76,6 +77,7 @@ pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
         Step::init(Op::WaitStart {}, "process", "wait for start"),
     ]);
     steps.extend(filter);
+    steps.extend(hooks::start(cx));
     let exec = format!("exec {name}");
     steps.push(Step::init(Op::Exec {}, "process.args[0]", exec));
     steps

@@ -2,6 +2,8 @@
 //!
 //! See mount_namespaces(7) and pivot_root(2).
 
+use std::path::Path;
+
 use corten_init::abi::{Op, Slot};
 
 use super::{Context, PlanError, Step};
@@ -72,6 +74,13 @@ fn user_origin(cx: &Context<'_>) -> String {
 /// Keeps other processes out of init's memory and /proc files.
 pub(super) fn non_dumpable() -> Step {
     Step::init(Op::NonDumpable {}, "process", "become non-dumpable")
+}
+
+/// Changes to a directory of the host.
+pub(super) fn change_dir(path: &Path, origin: &str) -> Step {
+    let what = format!("change directory to {}", path.display());
+    let path = path.as_os_str().as_encoded_bytes().into();
+    Step::init(Op::ChangeDir { path }, origin, what)
 }
 
 /// The working directory, made if it is missing while the root can still be written.

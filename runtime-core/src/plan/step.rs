@@ -6,6 +6,8 @@ use std::fmt;
 
 use corten_init::abi::{Form, OnError, Op};
 
+use crate::spec::Hook;
+
 /// A string of an op: any bytes, since paths of a host need not be UTF-8.
 ///
 /// Only the option list of a new file system holds NUL bytes, as separators.
@@ -39,6 +41,7 @@ pub struct Planned;
 impl Form for Planned {
     type Text = Bytes;
     type List = Vec<u32>;
+    type Strings = Vec<Bytes>;
 }
 
 /// An op of init, as planned.
@@ -105,6 +108,8 @@ pub enum RunOp {
         /// The hard limit.
         hard: u64,
     },
+    /// Runs a hook on the host and waits for it.
+    RunHook(Hook),
     /// Takes the pty's master and hands it on.
     TakeConsole,
     /// Looks up what state.json holds besides the process.

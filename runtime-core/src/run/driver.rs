@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use corten_init::abi::Slot;
+use corten_init::abi::{Op, Slot};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
+use super::hooks::Hooks;
 use super::link::{Link, Said};
 use super::report::Report;
 use super::trace::{Span, Trace, now};
@@ -16,7 +17,9 @@ use super::{InitProgram, failure};
 use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
+use crate::plan::hooks::HookState;
 use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
+use crate::spec::Hook;
 use crate::sys::launch::{Launch, launch};
 use crate::sys::{file, ipc, process};
 
@@ -59,6 +62,10 @@ pub(crate) struct Driver<'a> {
     pub(crate) made: Made,
     pub(crate) trace: Trace,
     pub(crate) warnings: Vec<String>,
+    /// What hooks are told.
+    pub(crate) hook_state: HookState<'a>,
+    /// Hooks to run when a creation fails that has run others.
+    pub(crate) poststop: &'a [Hook],
 }
 
 /// What exists so far.
@@ -74,6 +81,8 @@ pub(crate) struct Made {
     /// What the process said before stage 0 told of it.
     early: Option<Said>,
     master: Option<OwnedFd>,
+    /// Whether a hook was begun on the host.
+    hooked: bool,
 }
 
 impl Driver<'_> {
@@ -207,7 +216,10 @@ impl Driver<'_> {
     /// Runs one step: the only way to any of them.
     fn step(&mut self, step: &Step, op: &RunOp, number: usize) -> Result<(), Error> {
         let start = now();
-        let result = self.perform(op);
+        let result = match op {
+            RunOp::RunHook(hook) => self.run_hook(step, hook),
+            _ => self.perform(op),
+        };
         self.trace.spans.push(Span {
             name: step.what.clone(),
             origin: step.origin.clone(),
@@ -216,20 +228,22 @@ impl Driver<'_> {
             end: now(),
         });
         let of = self.plan.steps.len();
-        result.map_err(|failed| {
-            let why = match failed {
-                Failed::Told(error) => return error,
-                Failed::Errno(errno) => errno_text(errno.raw_os_error()),
-                Failed::Because(text) => text,
-            };
-            Cause::Step {
-                origin: step.origin.clone(),
-                what: format!("{}: {why}", step.what),
-                step: number,
-                of,
+        let what = match result {
+            Ok(()) => return Ok(()),
+            Err(Failed::Told(error)) => return Err(error),
+            Err(Failed::Text(text)) => text,
+            Err(Failed::Because(why)) => format!("{}: {why}", step.what),
+            Err(Failed::Errno(errno)) => {
+                format!("{}: {}", step.what, errno_text(errno.raw_os_error()))
             }
-            .into()
-        })
+        };
+        Err(Cause::Step {
+            origin: step.origin.clone(),
+            what,
+            step: number,
+            of,
+        }
+        .into())
     }
 
     fn perform(&mut self, op: &RunOp) -> Result<(), Failed> {
@@ -297,6 +311,24 @@ impl Driver<'_> {
                 Ok(process::prlimit(process.pid, *resource, *soft, *hard)?)
             }
             _ => Err(out_of_step().into()),
+        }
+    }
+
+    /// Init waits meanwhile, for as long as the hook may take.
+    fn run_hook(&mut self, step: &Step, hook: &Hook) -> Result<(), Failed> {
+        self.made.hooked = true;
+        let pid = self.made.process.as_ref().map(|process| process.pid);
+        let state = self.hook_state.json("creating", pid);
+        let what = step.what.strip_prefix("run ").unwrap_or(&step.what);
+        self.hooks().run(what, hook, &state).map_err(Failed::Text)
+    }
+
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks {
+            program: self.program,
+            host: self.host,
+            bundle: &self.facts.bundle,
+            rootfs: &self.facts.rootfs,
         }
     }
 
@@ -440,6 +472,7 @@ impl Driver<'_> {
 
     /// Takes back what was made, as far as it can be.
     fn undo(&mut self) {
+        let hooked = self.made.hooked || self.init_hooked();
         // Descriptors that the rest does without: there may be no free one for it.
         self.made.fifos = None;
         self.made.report = None;
@@ -472,6 +505,23 @@ impl Driver<'_> {
         {
             log::warn!("{error}");
         }
+        // What its hooks have made is theirs to take back.
+        if hooked {
+            let state = self.hook_state.json("stopped", None);
+            self.hooks().poststop(self.poststop, &state);
+        }
+    }
+
+    /// Whether init has begun a hook.
+    fn init_hooked(&self) -> bool {
+        let report = self.made.report.as_ref();
+        let Some(Ok(Some(current))) = report.map(Report::current) else {
+            return false;
+        };
+        let steps = self.plan.steps.iter().filter(|step| step.is_init());
+        steps
+            .take(current + 1)
+            .any(|step| matches!(step.action, Action::Init(Op::RunHook { .. })))
     }
 }
 
@@ -528,6 +578,8 @@ enum Failed {
     Errno(Errno),
     /// The step and these words say all.
     Because(String),
+    /// These words say all.
+    Text(String),
     /// The error names its object itself.
     Told(Error),
 }

@@ -29,6 +29,17 @@ impl LateStep {
             what: step.what.clone(),
         })
     }
+
+    /// An error in this step of a plan of `of` steps.
+    fn failed(&self, what: String, of: usize) -> Error {
+        Cause::Step {
+            origin: self.origin.clone(),
+            what,
+            step: self.number,
+            of,
+        }
+        .into()
+    }
 }
 
 /// Init's steps behind the one where state.json is written.
@@ -67,19 +78,19 @@ pub(crate) fn killed(plan: &Plan, index: Option<usize>) -> Error {
 
 /// The same for a step of `start`.
 pub(crate) fn killed_in(step: &LateStep, of: usize) -> Error {
-    Cause::Step {
-        origin: step.origin.clone(),
-        what: format!("{}: init was killed", step.what),
-        step: step.number,
-        of,
-    }
-    .into()
+    step.failed(format!("{}: init was killed", step.what), of)
 }
 
 /// The failed step with what init found out about it.
 pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> Error {
     let cause = errno_text(failure.errno);
     let ReportFailure { detail, .. } = failure;
+    if let Some(hook) = step.what.strip_prefix("run ")
+        && step.origin.starts_with("hooks.")
+    {
+        let what = format!("error running {hook}: {}", hook_text(failure));
+        return step.failed(what, of);
+    }
     let is_program = step.origin == "process.args[0]";
     let what = match failure.kind {
         Kind::Plain | Kind::NotExecutable if is_program && !detail.is_empty() => {
@@ -106,14 +117,27 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
             format!("{}: {cause}", step.what)
         }
         Kind::Plain | Kind::NotExecutable => format!("{}: {detail}: {cause}", step.what),
+        Kind::HookExited | Kind::HookKilled | Kind::HookTimeout => {
+            format!("{}: {}", step.what, hook_text(failure))
+        }
     };
-    Cause::Step {
-        origin: step.origin.clone(),
-        what,
-        step: step.number,
-        of,
+    step.failed(what, of)
+}
+
+/// How a hook failed, and what it wrote last.
+pub(super) fn hook_text(failure: &ReportFailure) -> String {
+    let number = failure.errno;
+    let text = match failure.kind {
+        Kind::HookExited => format!("exit status {number}"),
+        Kind::HookKilled => format!("killed by signal {number}"),
+        // As runc says it.
+        Kind::HookTimeout => format!("hook ran past specified timeout of {number}.0s"),
+        _ => return errno_text(number),
+    };
+    match failure.detail.trim() {
+        "" => text,
+        output => format!("{text}, output: {output}"),
     }
-    .into()
 }
 
 /// Whether an op only warns: the sentence of a warning.

@@ -9,12 +9,14 @@
 //! - `link`: the socket to init
 //! - `report`: what init wrote about its steps
 //! - `failure`: a failed step as one sentence
+//! - `hooks`: hooks on the host
 //! - `console`: the pty's master
 //! - `trace`: when each step began and ended
 
 mod console;
 mod driver;
 mod failure;
+mod hooks;
 mod init_program;
 mod link;
 mod report;
@@ -23,6 +25,7 @@ mod trace;
 pub(crate) use console::hand_on;
 pub(crate) use driver::{Driver, Keeper, Made, Process};
 pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
+pub(crate) use hooks::Hooks;
 pub(crate) use init_program::InitProgram;
 pub(crate) use report::Report;
 pub use trace::Trace;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use corten_init::abi::{DETAIL_MAX, Kind, REPORT_MAGIC, report};
-use rustix::fs::OFlags;
+use rustix::fs::{MemfdFlags, OFlags};
 use rustix::io::Errno;
 
 use crate::sys::{file, ipc};
@@ -42,10 +42,23 @@ pub(crate) struct Record {
     pub(crate) errno: i32,
 }
 
+impl Record {
+    /// Whether the step did its work.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.outcome == report::OK
+    }
+}
+
 impl Report {
     /// Makes the file, with room for all steps: init must not find the disk full.
     pub(crate) fn make(dir: BorrowedFd<'_>, steps: usize) -> Result<Report, Errno> {
         let file = ipc::make_sized(dir, NAME, report::size(steps) as u64)?;
+        Ok(Report { file, steps })
+    }
+
+    /// A report that only this program and init have.
+    pub(crate) fn in_memory(steps: usize, flags: MemfdFlags) -> Result<Report, Errno> {
+        let file = ipc::sized_memfd(c"corten-report", report::size(steps) as u64, flags)?;
         Ok(Report { file, steps })
     }
 

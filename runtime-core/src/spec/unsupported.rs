@@ -1,6 +1,6 @@
 //! What config.json may ask for that this version can't do.
 //!
-//! Refused by name, because a runtime that ignores a label or a hook is dangerous. To
+//! Refused by name, because a runtime that ignores a label or a limit is dangerous. To
 //! support a field, delete its row. A row fires only if the field asks for something: what is
 //! empty or the kernel's default anyway may stand in the file.
 
@@ -58,14 +58,6 @@ pub fn unsupported(spec: &Spec) -> Vec<SpecError> {
         let path = format!("mounts[{index}]");
         mount_options(&mut found, &path, mount);
         rows(&mut found, &path, mount, MOUNT);
-    }
-    for (kind, list) in spec.hooks.iter().flat_map(|hooks| hooks.kinds()) {
-        if !list.is_empty() {
-            found.push(SpecError::Unsupported {
-                path: format!("hooks.{kind}"),
-                value: None,
-            });
-        }
     }
     namespaces(&mut found, spec);
     if let Some(linux) = &spec.linux {

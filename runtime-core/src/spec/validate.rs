@@ -38,6 +38,7 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
             "root"
         }));
     }
+    hooks(&mut found, spec);
     uts_name(&mut found, spec, "hostname", spec.hostname.as_deref());
     uts_name(&mut found, spec, "domainname", spec.domainname.as_deref());
     for (index, mount) in spec.mounts.iter().enumerate() {
@@ -153,6 +154,25 @@ fn uts_name(found: &mut Vec<SpecError>, spec: &Spec, path: &str, name: Option<&s
         ));
     }
     needs(found, spec, path, NamespaceKind::Uts);
+}
+
+fn hooks(found: &mut Vec<SpecError>, spec: &Spec) {
+    let kinds = spec.hooks.iter().flat_map(|hooks| hooks.kinds());
+    for (kind, list) in kinds {
+        for (index, hook) in list.iter().enumerate() {
+            let path = format!("hooks.{kind}[{index}]");
+            if hook.path.is_empty() {
+                found.push(missing(format!("{path}.path")));
+            } else if !hook.path.starts_with('/') {
+                let (path, value) = (format!("{path}.path"), hook.path.clone());
+                found.push(SpecError::NotAbsolute { path, value });
+            }
+            let path = format!("{path}.timeout");
+            let timeout = hook.timeout.unwrap_or(1);
+            let seconds = 1..=i64::from(i32::MAX);
+            found.extend(in_range(path, timeout, seconds, "1 to 2147483647").err());
+        }
+    }
 }
 
 fn needs(found: &mut Vec<SpecError>, spec: &Spec, path: &str, kind: NamespaceKind) {

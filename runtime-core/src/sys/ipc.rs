@@ -105,6 +105,14 @@ pub(crate) fn sealed_memfd(name: &CStr, bytes: &[u8], flags: MemfdFlags) -> Resu
     Ok(file)
 }
 
+/// A file in memory of `size` zeros.
+pub(crate) fn sized_memfd(name: &CStr, size: u64, flags: MemfdFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    let file = call("memfd_create", || rustix::fs::memfd_create(name, flags))?;
+    call("ftruncate", || rustix::fs::ftruncate(&file, size))?;
+    Ok(file)
+}
+
 /// `write(2)` until all is written.
 pub(crate) fn write_all(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     let mut rest = bytes;

@@ -158,6 +158,19 @@ fn a_create_with_a_user_namespace_killed_at_any_system_call_leaves_nothing() {
 }
 
 #[test]
+fn a_create_with_hooks_killed_at_any_system_call_leaves_nothing() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["sleep"]);
+        let hooks = serde_json::json!([{"path": "/bin/true"}]);
+        for kind in ["createRuntime", "createContainer", "poststop"] {
+            folder.config["hooks"][kind] = hooks.clone();
+        }
+        folder.write().expect("the lab is writable");
+        check(lab, "create", &folder);
+    });
+}
+
+#[test]
 fn a_run_killed_at_any_system_call_leaves_nothing_that_delete_can_not_remove() {
     lab::test(|lab| {
         let folder = lab.bundle(&["sleep", "0.05"]);

@@ -9,6 +9,7 @@
 //! - [`lab`]: what a test is given; [`snapshot`]: what is process-wide, to compare;
 //!   [`sys`]: the calls that need `unsafe`
 //! - [`embedder`]: what the program itself keeps: its state, its memory
+//! - [`hooks`]: hooks on the host, whatever the program does with its children
 //! - [`hung`]: a process that no signal reaches
 //! - [`init`]: what a created container holds, and what it does not
 //! - [`killed`]: creators that are killed, or fail, at every system call
@@ -18,6 +19,7 @@
 //! - [`wait`]: how a container ended, for its parent and for others
 
 mod embedder;
+mod hooks;
 mod hung;
 mod init;
 mod killed;

@@ -25,6 +25,16 @@ const fn prctl(option: u64) -> Call {
     }
 }
 
+const fn clone(flags: u64) -> Call {
+    Call {
+        name: "clone",
+        first: Some(flags),
+    }
+}
+
+/// `CLONE_PIDFD | SIGCHLD`: the flags of a hook's clone.
+pub const HOOK_CLONE: u64 = 0x1000 | 17;
+
 /// What an op calls when nothing fails. Empty for ops that only run before a filter.
 #[must_use]
 pub fn calls<F: Form>(op: &Op<F>) -> &'static [Call] {
@@ -42,6 +52,24 @@ pub fn calls<F: Form>(op: &Op<F>) -> &'static [Call] {
         Op::Wait { .. } => const { &[any("sendmsg"), any("read")] },
         Op::WaitStart {} => const { &[any("read"), any("close")] },
         Op::Close { .. } => const { &[any("close")] },
+        Op::RunHook { .. } => {
+            const {
+                &[
+                    any("lseek"),
+                    any("pipe2"),
+                    clone(HOOK_CLONE),
+                    any("setpgid"),
+                    any("dup3"),
+                    any("close_range"),
+                    any("execve"),
+                    any("close"),
+                    any("ppoll"),
+                    any("read"),
+                    any("waitid"),
+                    any("kill"),
+                ]
+            }
+        }
         Op::Exec {} => const { &[any("execve")] },
         _ => &[],
     }

@@ -45,7 +45,7 @@ pub fn read(from: Fd, buffer: &mut [u8]) -> Result<usize> {
     .map(|n| n as usize)
 }
 
-/// `write(2)`.
+/// `write(2)`: how much of it was written.
 pub fn write(to: Fd, bytes: &[u8]) -> Result<usize> {
     call(
         nr::WRITE,
@@ -64,6 +64,26 @@ pub fn seek(file: Fd, place: u64) -> Result<()> {
 pub fn getdents(dir: Fd, buffer: &mut [u8]) -> Result<usize> {
     let (at, len) = (buffer.as_mut_ptr() as u64, buffer.len() as u64);
     call(nr::GETDENTS64, &[fd(dir), at, len]).map(|n| n as usize)
+}
+
+/// `pipe2(2)`: the end to read from and the end to write to.
+pub fn pipe() -> Result<(Fd, Fd)> {
+    let mut ends = [-1i32; 2];
+    call(nr::PIPE2, &[ends.as_mut_ptr() as u64, flag::O_CLOEXEC])?;
+    let [read, write] = ends;
+    Ok((Fd(read), Fd(write)))
+}
+
+/// `memfd_create(2)`. `flags` get `MFD_CLOEXEC` and `MFD_ALLOW_SEALING`.
+pub fn memfd_create(name: &CStr, flags: u32) -> Result<Fd> {
+    call(nr::MEMFD_CREATE, &[path(name), flags as u64 | 3]).map(to_fd)
+}
+
+/// `fcntl(F_ADD_SEALS)`: no write, no change of size, no further seal.
+pub fn seal(file: Fd) -> Result<()> {
+    const F_ADD_SEALS: u64 = 1033;
+    const ALL: u64 = 0xf;
+    call(nr::FCNTL, &[fd(file), F_ADD_SEALS, ALL]).map(drop)
 }
 
 /// `openat2(2)`. `flags` get `O_CLOEXEC`.

@@ -196,6 +196,118 @@ pub fn clone3(flags: u64, cgroup: Option<Fd>) -> Result<Option<(i32, Fd)>> {
     })
 }
 
+/// `clone(2)` as fork(2) does it; `flags` have a pidfd and the signal at the child's end.
+/// `None` in the child; pid and pidfd in the parent.
+///
+/// The older call: profiles allow it more often than clone3(2).
+pub fn fork(flags: u64) -> Result<Option<(i32, Fd)>> {
+    let mut pidfd = -1i32;
+    let pid = call(nr::CLONE, &[flags, 0, &raw mut pidfd as u64, 0, 0])?;
+    Ok(if pid == 0 {
+        None
+    } else {
+        Some((pid as i32, Fd(pidfd)))
+    })
+}
+
+/// `getpid(2)`.
+#[must_use]
+pub fn getpid() -> u32 {
+    // This call has no errors.
+    call(nr::GETPID, &[]).unwrap_or_default() as u32
+}
+
+/// `setpgid(2)`: a process group of its own for the caller.
+pub fn setpgid() -> Result<()> {
+    call(nr::SETPGID, &[0, 0]).map(drop)
+}
+
+/// `kill(2)` with `SIGKILL`; below 0 a process group.
+pub fn kill(pid: i32) -> Result<()> {
+    const SIGKILL: u64 = 9;
+    call(nr::KILL, &[pid as i64 as u64, SIGKILL]).map(drop)
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// `exit(2)` with this code.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+/// `waitid(P_PIDFD, WEXITED)`: waits for a child.
+pub fn wait(pidfd: Fd) -> Result<Ended> {
+    waitid(pidfd, 0)
+}
+
+/// The same, for a child that may still be there.
+pub fn wait_nohang(pidfd: Fd) -> Result<()> {
+    const WNOHANG: u64 = 1;
+    waitid(pidfd, WNOHANG).map(drop)
+}
+
+fn waitid(pidfd: Fd, options: u64) -> Result<Ended> {
+    const P_PIDFD: u64 = 3;
+    const WEXITED: u64 = 4;
+    const CLD_EXITED: u32 = 1;
+    // siginfo_t, 128 bytes: int si_code at 8, int si_status at 24.
+    let mut info = [0u64; 16];
+    let at = info.as_mut_ptr() as u64;
+    call(nr::WAITID, &[P_PIDFD, fd(pidfd), at, WEXITED | options, 0])?;
+    let [_, code, _, status, ..] = info;
+    Ok(if code as u32 == CLD_EXITED {
+        Ended::Code(status as i32)
+    } else {
+        Ended::Signal(status as i32)
+    })
+}
+
+/// `struct timespec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Time {
+    seconds: u64,
+    nanoseconds: u64,
+}
+
+impl Time {
+    /// A time of whole seconds.
+    #[must_use]
+    pub fn seconds(seconds: u64) -> Time {
+        Time {
+            seconds,
+            nanoseconds: 0,
+        }
+    }
+
+    /// A time in nanoseconds.
+    #[must_use]
+    pub fn nanoseconds(all: u64) -> Time {
+        Time {
+            seconds: all / 1_000_000_000,
+            nanoseconds: all % 1_000_000_000,
+        }
+    }
+}
+
+/// `ppoll(2)` for input of two descriptors, whatever signal comes. One below 0 is left
+/// out. The kernel takes what has gone by off the limit.
+pub fn poll(fds: [Fd; 2], mut limit: Option<&mut Time>) -> Result<[bool; 2]> {
+    // struct pollfd: int fd, short events, short revents.
+    const POLLIN: u64 = 1 << 32;
+    loop {
+        let mut polled = fds.map(|fd| fd.0 as u32 as u64 | POLLIN);
+        let time = limit.as_mut().map_or(0, |time| &raw mut **time as u64);
+        match call(nr::PPOLL, &[polled.as_mut_ptr() as u64, 2, time, 0, 0]) {
+            Ok(_) => return Ok(polled.map(|fd| fd >> 48 != 0)),
+            Err(error) if error.0 == errno::EINTR => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// `execve(2)`: returns only an error. The tables end with a null.
 #[must_use]
 pub fn execve(program: &CStr, argv: Table<'_>, envp: Table<'_>) -> Errno {

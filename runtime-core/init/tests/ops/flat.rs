@@ -12,6 +12,7 @@ pub(crate) struct Hand;
 impl Form for Hand {
     type Text = String;
     type List = Vec<u32>;
+    type Strings = Vec<String>;
 }
 
 /// A step made by hand.
@@ -54,6 +55,19 @@ impl Convert<Hand, Flat> for Tail {
             .flat_map(|number| number.to_ne_bytes())
             .collect();
         self.add(&bytes, 0)
+    }
+
+    fn strings(&mut self, strings: &Vec<String>) -> Span {
+        let offsets: Vec<u64> = strings
+            .iter()
+            .map(|string| u64::from(self.text(string).offset))
+            .chain([0])
+            .collect();
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        let bytes: Vec<u8> = offsets.iter().flat_map(|at| at.to_ne_bytes()).collect();
+        let span = self.add(&bytes, 0);
+        let len = u32::try_from(strings.len()).unwrap();
+        Span { len, ..span }
     }
 }
 

@@ -4,8 +4,8 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
-//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`: the tests,
-//!   by facility
+//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`, `hooks`:
+//!   the tests, by facility
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is a test's way to fail"
@@ -17,6 +17,7 @@ mod devices;
 mod enter;
 mod exec;
 mod flat;
+mod hooks;
 mod mounts;
 mod namespaces;
 mod process;

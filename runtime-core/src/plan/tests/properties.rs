@@ -11,9 +11,10 @@ use super::cases::{self, Case};
 use crate::plan::{Action, Bytes, Fds, Flat, Plan, Planned, check};
 
 /// Fields of config.json that a step can come from.
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "annotations",
     "domainname",
+    "hooks",
     "hostname",
     "linux",
     "mounts",
@@ -117,12 +118,14 @@ impl Reader<'_> {
         for spare in 0..SPARE {
             assert_eq!(self.word(first + len + spare), 0);
         }
-        let string = |index: usize| {
-            let rest = &self.0[self.size(first + index)..];
-            let len = rest.iter().position(|byte| *byte == 0).unwrap();
-            Bytes::from(&rest[..len])
-        };
-        (0..len).map(string).collect()
+        (first..first + len).map(|at| self.string(at)).collect()
+    }
+
+    /// The string whose offset is in this word.
+    fn string(&self, index: usize) -> Bytes {
+        let rest = &self.0[self.size(index)..];
+        let len = rest.iter().position(|byte| *byte == 0).unwrap();
+        Bytes::from(&rest[..len])
     }
 }
 
@@ -139,6 +142,13 @@ impl Convert<FlatForm, Planned> for Reader<'_> {
         words
             .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
             .collect()
+    }
+
+    fn strings(&mut self, span: &Span) -> Vec<Bytes> {
+        assert_eq!(span.offset % 8, 0, "pointers are aligned");
+        let (first, len) = (span.offset as usize / 8, span.len as usize);
+        assert_eq!(self.word(first + len), 0, "a null follows the last");
+        (first..first + len).map(|at| self.string(at)).collect()
     }
 }
 
