@@ -1,8 +1,11 @@
 //! What a container sees under several runtimes, side by side: only the differences.
 //!
 //! The same bundle runs under each, with the probe as its process. What differs from run
-//! to run anyway (inodes, ids of mounts, devices and keys, pids) is made equal first. All
-//! of it happens in one native lane.
+//! to run anyway (inodes, ids of mounts, devices and keys, pids, clocks) is made equal
+//! first. All of it happens in one native lane.
+//!
+//! Corten wants to be like runc. Where it is not, docs/differences.md has a row with the
+//! reason; a difference without one makes the comparison fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,12 +13,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::time::ClockId;
 use serde_json::{Value, json};
 
 use crate::bundle::Bundle;
 use crate::lab::Lab;
 use crate::lane;
 
+mod reasons;
 mod suite;
 
 /// The limit for everything.
@@ -35,7 +40,8 @@ pub struct Options {
 /// Facts by their place, such as `mounts /proc options`.
 type Facts = BTreeMap<String, String>;
 
-/// Runs the comparison in a lane. Returns its exit code: 1 if anything differs.
+/// Runs the comparison in a lane. Returns its exit code: 1 if anything differs without a
+/// reason.
 ///
 /// # Errors
 ///
@@ -58,7 +64,7 @@ pub fn run(arguments: &[OsString]) -> Result<i32, String> {
     lane::native(&options, &command).map_err(failed)
 }
 
-/// The inside of [`run`]. True if nothing differs.
+/// The inside of [`run`]. True if nothing differs without a reason.
 ///
 /// # Errors
 ///
@@ -85,7 +91,7 @@ pub fn in_lane(options: &Options) -> Result<bool, String> {
     }
     let names: Vec<String> = labs.iter().map(|lab| lab.runtime.name()).collect();
     print!("{}", found.text(&names));
-    Ok(found.rows.is_empty())
+    Ok(found.without_reason(&names) == 0)
 }
 
 /// A fresh bundle with the configuration of this one.
@@ -112,7 +118,9 @@ fn observe(labs: &[Lab], bundle: &Bundle) -> Vec<Facts> {
             if facts.is_object() {
                 collect("", &normal(facts), &mut flat);
             } else {
-                flat.insert("refused".to_owned(), "yes".to_owned());
+                let text = output.stderr();
+                let last = text.lines().last().unwrap_or("without a word");
+                flat.insert("refused".to_owned(), last.to_owned());
             }
             drop(lab.runtime.call(&["delete", "--force", "compare"]));
             flat
@@ -141,6 +149,22 @@ fn normal(mut facts: Value) -> Value {
                 sort(&mut mount[list]);
             }
         }
+    }
+    // Seconds: those of another time namespace, or later than the others'.
+    for (clock, id) in [
+        ("boottime", ClockId::Boottime),
+        ("monotonic", ClockId::Monotonic),
+    ] {
+        let now = rustix::time::clock_gettime(id).tv_sec;
+        let ahead = facts["clocks"][clock].as_i64().map(|then| then - now);
+        facts["clocks"][clock] = match ahead {
+            Some(-60..=60) => json!("the caller's"),
+            ahead => json!(ahead.map(|seconds| seconds / 60)),
+        };
+    }
+    // The other hierarchies of a hybrid machine are nobody's.
+    if let Some(groups) = facts["cgroup"].as_array_mut() {
+        groups.retain(|group| group["hierarchy"] == 0);
     }
     facts["session_keyring"] = json!(facts["session_keyring"]["id"].is_number());
     for key in ["pid", "ppid", "pgid", "sid"] {
@@ -213,13 +237,37 @@ impl Differences {
             seen.iter().flat_map(Facts::keys).collect()
         };
         for place in places {
+            // What one bundle does wrong says nothing about another.
+            let shown = match place.as_str() {
+                "refused" | "exit code" => format!("{bundle}: {place}"),
+                other => other.to_owned(),
+            };
             let value = |facts: &Facts| facts.get(place).cloned().unwrap_or_else(|| "-".into());
             let values: Vec<String> = seen.iter().map(value).collect();
             if values.iter().any(|value| *value != values[0]) {
-                let row = self.rows.entry((place.clone(), values)).or_default();
+                let row = self.rows.entry((shown, values)).or_default();
                 row.push(bundle.to_owned());
             }
         }
+    }
+
+    /// Why a row is as it is: Corten, the first, does as runc, or the page tells why not.
+    fn reason(names: &[String], place: &str, values: &[String]) -> Option<String> {
+        if names.first()? != "corten" {
+            return None;
+        }
+        let ours = values.first()?;
+        let runc = names.iter().position(|name| name == "runc");
+        match runc.and_then(|at| values.get(at)) {
+            Some(its) if its == ours => Some("as runc".to_owned()),
+            _ => reasons::of(place, ours).map(str::to_owned),
+        }
+    }
+
+    fn without_reason(&self, names: &[String]) -> usize {
+        let rows = self.rows.keys();
+        rows.filter(|(place, values)| Self::reason(names, place, values).is_none())
+            .count()
     }
 
     fn text(&self, names: &[String]) -> String {
@@ -235,9 +283,15 @@ impl Differences {
             for (name, value) in names.iter().zip(values) {
                 text.push_str(&format!("    {name:width$}  {value}\n"));
             }
+            let reason = Self::reason(names, place, values);
+            let reason = reason.map_or_else(|| "UNEXPLAINED".to_owned(), |why| format!("({why})"));
+            text.push_str(&format!("    {reason}\n"));
         }
-        let rows = self.rows.len();
-        text + &format!("{} bundles, {rows} differences\n", self.bundles)
+        let (rows, bare) = (self.rows.len(), self.without_reason(names));
+        text + &format!(
+            "{} bundles, {rows} differences, {bare} unexplained\n",
+            self.bundles
+        )
     }
 }
 
@@ -269,8 +323,23 @@ mod tests {
         let text = found.text(&["a".to_owned(), "bb".to_owned()]);
         assert_eq!(
             text,
-            "umask   [all bundles]\n    a   \"0022\"\n    bb  \"0077\"\n2 bundles, 1 differences\n"
+            "umask   [all bundles]\n    a   \"0022\"\n    bb  \"0077\"\n    UNEXPLAINED\n\
+             2 bundles, 1 differences, 1 unexplained\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_as_with_runc_needs_a_reason() {
+        let names = ["corten", "crun", "runc"].map(str::to_owned);
+        let reason = |ours: &str, crun: &str, runc: &str| {
+            let values = [ours, crun, runc].map(str::to_owned);
+            Differences::reason(&names, "umask", &values)
+        };
+        assert_eq!(reason("1", "2", "1"), Some("as runc".to_owned()));
+        assert_eq!(reason("1", "1", "2"), None);
+        let others = ["crun", "runc"].map(str::to_owned);
+        let values = ["1", "2"].map(str::to_owned);
+        assert_eq!(Differences::reason(&others, "umask", &values), None);
     }
 
     #[test]

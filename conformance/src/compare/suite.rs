@@ -130,7 +130,31 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
         b.config["linux"]["rootfsPropagation"] = json!("private")
     }),
     ("cgroup-path", |b| {
-        b.config["linux"]["cgroupsPath"] = json!("/compare/box")
+        b.config["linux"]["cgroupsPath"] = json!("/else/where")
+    }),
+    ("device", |b| {
+        let device = json!({
+            "path": "/dev/deep/fuse", "type": "c", "major": 10, "minor": 229,
+            "fileMode": 0o640, "uid": 5, "gid": 6,
+        });
+        b.push("/linux/devices", device);
+    }),
+    ("time-namespace", |b| {
+        b.push("/linux/namespaces", json!({"type": "time"}));
+        let day = json!({"secs": 86_400, "nanosecs": 0});
+        b.config["linux"]["timeOffsets"] = json!({"monotonic": day, "boottime": day});
+    }),
+    ("tmpfs-copy-up", |b| {
+        drop(b.file("scratch/kept", "text"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+        drop(std::fs::set_permissions(b.rootfs().join("scratch"), mode));
+        mount(
+            b,
+            json!({
+                "destination": "/scratch", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "tmpcopyup"],
+            }),
+        );
     }),
     ("no-mounts", |b| {
         b.config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
