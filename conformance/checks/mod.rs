@@ -20,6 +20,7 @@ mod process;
 mod regressions;
 mod rootfs;
 mod seccomp;
+mod sysctl;
 mod tmpfs;
 
 /// Every facility's checks.
@@ -40,4 +41,5 @@ pub(crate) const ALL: &[&[Check]] = &[
     errors::CHECKS,
     regressions::CHECKS,
     seccomp::CHECKS,
+    sysctl::CHECKS,
 ];

@@ -156,6 +156,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ("disks::", "config-linux.md, Block IO"),
     ("seccomp::", "config-linux.md, Seccomp"),
     (
+        "sysctl::",
+        "config-linux.md, Sysctl: kernel parameters to be modified at runtime for the container",
+    ),
+    (
         "hooks::",
         "config.md, POSIX-platform Hooks: path, args, env, timeout, the state on stdin",
     ),

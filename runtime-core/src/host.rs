@@ -59,6 +59,8 @@ pub struct Host {
     pub memfd_exec: MemfdExec,
     /// Whether /proc/kcore exists.
     pub kcore: bool,
+    /// Whether something is mounted over a part of /proc: a user namespace then has no other.
+    pub proc_hidden: bool,
     /// The architecture whose system calls programs make; none that has no table here.
     pub architecture: Option<Architecture>,
     /// Flags of `seccomp(2)` that the kernel knows, as bits; none if it has no filters.
@@ -100,6 +102,7 @@ impl Host {
                 rustix::fs::access("/proc/kcore", rustix::fs::Access::EXISTS)
             })
             .is_ok(),
+            proc_hidden: proc_hidden()?,
             architecture: Architecture::native(),
             seccomp_flags: crate::sys::seccomp::known_flags(),
         })
@@ -172,6 +175,21 @@ fn permitted_caps() -> Result<u64, Error> {
     let caps = call("capget", || rustix::thread::capabilities(None))
         .map_err(|errno| Error::call("capabilities", "capget", errno))?;
     Ok(caps.permitted.bits())
+}
+
+/// Whether a mount hides a part of /proc. Where the kernel itself has an empty directory for
+/// a mount, as for binfmt_misc, nothing is hidden.
+fn proc_hidden() -> Result<bool, Error> {
+    let path = "/proc/self/mountinfo";
+    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().any(hides_proc))
+}
+
+fn hides_proc(mount: &str) -> bool {
+    let point = mount.split(' ').nth(4).unwrap_or_default();
+    let below = point.strip_prefix("/proc/");
+    below.is_some_and(|below| below != "sys/fs/binfmt_misc")
 }
 
 /// `MFD_EXEC` is refused where memfds may never be executed, and unknown before 6.3.

@@ -120,6 +120,8 @@ impl Slot {
     pub const HOST_PROC: Slot = Slot(19);
     /// The container's state as JSON: standard input of hooks.
     pub const HOOK_STATE: Slot = Slot(20);
+    /// A procfs in which nobody can put anything in the way.
+    pub const PROC: Slot = Slot(21);
     /// No slot.
     pub const NONE: Slot = Slot(255);
 }
@@ -647,6 +649,15 @@ ops! {
         timeout: u32,
         /// Its standard input.
         state: Slot,
+    }
+    /// Writes to a file of a procfs, in one `write(2)`.
+    WriteProc = 72 {
+        /// The procfs.
+        proc: Slot,
+        /// Path in it.
+        path: Text,
+        /// What is written.
+        value: Text,
     }
     /// `close(2)` of a slot.
     Close = 48 {

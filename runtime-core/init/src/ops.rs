@@ -10,6 +10,7 @@ mod hooks;
 mod mount;
 mod namespaces;
 mod process;
+mod procfs;
 mod seccomp;
 mod walk;
 
@@ -156,6 +157,7 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::LoopbackUp {} => process::loopback_up(),
         Op::ChangeDir { path } => process::change_dir(init, path),
         Op::SessionKeyring { name } => process::session_keyring(init, name),
+        Op::WriteProc { proc, path, value } => procfs::write(init, proc, path, value),
         Op::SetUmask { mask } => process::set_umask(mask),
         Op::SetNice { nice } => process::set_nice(nice),
         Op::AllCpus {} => process::all_cpus(),

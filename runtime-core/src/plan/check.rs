@@ -111,6 +111,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::UseConsole {} => vec![Slot::PTY],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
         Op::RunHook { state, .. } => vec![state],
+        Op::WriteProc { proc, .. } => vec![proc],
         _ => Vec::new(),
     }
 }

@@ -8,7 +8,7 @@
 //! - `check`: that every slot is filled before it is used
 //! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `hooks`, `process`,
-//!   `credentials`, `seccomp`, `limits`
+//!   `sysctl`, `procfs` (where that is written), `credentials`, `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -28,9 +28,11 @@ mod options;
 mod paths;
 mod print;
 mod process;
+mod procfs;
 mod rootfs;
 mod seccomp;
 mod step;
+mod sysctl;
 
 #[cfg(test)]
 mod tests;
@@ -186,6 +188,7 @@ impl Plan {
         steps.extend(devices::close(&steps));
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
+        steps.extend(procfs::around(&cx, sysctl::sysctl(&cx)?));
         steps.extend(rootfs::finish(&cx));
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));

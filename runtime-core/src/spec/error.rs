@@ -209,7 +209,7 @@ fn escape(c: char) -> impl Iterator<Item = char> {
 }
 
 /// `path` and the member `key` of the object there.
-pub(super) fn member(path: &str, key: &str) -> String {
+pub(crate) fn member(path: &str, key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     match (path, !key.is_empty() && key.chars().all(plain)) {
         ("", true) => key.to_owned(),

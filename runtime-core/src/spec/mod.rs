@@ -27,7 +27,7 @@ mod tests;
 
 pub use default::{default_spec, rootless_spec, to_json};
 pub use error::SpecError;
-pub(crate) use error::quoted;
+pub(crate) use error::{member, quoted};
 pub use hooks::{Hook, Hooks};
 pub use linux::{
     Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice,

@@ -20,7 +20,6 @@ const PROCESS: &[Row<Process>] = &[
 ];
 
 const LINUX: &[Row<Linux>] = &[
-    ("sysctl", |l| !l.sysctl.is_empty()),
     ("netDevices", |l| !l.net_devices.is_empty()),
     ("mountLabel", |l| l.mount_label.is_some()),
     ("intelRdt", |l| l.intel_rdt.is_some()),

@@ -4,7 +4,7 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
-//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`, `hooks`:
+//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`, `hooks`, `procfs`:
 //!   the tests, by facility
 #![allow(
     clippy::unwrap_used,
@@ -21,4 +21,5 @@ mod hooks;
 mod mounts;
 mod namespaces;
 mod process;
+mod procfs;
 mod trial;

@@ -36,6 +36,7 @@ impl Case {
             namespaces: NamespaceKind::ALL.to_vec(),
             memfd_exec: MemfdExec::Plain,
             kcore: true,
+            proc_hidden: false,
             architecture: Some(Architecture::X86_64),
             seccomp_flags: Some(0x3f),
         };
@@ -147,6 +148,7 @@ fn adjust(case: &mut Case) {
         "capabilities-unknown" => host.last_cap = 39,
         "no-clone3" => host.clone3 = false,
         "no-kcore" => host.kcore = false,
+        "sysctl-user-namespace-hidden-proc" => host.proc_hidden = true,
         "time-namespace-missing" => host.namespaces.retain(|kind| *kind != NamespaceKind::Time),
         "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),
         _ => {}

@@ -67,6 +67,7 @@ fn pointer(origin: &str) -> String {
     for c in origin.chars() {
         match c {
             '"' => quoted = !quoted,
+            '/' => pointer.push_str("~1"),
             '.' | '[' if !quoted => pointer.push('/'),
             ']' if !quoted => {}
             other => pointer.push(other),
