@@ -517,7 +517,9 @@ fn runs(words: &str) -> bool {
 }
 
 fn what_a_hook_leaves_in_the_background_is_not_waited_for(lab: &Lab) {
-    let bundle = bundle(lab, &[("createRuntime", "cat $LAB/fifo & exit 0")]);
+    // Opened before the hook ends: who opens it after the guard is closed waits for ever.
+    let line = "exec 3<$LAB/fifo; cat <&3 & exit 0";
+    let bundle = bundle(lab, &[("createRuntime", line)]);
     let fifo = lab.folder().join("shared/fifo");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)

@@ -249,14 +249,15 @@ fn a_joined_user_namespace_may_be_described_by_its_own_maps(lab: &Lab) {
         bundle.config["linux"][field] = MAP.clone();
     }
     assert_eq!(lab.facts(&bundle)["uid_map"], json!([[0, 100_000, 5000]]));
-    bundle.config["linux"]["gidMappings"][0]["size"] = json!(4000);
-    let output = lab.run(&bundle);
-    assert!(!output.status.success(), "{output}");
-    if lab.is_corten() {
-        assert!(
-            output.stderr().starts_with("corten: linux.gidMappings: "),
-            "{output}"
-        );
+    for field in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][field][0]["size"] = json!(4000);
+        let output = lab.run(&bundle);
+        assert!(!output.status.success(), "{output}");
+        if lab.is_corten() {
+            let start = format!("corten: linux.{field}: ");
+            assert!(output.stderr().starts_with(&start), "{output}");
+        }
+        bundle.config["linux"][field] = MAP.clone();
     }
 }
 

@@ -539,7 +539,13 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
         json!({"destination": "/bound", "source": "/run/tmp", "type": "bind", "options": ["bind"]});
     mapped.push("/mounts", bind);
     mapped.give_to(100_000).expect("root may");
-    for bundle in [&plain, &mapped] {
+    let mut elsewhere = lab.bundle_of(&["true"]);
+    elsewhere.config["process"]["cwd"] = json!("/made/here");
+    let mut rich = lab.bundle_of(&["true"]);
+    let device = json!({"path": "/dev/deep/fuse", "type": "c", "major": 10, "minor": 229});
+    rich.push("/linux/devices", device);
+    rich.config["hooks"] = json!({"createContainer": [{"path": "/bin/true"}]});
+    for bundle in [&plain, &mapped, &elsewhere, &rich] {
         let held = held(lab.create(bundle).pid());
         if lab.is_corten() {
             let known = ["/done", "/exec.fifo"];

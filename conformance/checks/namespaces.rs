@@ -24,6 +24,7 @@ checks!("namespaces":
     the_cgroup_namespace_hides_the_path_of_the_cgroup,
     time_offsets_move_the_clocks_of_the_container [Need::Namespace("time")],
     a_new_time_namespace_without_offsets_has_the_hosts_clocks [Need::Namespace("time")],
+    a_created_container_is_in_its_time_namespace_already [Need::Namespace("time")],
     time_offsets_go_with_a_new_user_namespace [Need::Namespace("time")],
     time_offsets_that_make_no_sense_are_refused,
 );
@@ -224,6 +225,20 @@ fn a_new_time_namespace_without_offsets_has_the_hosts_clocks(lab: &Lab) {
     let facts = lab.facts(&bundle);
     assert_ne!(facts["namespaces"]["time"], own("time"));
     assert!(SLACK.contains(&ahead(&facts, "monotonic", libc::CLOCK_MONOTONIC)));
+}
+
+/// From Linux 6.3 on execve(2) would move it there as well: too late for who joins it.
+fn a_created_container_is_in_its_time_namespace_already(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["sleep"]);
+    bundle.push("/linux/namespaces", json!({"type": "time"}));
+    bundle.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 50_000}});
+    let container = lab.create(&bundle);
+    let number = |file: &str| {
+        let path = format!("/proc/{}/ns/{file}", container.pid());
+        json!(std::fs::metadata(path).expect("it waits").st_ino())
+    };
+    assert_ne!(number("time"), own("time"));
+    assert_eq!(number("time"), number("time_for_children"));
 }
 
 fn time_offsets_go_with_a_new_user_namespace(lab: &Lab) {

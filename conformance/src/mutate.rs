@@ -247,7 +247,8 @@ fn excuse(step: &str) -> Option<String> {
 
 /// Whether a check's facility is that of a step's origin.
 fn is_about(check: Check, kind: &str) -> bool {
-    const FACILITIES: [(&str, &str); 12] = [
+    const FACILITIES: [(&str, &str); 13] = [
+        ("hooks", "hooks"),
         ("process.terminal", "console"),
         ("process", "process"),
         ("mounts", "mounts"),
@@ -261,6 +262,10 @@ fn is_about(check: Check, kind: &str) -> bool {
         ("linux.", "rootfs"),
         ("root", "rootfs"),
     ];
+    // What is open too long is seen in a created container.
+    if kind.starts_with("Close") {
+        return check.facility == "lifecycle";
+    }
     let origin = kind.split('\t').nth(1).unwrap_or_default();
     let found = FACILITIES
         .iter()
