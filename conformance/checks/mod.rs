@@ -14,6 +14,7 @@ mod hooks;
 mod joined;
 mod lifecycle;
 mod limits;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
@@ -28,6 +29,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     process::CHECKS,
     mounts::CHECKS,
+    mount_options::CHECKS,
     tmpfs::CHECKS,
     namespaces::CHECKS,
     joined::CHECKS,

@@ -89,6 +89,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "config.md, Mounts: the destination is made if it is missing",
     ),
     (
+        "mountoptions::",
+        "config.md, Linux mount options, and mount(8)",
+    ),
+    (
+        "mountoptions::overlay_",
+        "mount(8), overlay: any number of lower layers",
+    ),
+    (
         "tmpfs::",
         "config.md, Mounts, and what runc and crun make of a tmpfs without a mode",
     ),

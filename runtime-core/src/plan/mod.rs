@@ -45,6 +45,8 @@ use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
 pub use error::PlanError;
 pub(crate) use flatten::{Fds, Flat};
+pub(crate) use mounts::has_long_layers;
+pub(crate) use options::copies_symlink;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.

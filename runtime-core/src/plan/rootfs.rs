@@ -116,6 +116,8 @@ pub(super) fn finish(cx: &Context<'_>) -> Vec<Step> {
                 path: "/".into(),
                 set: MOUNT_ATTR_RDONLY,
                 clear: 0,
+                propagation: 0,
+                recursive: false,
             },
             "root.readonly",
             "make the root read-only",

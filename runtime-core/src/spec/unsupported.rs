@@ -35,13 +35,7 @@ const MOUNT: &[Row<Mount>] = &[
 ];
 
 /// Also refused with a value, as `idmap=uids=0-1-10`.
-const MOUNT_OPTIONS: &[&str] = &[
-    "idmap",
-    "ridmap",
-    "copy-symlink",
-    "src-nofollow",
-    "dest-nofollow",
-];
+const MOUNT_OPTIONS: &[&str] = &["idmap", "ridmap"];
 
 const PROPAGATIONS: &[&str] = &["shared", "rshared", "unbindable", "runbindable"];
 

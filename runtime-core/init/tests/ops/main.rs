@@ -4,6 +4,7 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
+//! - `mounts_in_place`: options as one text, remounts, links
 //! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`, `hooks`, `procfs`:
 //!   the tests, by facility
 #![allow(
@@ -19,6 +20,7 @@ mod exec;
 mod flat;
 mod hooks;
 mod mounts;
+mod mounts_in_place;
 mod namespaces;
 mod process;
 mod procfs;

@@ -30,6 +30,7 @@ fn open_tree(path: &str, recursive: bool) -> Op<Hand> {
     Op::OpenTree {
         path: path.to_owned(),
         recursive,
+        nofollow: false,
         into: Slot::MOUNT,
     }
 }
@@ -65,6 +66,8 @@ fn set_attr_at(path: &str, set: u64, clear: u64) -> Op<Hand> {
         path: path.to_owned(),
         set,
         clear,
+        propagation: 0,
+        recursive: false,
     }
 }
 
