@@ -14,10 +14,10 @@ mod hooks;
 mod joined;
 mod lifecycle;
 mod limits;
-mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+mod propagation;
 mod regressions;
 mod rootfs;
 mod seccomp;
@@ -29,11 +29,11 @@ pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     process::CHECKS,
     mounts::CHECKS,
-    mount_options::CHECKS,
     tmpfs::CHECKS,
     namespaces::CHECKS,
     joined::CHECKS,
     rootfs::CHECKS,
+    propagation::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,
     limits::CHECKS,

@@ -89,14 +89,6 @@ const SENTENCES: &[(&str, &str)] = &[
         "config.md, Mounts: the destination is made if it is missing",
     ),
     (
-        "mountoptions::",
-        "config.md, Linux mount options, and mount(8)",
-    ),
-    (
-        "mountoptions::overlay_",
-        "mount(8), overlay: any number of lower layers",
-    ),
-    (
         "tmpfs::",
         "config.md, Mounts, and what runc and crun make of a tmpfs without a mode",
     ),
@@ -136,10 +128,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "rootfs::",
         "config.md, Root: path is the container's root, readonly makes it so",
     ),
-    (
-        "rootfs::rootfs_propagation",
-        "config-linux.md, Rootfs mount propagation",
-    ),
+    ("propagation::", "config-linux.md, Rootfs mount propagation"),
     (
         "devices::",
         "config-linux.md, Default devices: those that a runtime must supply",

@@ -4,7 +4,6 @@
 //!
 //! # Layout
 //! - `joined`: the namespaces that config.json names by path
-//! - `mounts`: what `mounts` refers to
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,10 +22,8 @@ use crate::spec::{NamespaceKind, Spec};
 use crate::sys::{call, file, process};
 
 mod joined;
-mod mounts;
 
 pub use joined::Joined;
-pub use mounts::MountFacts;
 
 /// How init can be executed from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -82,8 +79,6 @@ pub struct Facts {
     pub cgroup: Option<PathBuf>,
     /// The namespaces that config.json names by path.
     pub joined: BTreeMap<NamespaceKind, Joined>,
-    /// What `mounts` refers to.
-    pub mounts: MountFacts,
 }
 
 impl Host {
@@ -146,7 +141,6 @@ impl Facts {
             rootfs: rootfs.to_owned(),
             cgroup,
             joined: joined::probe(spec),
-            mounts: mounts::probe(spec, bundle),
         })
     }
 }

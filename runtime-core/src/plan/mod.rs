@@ -45,8 +45,6 @@ use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
 pub use error::PlanError;
 pub(crate) use flatten::{Fds, Flat};
-pub(crate) use mounts::has_long_layers;
-pub(crate) use options::copies_symlink;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.
@@ -191,7 +189,7 @@ impl Plan {
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
         steps.extend(procfs::around(&cx, sysctl::sysctl(&cx)?));
-        steps.extend(rootfs::finish(&cx));
+        steps.extend(rootfs::finish(&cx)?);
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));
         steps.extend(wait(Barrier::Ready, limits::ready(&cx)));

@@ -5,8 +5,9 @@
 
 use core::ffi::CStr;
 
+use super::mount::slave_bind;
 use super::walk::{Make, make_in, open_in};
-use crate::abi::{Existing, Kind, Slot, Span};
+use crate::abi::{Kind, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
 use crate::sys::{self, CWD, Errno, Fd, errno, flag};
 
@@ -78,7 +79,7 @@ pub(crate) fn bind_node(
     let [name, source] = texts;
     let [major, minor] = number;
     let device = host_device(init, init.text(source)?, kind, (major, minor))?;
-    let tree = sys::open_tree(device, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
+    let tree = slave_bind(device)?;
     let resolve = flag::RESOLVE_NO_SYMLINKS;
     let target = make_in(init.slot(dir)?, init.text(name)?, Make::File, resolve)?;
     sys::move_mount(tree, target)?;
@@ -87,7 +88,7 @@ pub(crate) fn bind_node(
     Ok(sys::close(device)?)
 }
 
-pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], existing: Existing) -> Outcome {
+pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], replace: bool) -> Outcome {
     let [name, target] = texts;
     let (name, target) = (init.text(name)?, init.text(target)?);
     let dir = init.slot(dir)?;
@@ -95,18 +96,15 @@ pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], existing: Exis
         Err(error) if error.0 == errno::EEXIST => {}
         other => return Ok(other?),
     }
-    match existing {
-        Existing::Keep => {}
-        _ if is_link_to(dir, name, target)? => {}
-        Existing::Same => return Err(Errno(errno::EEXIST).into()),
-        Existing::Replace => match remove(dir, name) {
+    if replace && !is_link_to(dir, name, target)? {
+        match remove(dir, name) {
             // What a mount of the config made of it.
             Err(error) if error.0 == errno::EBUSY => {}
             other => {
                 other?;
                 sys::symlinkat(target, dir, name)?;
             }
-        },
+        }
     }
     // It must be there, as a link or as something else.
     let found = open_in(dir, name, flag::O_PATH | flag::O_NOFOLLOW, 0)?;
@@ -114,8 +112,8 @@ pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], existing: Exis
 }
 
 fn is_link_to(dir: Fd, name: &CStr, target: &CStr) -> Result<bool, Errno> {
-    // One byte more than the longest target.
-    let mut found = [0u8; 4096];
+    // One byte more than a target that is right.
+    let mut found = [0u8; 64];
     match sys::readlinkat(dir, name, &mut found) {
         Err(error) if error.0 == errno::EINVAL => Ok(false),
         Err(error) => Err(error),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupMode, cgroup_path};
-use crate::host::{Architecture, Facts, Host, Joined, MemfdExec, MountFacts};
+use crate::host::{Architecture, Facts, Host, Joined, MemfdExec};
 use crate::plan::{Plan, PlanError, PlanOptions};
 use crate::spec::{NamespaceKind, Spec};
 
@@ -21,7 +21,6 @@ pub(super) struct Case {
     pub(super) options: PlanOptions,
     /// What is known of the namespaces that are named by path.
     pub(super) joined: BTreeMap<NamespaceKind, Joined>,
-    pub(super) mounts: MountFacts,
 }
 
 impl Case {
@@ -51,7 +50,6 @@ impl Case {
             host,
             options,
             joined: BTreeMap::new(),
-            mounts: MountFacts::default(),
         }
     }
 
@@ -75,7 +73,6 @@ impl Case {
             bundle,
             cgroup: (!self.options.no_cgroup).then(|| cgroup.unwrap()),
             joined: self.joined.clone(),
-            mounts: self.mounts.clone(),
         }
     }
 
@@ -129,11 +126,12 @@ fn adjust(case: &mut Case) {
         host,
         options,
         joined,
-        mounts,
         ..
     } = case;
     match case.name.as_str() {
-        "no-pivot" | "readonly-root-no-pivot" => options.no_pivot = true,
+        "no-pivot" | "readonly-root-no-pivot" | "propagation-shared-no-pivot" => {
+            options.no_pivot = true
+        }
         "no-new-keyring" => options.no_new_keyring = true,
         "preserve-fds" => options.preserve_fds = 2,
         "cgroups-disabled" | "user-namespace-cgroups-disabled" => options.no_cgroup = true,
@@ -154,10 +152,6 @@ fn adjust(case: &mut Case) {
         "no-kcore" => host.kcore = false,
         "sysctl-user-namespace-hidden-proc" => host.proc_hidden = true,
         "time-namespace-missing" => host.namespaces.retain(|kind| *kind != NamespaceKind::Time),
-        "copy-symlink" => {
-            mounts.links.insert(0, PathBuf::from("../run/stub"));
-        }
-        "overlay-layers" => mounts.overlay_layers = true,
         "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),
         _ => {}
     }

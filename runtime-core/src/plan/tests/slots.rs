@@ -33,7 +33,6 @@ fn open_tree() -> Step {
     step(Op::OpenTree {
         path,
         recursive,
-        nofollow: false,
         into,
     })
 }
