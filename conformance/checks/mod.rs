@@ -14,14 +14,15 @@ mod hooks;
 mod joined;
 mod lifecycle;
 mod limits;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
-mod propagation;
 mod regressions;
 mod rootfs;
 mod seccomp;
 mod sysctl;
+mod systemd;
 mod tmpfs;
 
 /// Every facility's checks.
@@ -29,11 +30,11 @@ pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     process::CHECKS,
     mounts::CHECKS,
+    mount_options::CHECKS,
     tmpfs::CHECKS,
     namespaces::CHECKS,
     joined::CHECKS,
     rootfs::CHECKS,
-    propagation::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,
     limits::CHECKS,
@@ -44,4 +45,5 @@ pub(crate) const ALL: &[&[Check]] = &[
     regressions::CHECKS,
     seccomp::CHECKS,
     sysctl::CHECKS,
+    systemd::CHECKS,
 ];

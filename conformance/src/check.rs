@@ -20,6 +20,9 @@ pub enum Need {
     Capability(CapabilitySet),
     /// A machine of the lane's own: what goes wrong could hurt the one that this is on.
     Machine,
+    /// systemd, on a machine of the lane's own. Such a check runs on that machine itself, for
+    /// systemd knows no namespaces, and alone.
+    Systemd,
     /// This kind of namespace, by its name in /proc/PID/ns.
     Namespace(&'static str),
 }
@@ -42,6 +45,7 @@ impl Need {
                 own.is_ok_and(|own| own.effective.contains(wanted))
             }
             Self::Machine => lane::is_machine(),
+            Self::Systemd => lane::is_machine() && Path::new("/run/systemd/system").exists(),
             Self::Namespace(kind) => Path::new("/proc/self/ns").join(kind).exists(),
         }
     }
@@ -64,6 +68,7 @@ impl fmt::Display for Need {
                 write!(f, "capability CAP_{}", names.join(" CAP_"))
             }
             Self::Machine => f.write_str("a machine of its own"),
+            Self::Systemd => f.write_str("systemd"),
             Self::Namespace(kind) => write!(f, "{kind} namespaces"),
         }
     }
@@ -87,6 +92,13 @@ impl Check {
     #[must_use]
     pub fn path(&self) -> String {
         format!("{}::{}", self.facility, self.name)
+    }
+
+    /// Whether it runs on the lane's machine itself, and not in namespaces of its own. Asked
+    /// outside of any.
+    #[must_use]
+    pub fn runs_on_the_machine(&self) -> bool {
+        self.needs.contains(&Need::Systemd) && Need::Systemd.is_met()
     }
 
     /// Why it can't be tried in this lane, if so.

@@ -120,9 +120,22 @@ pub fn each(
     setting: &Setting<'_>,
     tell: impl FnMut(&Record) -> ControlFlow<()> + Send,
 ) {
-    let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let tell = Mutex::new(tell);
+    let alone = |check: &&Check| check.runs_on_the_machine();
+    let (alone, together): (Vec<&Check>, Vec<&Check>) = checks.iter().partition(alone);
+    run_some(&together, jobs, setting, &stop, &tell);
+    run_some(&alone, 1, setting, &stop, &tell);
+}
+
+fn run_some(
+    checks: &[&Check],
+    jobs: usize,
+    setting: &Setting<'_>,
+    stop: &AtomicBool,
+    tell: &Mutex<impl FnMut(&Record) -> ControlFlow<()> + Send>,
+) {
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs.clamp(1, 64) {
             scope.spawn(|| {
@@ -161,10 +174,15 @@ fn record(check: &Check, setting: &Setting<'_>) -> Record {
 fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(Option<i32>, String)> {
     let this = std::env::current_exe()?;
     let mut output = temporary_file()?;
-    let mut child = Command::new(&this)
-        .args(["native", "--read-only", "--leaks", "--limit"])
-        .arg(setting.limit.as_secs().to_string())
-        .arg("--")
+    let mut command = Command::new(&this);
+    if check.runs_on_the_machine() {
+        command.args(["leaks", "--here", "--settle", "20", "--"]);
+        command.env(lane::VARIABLE, "native");
+    } else {
+        command.args(["native", "--read-only", "--leaks", "--limit"]);
+        command.arg(setting.limit.as_secs().to_string()).arg("--");
+    }
+    let mut child = command
         .arg(&this)
         .args(["check", &check.path()])
         .env(runtime::VARIABLE, setting.runtime)
@@ -179,7 +197,8 @@ fn one(check: &Check, setting: &Setting<'_>) -> io::Result<(Option<i32>, String)
     // The lane has the real limit; this one is for a lane that hangs itself.
     let status = wait::child(&mut child, setting.limit + Duration::from_secs(60))?;
     if status.is_none() {
-        child.kill()?;
+        let group = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL)?;
     }
     let mut text = Vec::new();
     output.rewind()?;
@@ -205,9 +224,19 @@ pub fn in_lane(check: &Check) -> Result<i32, String> {
         println!("{why}");
         return Ok(SKIPPED);
     }
-    let folder = PathBuf::from("/run/lab");
-    let lab = Lab::new(Runtime::program_to_test()?, folder)?;
+    let folder = Folder(PathBuf::from("/run/lab"));
+    let lab = Lab::new(Runtime::program_to_test()?, folder.0.clone())?;
     (check.run)(&lab);
+    drop(lab);
     crate::mutate::print_steps();
     Ok(0)
+}
+
+/// A lab's folder. In a lane of its own it goes with the lane, on a machine not.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }

@@ -1,5 +1,6 @@
 //! The driver of a runtime's binary: every call has a limit and keeps its output.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -22,6 +23,7 @@ pub struct Runtime {
     root: PathBuf,
     logs: PathBuf,
     calls: AtomicU32,
+    flags: RefCell<Vec<&'static str>>,
 }
 
 impl Runtime {
@@ -51,7 +53,13 @@ impl Runtime {
             root,
             logs,
             calls: AtomicU32::new(0),
+            flags: RefCell::default(),
         })
+    }
+
+    /// Gives every command from here on this global option too.
+    pub fn add_flag(&self, flag: &'static str) {
+        self.flags.borrow_mut().push(flag);
     }
 
     /// The binary.
@@ -81,6 +89,7 @@ impl Runtime {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(&self.root);
+        command.args(self.flags.borrow().iter());
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -89,6 +89,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "config.md, Mounts: the destination is made if it is missing",
     ),
     (
+        "mountoptions::",
+        "config.md, Linux mount options, and mount(8)",
+    ),
+    (
+        "mountoptions::overlay_",
+        "mount(8), overlay: any number of lower layers",
+    ),
+    (
         "tmpfs::",
         "config.md, Mounts, and what runc and crun make of a tmpfs without a mode",
     ),
@@ -128,7 +136,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "rootfs::",
         "config.md, Root: path is the container's root, readonly makes it so",
     ),
-    ("propagation::", "config-linux.md, Rootfs mount propagation"),
+    (
+        "rootfs::rootfs_propagation",
+        "config-linux.md, Rootfs mount propagation",
+    ),
     (
         "devices::",
         "config-linux.md, Default devices: those that a runtime must supply",
@@ -149,6 +160,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),
     ("limits::", "config-linux.md, Control groups: resources"),
+    ("systemd::", "config-linux.md, Control groups: cgroupsPath"),
     ("disks::hugepage", "config-linux.md, Huge page limits"),
     ("disks::", "config-linux.md, Block IO"),
     ("seccomp::", "config-linux.md, Seccomp"),

@@ -8,7 +8,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use rustix::thread::UnshareFlags;
 
@@ -112,6 +112,59 @@ pub(crate) fn bpf_programs() -> Vec<u32> {
         ids.push(next);
         attributes = [next, 0, 0];
     }
+}
+
+/// `bpf(BPF_OBJ_GET_INFO_BY_FD)`: the name of a program; empty if it has none or is gone.
+pub(crate) fn bpf_program_name(id: u32) -> String {
+    const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    /// Offset and size of `name` in struct bpf_prog_info.
+    const NAME: std::ops::Range<usize> = 64..80;
+    let mut attributes = [id, 0, 0];
+    // SAFETY: the kernel reads the three words, whose size is given.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_GET_FD_BY_ID,
+            attributes.as_mut_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    let Some(fd) = i32::try_from(fd).ok().filter(|fd| *fd >= 0) else {
+        return String::new();
+    };
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    let program = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = [0_u8; NAME.end];
+    let mut attributes = BpfInfo {
+        bpf_fd: program.as_raw_fd().cast_unsigned(),
+        info_len: 80,
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel reads the structure, whose size is given, and writes at most
+    // info_len bytes to info, which live through the call.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET_INFO_BY_FD,
+            &raw mut attributes,
+            size_of::<BpfInfo>(),
+        )
+    };
+    if check(rc).is_err() {
+        return String::new();
+    }
+    let name = info.get(NAME).unwrap_or_default();
+    let name: Vec<u8> = name.iter().copied().take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+/// The members of union bpf_attr that `BPF_OBJ_GET_INFO_BY_FD` uses.
+#[repr(C)]
+struct BpfInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
 }
 
 /// `bpf(BPF_PROG_QUERY)`: the ids of the programs at a cgroup; none where that is not

@@ -133,9 +133,6 @@ impl App {
 
     /// The library, set up as the global flags say. What it can't do yet is refused here.
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
-        if self.global.switch("systemd-cgroup") {
-            return Err(Failure::new("--systemd-cgroup: not supported yet"));
-        }
         let text = |flag| self.global.value(flag).map(|value| value.to_string_lossy());
         match text("rootless").as_deref() {
             None | Some("auto" | "false" | "") => {}
@@ -146,11 +143,10 @@ impl App {
             }
         }
         let cgroups = match text("cgroup-manager").as_deref() {
+            None if self.global.switch("systemd-cgroup") => Cgroups::Systemd,
             None | Some("cgroupfs") => Cgroups::Fs,
             Some("disabled") => Cgroups::Disabled,
-            Some("systemd") => {
-                return Err(Failure::new("--cgroup-manager systemd: not supported yet"));
-            }
+            Some("systemd") => Cgroups::Systemd,
             Some(other) => {
                 let message = format_args!(
                     "--cgroup-manager: {other:?} is not cgroupfs, systemd or disabled"
@@ -219,14 +215,6 @@ mod tests {
     #[test]
     fn what_is_not_supported_yet_is_refused() {
         for (line, text) in [
-            (
-                "--systemd-cgroup list",
-                "--systemd-cgroup: not supported yet",
-            ),
-            (
-                "--cgroup-manager systemd list",
-                "--cgroup-manager systemd: not supported yet",
-            ),
             ("--rootless true list", "--rootless true: not supported yet"),
             (
                 "--rootless maybe list",

@@ -4,6 +4,7 @@
 //!
 //! # Layout
 //! - `joined`: the namespaces that config.json names by path
+//! - `mounts`: what `mounts` refers to
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::cgroup;
 pub use crate::cgroup::CgroupMode;
+pub use crate::cgroup::systemd::Unit;
 use crate::error::Error;
 use crate::plan::PlanOptions;
 pub use crate::seccomp::Architecture;
@@ -22,8 +24,10 @@ use crate::spec::{NamespaceKind, Spec};
 use crate::sys::{call, file, process};
 
 mod joined;
+mod mounts;
 
 pub use joined::Joined;
+pub use mounts::MountFacts;
 
 /// How init can be executed from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -51,6 +55,8 @@ pub struct Host {
     pub last_cap: u32,
     /// What is mounted on /sys/fs/cgroup.
     pub cgroup: CgroupMode,
+    /// Whether systemd manages the machine.
+    pub systemd: bool,
     /// Whether `clone3(2)` may be called; a seccomp filter can hide it.
     pub clone3: bool,
     /// The kinds of namespaces that the kernel has.
@@ -77,8 +83,12 @@ pub struct Facts {
     pub rootfs: PathBuf,
     /// The container's cgroup, below the root of the hierarchy; none without cgroups.
     pub cgroup: Option<PathBuf>,
+    /// The unit that systemd makes that cgroup for; none without systemd.
+    pub unit: Option<Unit>,
     /// The namespaces that config.json names by path.
     pub joined: BTreeMap<NamespaceKind, Joined>,
+    /// What `mounts` refers to.
+    pub mounts: MountFacts,
 }
 
 impl Host {
@@ -94,6 +104,7 @@ impl Host {
             permitted_caps: permitted_caps()?,
             last_cap,
             cgroup: cgroup::mode(Path::new(cgroup::MOUNT)),
+            systemd: cgroup::systemd::is_there(),
             clone3: crate::sys::launch::has_clone3(),
             namespaces: joined::known()
                 .map_err(|errno| Error::call("namespaces", "readdir", errno))?,
@@ -120,19 +131,20 @@ impl Facts {
         rootfs: &Path,
         options: &PlanOptions,
     ) -> Result<Facts, Error> {
+        let linux = spec.linux.as_ref();
+        let asked = linux.and_then(|linux| linux.cgroups_path.as_deref());
+        let unit = match options.systemd {
+            true => Some(Unit::new(asked, &options.id)?),
+            false => None,
+        };
         let cgroup = if options.no_cgroup {
             None
+        } else if let Some(unit) = &unit {
+            Some(unit.path())
         } else {
-            let asked = spec
-                .linux
-                .as_ref()
-                .and_then(|linux| linux.cgroups_path.as_deref());
             // Without cgroup v2 there is none: the plan then says so.
             let own = cgroup::own_cgroup().unwrap_or_else(|_| PathBuf::from("/"));
-            let resources = spec
-                .linux
-                .as_ref()
-                .and_then(|linux| linux.resources.as_ref());
+            let resources = linux.and_then(|linux| linux.resources.as_ref());
             let settings = resources.map_or(Ok(Vec::new()), cgroup::settings)?;
             Some(cgroup::cgroup_path(asked, &options.id, &own, &settings)?)
         };
@@ -140,7 +152,9 @@ impl Facts {
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),
             cgroup,
+            unit,
             joined: joined::probe(spec),
+            mounts: mounts::probe(spec, bundle),
         })
     }
 }

@@ -34,9 +34,10 @@ impl Snapshot {
         interfaces(&mut lines);
         keyrings(|_| true, &mut lines);
         loop_devices(&mut lines);
-        for id in sys::bpf_programs() {
-            lines.insert(format!("BPF program {id}"));
-        }
+        // systemd loads its own anew whenever it reads its units again.
+        let others = |id: &u32| !sys::bpf_program_name(*id).starts_with("sd_");
+        let programs = sys::bpf_programs().into_iter().filter(others);
+        lines.extend(programs.map(|id| format!("BPF program {id}")));
         lines.extend(cgroups());
         lines.extend(files());
         lines.extend(scopes());

@@ -87,26 +87,6 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun can't join one",
     ),
     (
-        "propagation::what_is_mounted_in_the_root_of_the_image_keeps_what_is_asked_for",
-        "crun makes all of it private",
-    ),
-    (
-        "propagation::a_bind_of_a_shared_mount_has_what_is_asked_for",
-        "crun's default is private",
-    ),
-    (
-        "propagation::without_a_pivot_the_propagation_is_the_same",
-        "crun's default is private; with runc the host loses its /proc when all is shared",
-    ),
-    (
-        "propagation::without_a_pivot_the_root_may_not_be_private",
-        "crun does it",
-    ),
-    (
-        "propagation::an_unknown_propagation_is_refused",
-        "crun ignores it",
-    ),
-    (
         "joined::a_path_that_is_no_namespace_of_its_type_is_refused",
         "crun leaves the cgroup behind when it fails late",
     ),
@@ -125,6 +105,62 @@ pub(super) const NOTES: &[(&str, &str)] = &[
     (
         "devices::a_later_device_rule_wins",
         "runc refuses such a rule, in the words of cgroup v1",
+    ),
+    (
+        "devices::a_device_of_an_unknown_type_is_refused",
+        "crun takes every other type for a character device",
+    ),
+    (
+        "devices::in_a_user_namespace_a_configured_device_is_the_hosts",
+        "crun makes a node of its own before it enters the user namespace, which nobody there may open",
+    ),
+    (
+        "devices::in_a_user_namespace_a_device_that_the_host_lacks_is_named",
+        "crun makes it",
+    ),
+    (
+        "devices::a_configured_device_takes_the_place_of_a_default_one",
+        "with runc the rule that allows the default device goes with it",
+    ),
+    (
+        "devices::in_a_user_namespace_a_fifo_is_made",
+        "runc wants one of that path on the host",
+    ),
+    (
+        "tmpfs::tmpcopyup_brings_what_is_hidden",
+        "runc copies by way of /tmp, which is read-only for a check; the same for all of `tmpcopyup`",
+    ),
+    (
+        "mountoptions::attributes_of_the_source_stay_unless_they_are_named",
+        "both peers set all attributes anew; mount(8) keeps those that are not named since version 2.39",
+    ),
+    (
+        "mountoptions::a_recursive_attribute_reaches_the_mounts_below",
+        "crun can't set rnodiratime",
+    ),
+    (
+        "mountoptions::nosymfollow_is_set_and_taken_away",
+        "crun takes it for an option of the file system",
+    ),
+    (
+        "mountoptions::shared_and_unbindable_are_applied",
+        "crun makes every mount private unless something else is asked for, and shared is not applied",
+    ),
+    (
+        "mountoptions::in_a_user_namespace_a_lock_of_the_source_can_not_be_undone_inside",
+        "crun opens sources in the host's user namespace, where they get no lock",
+    ),
+    (
+        "mountoptions::src_nofollow_mounts_the_link_itself",
+        "runc has no such option, nor dest-nofollow or copy-symlink",
+    ),
+    (
+        "mountoptions::a_bind_ignores_what_is_for_a_file_system",
+        "runc refuses it",
+    ),
+    (
+        "mountoptions::the_root_can_be_remounted",
+        "runc takes it for a mount over the root",
     ),
     (
         "regressions::what_is_made_in_the_root_does_not_depend_on_the_callers_umask",

@@ -162,6 +162,8 @@ pub enum Place {
     LikeSource = 0,
     /// A directory; no symbolic link on the way (proc and sysfs).
     OrdinaryDirectory = 1,
+    /// What is there, even if it is a symbolic link.
+    NoFollow = 2,
 }
 
 impl Word for Place {
@@ -169,10 +171,35 @@ impl Word for Place {
         self as u64
     }
     fn from_word(word: u64) -> Self {
-        if word == 0 {
-            Place::LikeSource
-        } else {
-            Place::OrdinaryDirectory
+        match word {
+            0 => Place::LikeSource,
+            1 => Place::OrdinaryDirectory,
+            _ => Place::NoFollow,
+        }
+    }
+}
+
+/// What [`Op::MakeLink`] does where its name is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Existing {
+    /// It stays, whatever it is.
+    Keep = 0,
+    /// The link takes its place, unless something is mounted there.
+    Replace = 1,
+    /// It must be the same link.
+    Same = 2,
+}
+
+impl Word for Existing {
+    fn to_word(self) -> u64 {
+        self as u64
+    }
+    fn from_word(word: u64) -> Self {
+        match word {
+            0 => Existing::Keep,
+            1 => Existing::Replace,
+            _ => Existing::Same,
         }
     }
 }
@@ -263,7 +290,7 @@ pub mod message {
     pub const LEN: usize = 8;
 }
 
-held_as_is! { u64 u32 i32 bool Slot Barrier Place }
+held_as_is! { u64 u32 i32 bool Slot Barrier Place Existing }
 
 macro_rules! ops {
     ($( $(#[$meta:meta])* $name:ident = $code:literal { $( $(#[$fmeta:meta])* $field:ident : $kind:ident ),* $(,)? } )*) => {
@@ -344,16 +371,10 @@ ops! {
         /// `CLONE_NEW*`.
         flags: u64,
     }
-    /// Sets the propagation of `/`.
+    /// Sets the propagation of every mount below `/`.
     Propagation = 9 {
-        /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or `MS_UNBINDABLE`; with `MS_REC` that of
-        /// every mount below as well.
+        /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or `MS_UNBINDABLE`.
         kind: u64,
-    }
-    /// Makes the mount private that a path is on.
-    PrivateParent = 64 {
-        /// Absolute path on the host.
-        path: Text,
     }
     /// Binds the root file system on itself, so that it is a mount.
     BindRoot = 10 {
@@ -391,6 +412,8 @@ ops! {
         path: Text,
         /// With everything mounted below it.
         recursive: bool,
+        /// A symbolic link at the end of the path is the source itself.
+        nofollow: bool,
         /// Where the tree goes.
         into: Slot,
     }
@@ -424,6 +447,31 @@ ops! {
         set: u64,
         /// `MOUNT_ATTR_*` to clear.
         clear: u64,
+        /// `MS_*` propagation, or 0.
+        propagation: u64,
+        /// With everything mounted below it.
+        recursive: bool,
+    }
+    /// `mount(2)` of a new file system on a directory of the container's root, made if
+    /// missing.
+    MountAt = 52 {
+        /// File system type.
+        kind: Text,
+        /// Shown as the source in mountinfo.
+        source: Text,
+        /// All options, separated by commas.
+        data: Text,
+        /// `MS_*`.
+        flags: u64,
+        /// Path in the container.
+        path: Text,
+    }
+    /// `fspick(2)`: changes the options of a file system that is mounted.
+    Reconfigure = 53 {
+        /// Path in the container.
+        path: Text,
+        /// Options separated by NUL bytes: `key` or `key=value`.
+        data: Text,
     }
     /// Opens a directory of the container's root, made if missing.
     OpenDir = 16 {
@@ -472,8 +520,8 @@ ops! {
         name: Text,
         /// What the link holds.
         target: Text,
-        /// Whether it takes the place of what has the name; else that stays.
-        replace: bool,
+        /// What to do where something has the name.
+        existing: Existing,
     }
     /// Opens the host's /dev/null and checks that it is character device 1:3.
     OpenNull = 20 {

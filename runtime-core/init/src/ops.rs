@@ -70,7 +70,6 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
 fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
     match *op {
         Op::Propagation { kind } => mount::propagation(kind),
-        Op::PrivateParent { path } => mount::private_parent(init, path),
         Op::BindRoot { path, into } => mount::bind_root(init, path, into),
         Op::NewFs {
             kind,
@@ -84,8 +83,9 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::OpenTree {
             path,
             recursive,
+            nofollow,
             into,
-        } => mount::open_tree(init, path, recursive, into),
+        } => mount::open_tree(init, path, [recursive, nofollow], into),
         Op::SetAttr {
             mount,
             set,
@@ -94,7 +94,21 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             recursive,
         } => mount::set_attr(init, mount, [set, clear, propagation], recursive),
         Op::Attach { mount, path, place } => mount::attach(init, mount, path, place),
-        Op::SetAttrAt { path, set, clear } => mount::set_attr_at(init, path, set, clear),
+        Op::SetAttrAt {
+            path,
+            set,
+            clear,
+            propagation,
+            recursive,
+        } => mount::set_attr_at(init, path, [set, clear, propagation], recursive),
+        Op::MountAt {
+            kind,
+            source,
+            data,
+            flags,
+            path,
+        } => mount::mount_at(init, [kind, source, data, path], flags),
+        Op::Reconfigure { path, data } => mount::reconfigure(init, path, data),
         Op::PivotRoot {} => mount::pivot_root(init),
         Op::MoveRoot {} => mount::move_root(init),
         Op::OpenDir { path, into } => mount::open_dir(init, path, into),
@@ -140,8 +154,8 @@ fn run_device_op(init: &mut Init, op: &FlatOp) -> Outcome {
             dir,
             name,
             target,
-            replace,
-        } => devices::make_link(init, dir, [name, target], replace),
+            existing,
+        } => devices::make_link(init, dir, [name, target], existing),
         Op::OpenPty { uid, rows, columns } => console::open_pty(init, uid, rows, columns),
         Op::BindConsole {} => console::bind_console(init),
         Op::SendConsole {} => console::send_console(init, Slot::PTY_MASTER),

@@ -144,6 +144,26 @@ pub(crate) enum CgroupError {
         errno: Errno,
     },
 
+    /// systemd did not do what it was asked for.
+    #[error("linux.cgroupsPath: {what} systemd unit {unit}: {why}")]
+    Systemd {
+        /// The unit.
+        unit: String,
+        /// `reach`, `start`, `stop` or `reset`.
+        what: &'static str,
+        /// What systemd or the bus says.
+        why: String,
+    },
+
+    /// systemd put the process elsewhere than where its unit should be.
+    #[error("linux.cgroupsPath: systemd put the container into cgroup {found}, not {wanted}")]
+    Elsewhere {
+        /// Where it is.
+        found: PathBuf,
+        /// Where it should be.
+        wanted: PathBuf,
+    },
+
     /// The caller's own cgroup can't be found out.
     #[error("/proc/self/cgroup: {why}")]
     Own {

@@ -8,6 +8,7 @@
 //! - `remove`: takes a cgroup away again.
 //! - `stats`: what a cgroup has used.
 //! - `stuck`: processes that do not stop, and where they wait.
+//! - `systemd`: cgroups that systemd makes.
 //! - `walk`: a cgroup and all below it, whatever a container made there.
 //! - `error`: [`CgroupError`].
 //!
@@ -24,6 +25,7 @@ mod remove;
 mod settings;
 pub mod stats;
 mod stuck;
+pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -97,12 +99,16 @@ pub(crate) fn mode(mount: &Path) -> CgroupMode {
 
 /// The caller's own cgroup, as an absolute path below the root of the hierarchy.
 pub(crate) fn own_cgroup() -> Result<PathBuf, CgroupError> {
-    let path = Path::new("/proc/self/cgroup");
-    let bytes = file::read(path).map_err(|errno| CgroupError::Io {
-        call: "read",
-        path: path.to_owned(),
-        errno,
-    })?;
+    read_cgroup(Path::new("/proc/self/cgroup"))
+}
+
+/// The cgroup of a process, as the caller sees the hierarchy.
+pub(crate) fn cgroup_of(pid: i32) -> Result<PathBuf, CgroupError> {
+    read_cgroup(Path::new(&format!("/proc/{pid}/cgroup")))
+}
+
+fn read_cgroup(path: &Path) -> Result<PathBuf, CgroupError> {
+    let bytes = file::read(path).map_err(io("read", path))?;
     parse_own(&bytes)
 }
 

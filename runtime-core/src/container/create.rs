@@ -244,6 +244,7 @@ impl Keeper for StateKeeper<'_> {
             id: self.id.to_owned(),
             cgroup: self.new.facts.cgroup.clone(),
             made_cgroups: missing.to_vec(),
+            unit: self.new.facts.unit.clone(),
         };
         let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
         self.dir.write(dir::INTENT, &bytes)
@@ -313,6 +314,7 @@ impl StateKeeper<'_> {
             owner,
             cgroup: facts.cgroup.clone(),
             made_cgroups: made.to_vec(),
+            unit: facts.unit.clone(),
             own_pid_namespace: spec
                 .namespace(NamespaceKind::Pid)
                 .is_some_and(|pid| pid.path.is_none()),

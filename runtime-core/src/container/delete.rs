@@ -50,7 +50,7 @@ impl Container {
             }
         }
         if let Some(path) = &self.saved.cgroup {
-            remove_cgroup(path, &self.saved.made_cgroups)?;
+            remove_cgroup(path, &self.saved.made_cgroups, self.saved.unit.as_ref())?;
         }
         self.dir.remove()?;
         self.poststop();

@@ -9,9 +9,9 @@ use super::dir::{self, StateDir};
 use super::state::{Intent, Saved};
 use super::{Container, CreateOptions, State};
 use crate::bundle::Bundle;
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, systemd};
 use crate::error::{Error, ErrorKind};
-use crate::host::{Facts, Host};
+use crate::host::{Facts, Host, Unit};
 use crate::plan::{Plan, PlanOptions};
 use crate::run::{InitProgram, Trace};
 use crate::sys::{call, file};
@@ -23,6 +23,9 @@ pub enum Cgroups {
     /// cgroup v2, by its file system.
     #[default]
     Fs,
+    /// cgroup v2, by systemd: each container is a scope of its own. `linux.cgroupsPath` is
+    /// `SLICE:PREFIX:NAME`, or absent.
+    Systemd,
     /// None: containers stay in their creator's, and limits are refused.
     Disabled,
 }
@@ -147,6 +150,7 @@ impl Runtime {
             no_new_keyring: options.no_new_keyring,
             no_pivot: options.no_pivot,
             no_cgroup: self.cgroups == Cgroups::Disabled,
+            systemd: self.cgroups == Cgroups::Systemd,
             preserve_fds: options.preserve_fds,
         };
         let spec = bundle.spec();
@@ -226,7 +230,7 @@ impl Runtime {
             let intent: Intent = serde_json::from_slice(&bytes)
                 .map_err(|error| Error::other(format!("{}: {error}", dir::INTENT)))?;
             if let Some(path) = intent.cgroup {
-                remove_cgroup(&path, &intent.made_cgroups)?;
+                remove_cgroup(&path, &intent.made_cgroups, intent.unit.as_ref())?;
             }
         }
         dir.remove()
@@ -248,10 +252,19 @@ impl Runtime {
 }
 
 /// Kills what is in a cgroup, waits, and removes it.
-pub(super) fn remove_cgroup(path: &Path, made: &[PathBuf]) -> Result<(), Error> {
+///
+/// systemd stops the unit itself once that is empty, but keeps one that failed.
+pub(super) fn remove_cgroup(
+    path: &Path,
+    made: &[PathBuf],
+    unit: Option<&Unit>,
+) -> Result<(), Error> {
     let mount = Path::new(cgroup::MOUNT);
     if let Ok(cgroup) = Cgroup::open(mount, path) {
         cgroup.kill()?;
+    }
+    if let Some(unit) = unit {
+        systemd::stop(unit)?;
     }
     Ok(cgroup::remove(mount, path, made, super::delete::LIMIT)?)
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{self, Cgroup};
 use crate::error::Error;
+use crate::host::Unit;
 use crate::plan::hooks::HookState;
 use crate::run::LateStep;
 use crate::spec::Hook;
@@ -79,6 +80,9 @@ pub(super) struct Intent {
     /// Those above it that have to be made for it.
     #[serde(default)]
     pub(super) made_cgroups: Vec<PathBuf>,
+    /// The unit that systemd made it for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unit: Option<Unit>,
 }
 
 /// state.json.
@@ -102,6 +106,9 @@ pub(super) struct Saved {
     pub(super) cgroup: Option<PathBuf>,
     /// The cgroups above it that were made for it.
     pub(super) made_cgroups: Vec<PathBuf>,
+    /// The unit that systemd made it for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unit: Option<Unit>,
     /// Whether it has a pid namespace of its own, which dies with its process.
     pub(super) own_pid_namespace: bool,
     /// Steps that `start` drives.

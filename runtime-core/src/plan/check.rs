@@ -101,6 +101,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::SetAttr { mount, .. } => vec![mount],
         Op::Attach { mount, .. } | Op::CopyUp { mount, .. } => vec![Slot::ROOT, mount],
         Op::SetAttrAt { .. } | Op::OpenDir { .. } | Op::ReadonlyPath { .. } => vec![Slot::ROOT],
+        Op::MountAt { .. } | Op::Reconfigure { .. } => vec![Slot::ROOT],
         Op::MaskPath { .. } => vec![Slot::ROOT, Slot::NULL],
         Op::PivotRoot {} | Op::MoveRoot {} | Op::OpenPty { .. } => vec![Slot::ROOT],
         Op::MakeNode { dir, .. } | Op::BindNode { dir, .. } | Op::MakeLink { dir, .. } => vec![dir],

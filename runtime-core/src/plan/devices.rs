@@ -4,7 +4,7 @@
 //! A node is made by the open directory that it belongs in, mostly /dev. In a user
 //! namespace mknod(2) makes no device, so the host's own node of that path is bound.
 
-use corten_init::abi::{Op, Slot};
+use corten_init::abi::{Existing, Op, Slot};
 
 use super::mounts::clean;
 use super::{Action, Context, PlanError, Step, check, options};
@@ -82,10 +82,10 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         steps.extend(node.steps(bind));
     }
     if !bound {
-        steps.extend(LINKS.map(|link| make_link(link, false)));
+        steps.extend(LINKS.map(|link| make_link(link, Existing::Keep)));
         // An image's own would lead to another devpts.
-        steps.push(make_link(PTMX, true));
-        steps.extend(cx.host.kcore.then(|| make_link(KCORE, false)));
+        steps.push(make_link(PTMX, Existing::Replace));
+        steps.extend(cx.host.kcore.then(|| make_link(KCORE, Existing::Keep)));
     }
     Ok(steps)
 }
@@ -218,12 +218,12 @@ impl Node {
     }
 }
 
-fn make_link((name, target): (&str, &str), replace: bool) -> Step {
+fn make_link((name, target): (&str, &str), existing: Existing) -> Step {
     let op = Op::MakeLink {
         dir: Slot::DEV,
         name: name.into(),
         target: target.into(),
-        replace,
+        existing,
     };
     Step::init(op, ORIGIN, format!("link /dev/{name} to {target}"))
 }

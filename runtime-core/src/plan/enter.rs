@@ -47,7 +47,9 @@ fn second_enters_cgroup(cx: &Context<'_>) -> bool {
 }
 
 /// From the launch to a process that is in all its namespaces and its cgroup.
-pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Vec<Step> {
+///
+/// `in_cgroup` is what makes its cgroup, if that comes only now.
+pub(super) fn enter(cx: &Context<'_>, entry: Entry, in_cgroup: Vec<Step>) -> Vec<Step> {
     // What is made in the container does not depend on the caller's umask.
     let mask = DEFAULT_UMASK;
     let what = format!("set umask {mask:04o}");
@@ -64,7 +66,9 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry) -> Vec<Step> {
     }
     steps.extend(unshare(cx));
     steps.push(process(Op::NewSession {}, "start a session"));
-    steps.extend(wait(Barrier::Entered, entered(cx)));
+    let mut entered = entered(cx);
+    entered.extend(in_cgroup);
+    steps.extend(wait(Barrier::Entered, entered));
     steps.push(non_dumpable());
     steps.extend(last(cx));
     steps

@@ -225,6 +225,7 @@ pub(crate) fn supervisor(
         warnings: Vec::new(),
         obstacles: Vec::new(),
         limits: Vec::new(),
+        scope: None,
         devices: None,
         preserve_fds: 0,
     }

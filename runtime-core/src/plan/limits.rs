@@ -3,7 +3,8 @@
 //! See cgroups(7), prlimit(2), proc_pid_oom_score_adj(5). What is written to the cgroup
 //! is decided by [`crate::cgroup`]; here it becomes steps.
 
-use super::{Context, PlanError, RunOp, Step};
+use super::{Context, Entry, PlanError, RunOp, Step};
+use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{DeviceProgram, Setting};
 use crate::spec::{Mount, NamespaceKind};
 
@@ -36,42 +37,59 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Option<DeviceProgram>, PlanErr
     }
 }
 
-/// Before init runs: the record of what may have to be undone, the cgroup with its
-/// limits, the fifos.
-pub(super) fn before(cx: &Context<'_>, limits: &[Setting]) -> Vec<Step> {
-    let mut steps = vec![Step::run(
-        RunOp::RecordIntent,
-        "process",
-        "write the intent record",
-    )];
-    if let Some(path) = &cx.facts.cgroup {
+/// What systemd is asked for; none without systemd.
+pub(super) fn scope(cx: &Context<'_>, limits: &[Setting]) -> Result<Option<Scope>, PlanError> {
+    let Some(unit) = &cx.facts.unit else {
+        return Ok(None);
+    };
+    let asked = systemd::of_annotations(&cx.spec.annotations)
+        .map_err(|error| PlanError::Limits(error.to_string()))?;
+    let mut properties = systemd::of_settings(limits);
+    properties.extend(asked);
+    Ok(Some(Scope {
+        unit: unit.clone(),
+        properties,
+    }))
+}
+
+/// The steps for the container's cgroup: limits are there before the process is. A scope
+/// comes only with a process in it: then systemd knows the limits before it moves that one.
+pub(super) fn cgroup(cx: &Context<'_>, entry: Entry, limits: &[Setting]) -> Vec<Step> {
+    const FIELD: &str = "linux.cgroupsPath";
+    let Some(path) = &cx.facts.cgroup else {
+        return Vec::new();
+    };
+    let made = match (entry, &cx.facts.unit) {
+        (Entry::ScopeByPid, Some(unit)) => {
+            let what = format!("have systemd start {} in {}", unit.name, unit.slice);
+            Step::run(RunOp::StartScope, FIELD, what)
+        }
+        _ => {
+            let what = format!("make cgroup {}", path.display());
+            Step::run(RunOp::MakeCgroup, FIELD, what)
+        }
+    };
+    let mut steps = vec![made];
+    for (limit, setting) in limits.iter().enumerate() {
         steps.push(Step::run(
-            RunOp::MakeCgroup,
-            "linux.cgroupsPath",
-            format!("make cgroup {}", path.display()),
+            RunOp::WriteCgroup { limit },
+            setting.origin.clone(),
+            setting.to_string(),
         ));
-        for (limit, setting) in limits.iter().enumerate() {
-            steps.push(Step::run(
-                RunOp::WriteCgroup { limit },
-                setting.origin.clone(),
-                setting.to_string(),
-            ));
-        }
-        if let Some(uid) = owner(cx) {
-            let what = format!("give the cgroup to uid {uid}");
-            steps.push(Step::run(
-                RunOp::DelegateCgroup { uid },
-                "linux.cgroupsPath",
-                what,
-            ));
-        }
     }
-    steps.push(Step::run(
-        RunOp::MakeFifos,
-        "process",
-        "make exec.fifo and done",
-    ));
+    if let Some(uid) = owner(cx) {
+        let what = format!("give the cgroup to uid {uid}");
+        steps.push(Step::run(RunOp::DelegateCgroup { uid }, FIELD, what));
+    }
     steps
+}
+
+/// Before init runs: the record of what may have to be undone, the cgroup if it is made now,
+/// the fifos.
+pub(super) fn before(cgroup: Vec<Step>) -> Vec<Step> {
+    let record = Step::run(RunOp::RecordIntent, "process", "write the intent record");
+    let fifos = Step::run(RunOp::MakeFifos, "process", "make exec.fifo and done");
+    [record].into_iter().chain(cgroup).chain([fifos]).collect()
 }
 
 /// Whom the cgroup is given to, as the host numbers it: the process's user, in a user and
@@ -101,20 +119,17 @@ fn owner(cx: &Context<'_>) -> Option<u32> {
     })
 }
 
+/// The device program, where there is one.
+pub(super) fn attach(devices: bool) -> Option<Step> {
+    let what = "attach the device program to the cgroup";
+    devices.then(|| Step::run(RunOp::AttachDevices, "linux.resources.devices", what))
+}
+
 /// What the runtime half does while init runs; all of it is done before the first
 /// barrier is let go, and so before the container's program.
-pub(super) fn beside(devices: bool) -> Vec<Step> {
-    let attach = Step::run(
-        RunOp::AttachDevices,
-        "linux.resources.devices",
-        "attach the device program to the cgroup",
-    );
+pub(super) fn beside(attach: Option<Step>) -> impl Iterator<Item = Step> {
     let prepare = Step::run(RunOp::PrepareState, "process", "look up owner and boot id");
-    devices
-        .then_some(attach)
-        .into_iter()
-        .chain([prepare])
-        .collect()
+    attach.into_iter().chain([prepare])
 }
 
 /// At barrier *ready*.

@@ -39,12 +39,15 @@ mod tests;
 
 use corten_init::abi::{Barrier, Op};
 
+use crate::cgroup::systemd::Scope;
 use crate::cgroup::{DeviceProgram, Setting};
 use crate::host::{Facts, Host};
 use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
 pub use error::PlanError;
 pub(crate) use flatten::{Fds, Flat};
+pub(crate) use mounts::has_long_layers;
+pub(crate) use options::copies_symlink;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.
@@ -59,6 +62,8 @@ pub struct PlanOptions {
     pub no_pivot: bool,
     /// Use no cgroup at all.
     pub no_cgroup: bool,
+    /// Have systemd make the cgroup.
+    pub systemd: bool,
     /// How many descriptors from 3 on the container gets.
     pub preserve_fds: u32,
 }
@@ -82,6 +87,7 @@ pub struct Plan {
     /// What keeps this caller on this host from carrying the plan out.
     pub obstacles: Vec<PlanError>,
     pub(crate) limits: Vec<Setting>,
+    pub(crate) scope: Option<Scope>,
     pub(crate) devices: Option<DeviceProgram>,
     pub(crate) preserve_fds: u32,
 }
@@ -171,11 +177,9 @@ impl Plan {
         let devices = limits::devices(&cx)?;
         let filter = seccomp::filter(&mut cx)?;
 
-        let mut steps = limits::before(&cx, &limits);
-        steps.push(enter::launch(&cx, entry));
-        steps.extend(limits::beside(devices.is_some()));
-        steps.extend(hooks::directory(&cx));
-        steps.extend(enter::enter(&cx, entry));
+        let scope = limits::scope(&cx, &limits)?;
+        let attach = limits::attach(devices.is_some());
+        let mut steps = up_to_namespaces(&cx, entry, &limits, attach);
         let mounts = mounts::mounts(&mut cx)?;
         steps.extend(rootfs::prepare(&cx, mounts.early)?);
         steps.extend(mounts.steps);
@@ -189,7 +193,7 @@ impl Plan {
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
         steps.extend(procfs::around(&cx, sysctl::sysctl(&cx)?));
-        steps.extend(rootfs::finish(&cx)?);
+        steps.extend(rootfs::finish(&cx));
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));
         steps.extend(wait(Barrier::Ready, limits::ready(&cx)));
@@ -210,6 +214,7 @@ impl Plan {
             warnings: cx.warnings,
             obstacles: cx.obstacles,
             limits,
+            scope,
             devices,
             preserve_fds: options.preserve_fds,
         })
@@ -229,6 +234,30 @@ impl Plan {
             .filter(|(_, step)| step.is_init());
         init.map(|(position, _)| position).nth(index)
     }
+}
+
+/// From the intent record to a process that is in its cgroup and its namespaces.
+fn up_to_namespaces(
+    cx: &Context<'_>,
+    entry: Entry,
+    limits: &[Setting],
+    attach: Option<Step>,
+) -> Vec<Step> {
+    let cgroup = limits::cgroup(cx, entry, limits);
+    // With systemd the cgroup comes when the process is there.
+    let ((cgroup, attach), late) = match entry {
+        Entry::ScopeByPid => (
+            (Vec::new(), None),
+            cgroup.into_iter().chain(attach).collect(),
+        ),
+        _ => ((cgroup, attach), Vec::new()),
+    };
+    let mut steps = limits::before(cgroup);
+    steps.push(enter::launch(cx, entry));
+    steps.extend(limits::beside(attach));
+    steps.extend(hooks::directory(cx));
+    steps.extend(enter::enter(cx, entry, late));
+    steps
 }
 
 /// A barrier and what the runtime half does there; nothing where there is nothing to do.

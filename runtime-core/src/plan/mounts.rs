@@ -2,17 +2,23 @@
 //!
 //! See mount(8), fsopen(2), open_tree(2), mount_setattr(2). proc and sysfs must be
 //! mounted on an ordinary directory.
+//!
+//! # Layout
+//! - `source`: what is mounted
+//! - `data`: how a file system gets its options
 
-use std::path::Path;
+use corten_init::abi::{Existing, Op, Place, Slot};
 
-use corten_init::abi::{Op, Place, Slot};
-
-use super::options::{self, Options};
-use super::{Context, InitOp, PlanError, Step};
+use super::options::{self, Change, Options};
+use super::{Bytes, Context, InitOp, PlanError, Step};
 use crate::spec::{Mount, NamespaceKind};
 
-/// Longest value that `fsconfig(2)` takes.
-const FSCONFIG_MAX: usize = 255;
+mod data;
+mod source;
+
+use data::Way;
+pub(crate) use data::has_long_layers;
+use source::Source;
 
 /// How many bind sources are opened before the process becomes the mapped root: one
 /// slot each.
@@ -35,15 +41,13 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
     let user = cx.other_namespace(NamespaceKind::User);
     let mut free = (0..EARLY_BINDS).map(|number| Slot(Slot::MOUNT.0 + 1 + number));
     for (index, mount) in cx.spec.mounts.iter().enumerate() {
-        let mut planned = Planned::new(cx, mount, format!("mounts[{index}]"))?;
+        let mut planned = Planned::new(cx, mount, index)?;
         let bind = matches!(planned.source, Source::Bind { .. });
         // A /dev keeps its own slot, for the console.
         if user && bind && planned.destination != "/dev" {
             planned.early = free.next();
         }
-        if let Some(warning) = planned.warning() {
-            cx.warnings.push(warning);
-        }
+        cx.warnings.extend(planned.warnings());
         planned.add_to(&mut mounts)?;
         mounts.last.extend(planned.deferred());
     }
@@ -58,16 +62,6 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
     Ok(mounts)
 }
 
-/// Where a mount comes from.
-enum Source {
-    /// A new file system of this type.
-    Fs { kind: String, source: String },
-    /// A copy of a part of the host's tree.
-    Bind { path: Vec<u8>, recursive: bool },
-    /// What is mounted there already.
-    Remount,
-}
-
 struct Planned {
     source: Source,
     destination: String,
@@ -77,108 +71,245 @@ struct Planned {
     ro_later: bool,
     /// Where the source is held that only the host's root may be able to reach.
     early: Option<Slot>,
+    /// Whether overlay takes its lower layers one by one.
+    layers: bool,
 }
 
 impl Planned {
-    fn new(cx: &Context<'_>, mount: &Mount, origin: String) -> Result<Planned, PlanError> {
+    fn new(cx: &Context<'_>, mount: &Mount, index: usize) -> Result<Planned, PlanError> {
+        let origin = format!("mounts[{index}]");
         let mut options = options::parse(&mount.options);
         let destination = clean(&mount.absolute_destination());
-        if destination == "/" {
+        if destination == "/" && !options.remount {
             return Err(PlanError::value(
                 format!("{origin}.destination"),
                 "a mount on / would hide root.path",
             ));
         }
-        let source = source(cx, mount, &options, &origin)?;
-        let kind = mount.kind.as_deref().unwrap_or("");
+        let source = Source::new(cx, mount, &options, index)?;
         let wants_ro = options.attrs.set & options::RDONLY != 0;
-        let is_fs = matches!(source, Source::Fs { .. });
-        let ro_later = is_fs && wants_ro && (kind == "tmpfs" || destination == "/dev");
+        let is_bind = matches!(source, Source::Bind { .. } | Source::Link { .. });
+        let is_tmpfs = mount.kind.as_deref() == Some("tmpfs");
+        let ro_later = !is_bind && wants_ro && (is_tmpfs || destination == "/dev");
         if ro_later {
             options.attrs.set &= !options::RDONLY;
         }
-        Ok(Planned {
+        let planned = Planned {
             source,
             destination,
             origin,
             options,
             ro_later,
             early: None,
-        })
+            layers: cx.facts.mounts.overlay_layers,
+        };
+        planned.check()?;
+        Ok(planned)
+    }
+
+    /// Refuses words that make no sense together, or with what is mounted.
+    fn check(&self) -> Result<(), PlanError> {
+        let options = &self.options;
+        let refused =
+            |what: String| Err(PlanError::value(format!("{}.options", self.origin), what));
+        if options.copy_symlink && (options.source_nofollow || options.dest_nofollow) {
+            return refused("copy-symlink can't be with src-nofollow or dest-nofollow".to_owned());
+        }
+        match self.source.kind() {
+            Some(kind) if options.copy_up && kind != "tmpfs" => {
+                refused(format!("tmpcopyup is for a tmpfs, not for {kind}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A bind takes no data; mount(2) ignores it too, but in silence.
-    fn warning(&self) -> Option<String> {
-        let copy_up = self.options.copy_up.then_some("tmpcopyup");
-        let words = self.options.data.iter().map(String::as_str);
-        let ignored: Vec<&str> = words.chain(copy_up).collect();
-        if ignored.is_empty() || !matches!(self.source, Source::Bind { .. }) {
-            return None;
+    fn warnings(&self) -> Vec<String> {
+        let options = &self.options;
+        let is_fs = self.source.kind().is_some();
+        let of_tmpfs = (options.copy_up && !is_fs).then_some("tmpcopyup");
+        let of_bind = [
+            (options.copy_symlink, "copy-symlink"),
+            (options.source_nofollow, "src-nofollow"),
+        ];
+        let of_bind = of_bind.into_iter().filter(|(given, _)| *given && is_fs);
+        let no_data = matches!(self.source, Source::Bind { .. } | Source::Link { .. });
+        let means = |word: &&String| !matches!(word.as_str(), "async" | "nolazytime");
+        let words = options.data.iter().filter(|_| no_data).filter(means);
+        let ignored: Vec<&str> = words
+            .map(String::as_str)
+            .chain(of_tmpfs)
+            .chain(of_bind.map(|(_, word)| word))
+            .chain(options.ignored.iter().map(String::as_str))
+            .collect();
+        if ignored.is_empty() {
+            return Vec::new();
         }
+        let subject = match &self.source {
+            Source::Fs { kind, .. } => format!("a mount of {kind}"),
+            Source::Remount => "a remount".to_owned(),
+            Source::Bind { .. } | Source::Link { .. } => "a bind mount".to_owned(),
+        };
         let ignored = ignored.join(",");
-        Some(format!(
-            "{}.options: a bind mount ignores {ignored}",
+        vec![format!(
+            "{}.options: {subject} ignores {ignored}",
             self.origin
-        ))
+        )]
     }
 
     fn add_to(&self, mounts: &mut Mounts) -> Result<(), PlanError> {
-        let into = self.slot();
-        let mut attrs = self.options.attrs;
         match &self.source {
             Source::Fs { kind, source } => {
-                self.check_data()?;
-                let mut what = format!("mount \"{kind}\" on {}", self.destination);
-                let like = self.takes_mode(kind);
-                if like {
-                    what.push_str(" with the mode of what it hides");
-                }
-                let op = self.new_fs([kind, source], attrs.set, like, into);
-                mounts.steps.push(self.step(op, what));
-                mounts.steps.extend(self.copy_up(kind, into)?);
-                // A new mount has no attributes but those that it was made with.
-                attrs = options::Change::default();
-            }
-            Source::Bind { path, recursive } => {
-                let shown = String::from_utf8_lossy(path);
-                let word = if *recursive { "rbind" } else { "bind" };
-                let what = format!("{word} {shown} on {}", self.destination);
-                let (path, recursive) = (path.into(), *recursive);
-                let open = self.step(
-                    Op::OpenTree {
-                        path,
-                        recursive,
-                        into,
-                    },
-                    what,
-                );
-                match self.early {
-                    Some(_) => mounts.early.push(open),
-                    None => mounts.steps.push(open),
+                let words = &self.options.data;
+                let way = data::way(kind, source, words, self.layers, &self.origin)?;
+                match way {
+                    Way::OneByOne(words) => self.new_file_system([kind, source], &words, mounts),
+                    Way::AsText(text, flags) => {
+                        mounts
+                            .steps
+                            .extend(self.mount_at([kind, source, &text], flags));
+                    }
                 }
             }
-            Source::Remount => {
-                mounts.steps.push(self.remount());
-                return Ok(());
-            }
-        }
-        mounts.steps.extend(self.attributes(into, attrs));
-        let what = format!("attach {}{}", self.destination, self.attr_text());
-        let op = Op::Attach {
-            mount: into,
-            path: (&self.destination).into(),
-            place: self.place(),
-        };
-        mounts.steps.push(self.step(op, what));
-        if let Some(slot) = self.early {
-            let what = format!("close the source of {}", self.destination);
-            mounts.steps.push(self.step(Op::Close { slot }, what));
+            Source::Bind { path, recursive } => self.bind(path, *recursive, mounts),
+            Source::Link { target } => mounts.steps.extend(self.link(target)),
+            Source::Remount => mounts.steps.extend(self.remount()?),
         }
         Ok(())
     }
 
+    fn new_file_system(&self, names: [&str; 2], words: &[String], mounts: &mut Mounts) {
+        let [kind, source] = names;
+        let into = self.slot();
+        let read_only = self.options.attrs.set & options::RDONLY != 0;
+        let words = words.iter().map(String::as_str);
+        let like = self.takes_mode(kind);
+        let mut what = format!("mount \"{kind}\" on {}", self.destination);
+        if like {
+            what.push_str(" with the mode of what it hides");
+        }
+        let op = Op::NewFs {
+            kind: kind.into(),
+            source: source.into(),
+            data: list(words.chain(read_only.then_some("ro"))),
+            attrs: self.options.attrs.set,
+            like: if like { &*self.destination } else { "" }.into(),
+            into,
+        };
+        mounts.steps.push(self.step(op, what));
+        if self.options.copy_up {
+            let path = (&self.destination).into();
+            let what = format!("copy {} into it", self.destination);
+            mounts
+                .steps
+                .push(self.step(Op::CopyUp { path, mount: into }, what));
+        }
+        // A new mount has no attributes but those that it was made with.
+        mounts
+            .steps
+            .extend(self.attributes(into, Change::default()));
+        mounts.steps.push(self.attach(into));
+    }
+
+    fn bind(&self, path: &[u8], recursive: bool, mounts: &mut Mounts) {
+        let into = self.slot();
+        let shown = String::from_utf8_lossy(path);
+        let word = if recursive { "rbind" } else { "bind" };
+        let what = format!("{word} {shown} on {}", self.destination);
+        let op = Op::OpenTree {
+            path: path.into(),
+            recursive,
+            nofollow: self.options.source_nofollow,
+            into,
+        };
+        let open = self.step(op, what);
+        match self.early {
+            Some(_) => mounts.early.push(open),
+            None => mounts.steps.push(open),
+        }
+        mounts
+            .steps
+            .extend(self.attributes(into, self.options.attrs));
+        mounts.steps.push(self.attach(into));
+        if let Some(slot) = self.early {
+            let what = format!("close the source of {}", self.destination);
+            mounts.steps.push(self.step(Op::Close { slot }, what));
+        }
+    }
+
+    /// A file system whose options are one text is made where it belongs.
+    fn mount_at(&self, texts: [&str; 3], flags: u64) -> Vec<Step> {
+        let [kind, source, text] = texts;
+        let op = Op::MountAt {
+            kind: kind.into(),
+            source: source.into(),
+            data: text.into(),
+            flags: flags | options::mount_flags(self.options.attrs.set),
+            path: (&self.destination).into(),
+        };
+        let shown = if text.is_empty() {
+            String::new()
+        } else {
+            format!(" ({text})")
+        };
+        let names = self.attr_text();
+        let what = format!("mount \"{kind}\" on {}{names}{shown}", self.destination);
+        let mut steps = vec![self.step(op, what)];
+        steps.extend(self.attributes_in_place(Change::default()));
+        steps
+    }
+
+    /// `copy-symlink`: the same link, in place of a bind of what it leads to.
+    fn link(&self, target: &[u8]) -> Vec<Step> {
+        let (parent, name) = self.destination.rsplit_once('/').unwrap_or_default();
+        let parent = if parent.is_empty() { "/" } else { parent };
+        let dir = Slot::MOUNT;
+        let shown = String::from_utf8_lossy(target);
+        let op = Op::MakeLink {
+            dir,
+            name: name.into(),
+            target: target.into(),
+            existing: Existing::Same,
+        };
+        let path = parent.into();
+        vec![
+            self.step(Op::OpenDir { path, into: dir }, format!("open {parent}")),
+            self.step(op, format!("link {} to {shown}", self.destination)),
+        ]
+    }
+
+    /// Changes what is mounted there: options of the file system, then attributes of the
+    /// mount. The file system itself is never made read-only, others may have it mounted too.
+    fn remount(&self) -> Result<Vec<Step>, PlanError> {
+        let mut steps = Vec::new();
+        let words = &self.options.data;
+        if !words.is_empty() {
+            let Way::OneByOne(words) = data::way("", "", words, false, &self.origin)? else {
+                let what = "a remount takes no value with a comma or of more than 255 bytes";
+                return Err(PlanError::value(format!("{}.options", self.origin), what));
+            };
+            let what = format!(
+                "set {} of what is mounted on {}",
+                words.join(","),
+                self.destination
+            );
+            let path = (&self.destination).into();
+            let data = list(words.iter().map(String::as_str));
+            steps.push(self.step(Op::Reconfigure { path, data }, what));
+        }
+        steps.extend(self.attributes_in_place(self.options.attrs));
+        Ok(steps)
+    }
+
     fn step(&self, op: InitOp, what: String) -> Step {
         Step::init(op, self.origin.clone(), what)
+    }
+
+    fn attach(&self, mount: Slot) -> Step {
+        let what = format!("attach {}{}", self.destination, self.attr_text());
+        let path = (&self.destination).into();
+        let place = self.place();
+        self.step(Op::Attach { mount, path, place }, what)
     }
 
     /// /dev stays open: nodes and links are made by its descriptor.
@@ -191,10 +322,9 @@ impl Planned {
     }
 
     fn place(&self) -> Place {
-        match &self.source {
-            Source::Fs { kind, .. } if kind == "proc" || kind == "sysfs" => {
-                Place::OrdinaryDirectory
-            }
+        match self.source.kind() {
+            Some("proc" | "sysfs") => Place::OrdinaryDirectory,
+            _ if self.options.dest_nofollow => Place::NoFollow,
             _ => Place::LikeSource,
         }
     }
@@ -206,113 +336,59 @@ impl Planned {
         kind == "tmpfs" && !self.options.data.iter().any(has_mode)
     }
 
-    fn copy_up(&self, kind: &str, mount: Slot) -> Result<Option<Step>, PlanError> {
-        if !self.options.copy_up {
-            return Ok(None);
-        }
-        if kind != "tmpfs" {
-            let what = format!("tmpcopyup is for a tmpfs, not for {kind}");
-            return Err(PlanError::value(format!("{}.options", self.origin), what));
-        }
-        let path = (&self.destination).into();
-        let what = format!("copy {} into it", self.destination);
-        Ok(Some(self.step(Op::CopyUp { path, mount }, what)))
-    }
-
-    fn new_fs(&self, [kind, source]: [&str; 2], attrs: u64, like: bool, into: Slot) -> InitOp {
-        let mut data: Vec<u8> = Vec::new();
-        let read_only = attrs & options::RDONLY != 0;
-        let words = self.options.data.iter().map(String::as_str);
-        for word in words.chain(read_only.then_some("ro")) {
-            data.extend_from_slice(word.as_bytes());
-            data.push(0);
-        }
-        Op::NewFs {
-            kind: kind.into(),
-            source: source.into(),
-            data: data.into(),
-            attrs,
-            like: if like { &*self.destination } else { "" }.into(),
-            into,
-        }
-    }
-
-    fn check_data(&self) -> Result<(), PlanError> {
-        let too_long = |word: &&String| {
-            word.split_once('=')
-                .is_some_and(|(_, value)| value.len() > FSCONFIG_MAX)
-        };
-        match self.options.data.iter().find(too_long) {
-            None => Ok(()),
-            Some(word) => {
-                let key = word.split('=').next().unwrap_or_default();
-                Err(PlanError::unsupported(
-                    format!("{}.options", self.origin),
-                    format!("{key} with a value of more than {FSCONFIG_MAX} bytes"),
-                ))
-            }
-        }
-    }
-
     /// What is left to change on the detached tree.
-    fn attributes(&self, mount: Slot, attrs: options::Change) -> Vec<Step> {
+    fn attributes(&self, mount: Slot, attrs: Change) -> Vec<Step> {
+        self.changes(attrs, |[set, clear, propagation], recursive| Op::SetAttr {
+            mount,
+            set,
+            clear,
+            propagation,
+            recursive,
+        })
+    }
+
+    /// The same for what is mounted already.
+    fn attributes_in_place(&self, attrs: Change) -> Vec<Step> {
+        self.changes(attrs, |[set, clear, propagation], recursive| {
+            Op::SetAttrAt {
+                path: (&self.destination).into(),
+                set,
+                clear,
+                propagation,
+                recursive,
+            }
+        })
+    }
+
+    /// Attributes, those for all below, and propagation, each in the order of its words.
+    fn changes(&self, attrs: Change, op: impl Fn([u64; 3], bool) -> InitOp) -> Vec<Step> {
         let mut steps = Vec::new();
-        for (change, recursive) in [(self.options.recursive, true), (attrs, false)] {
+        for (change, recursive) in [(attrs, false), (self.options.recursive, true)] {
             if !change.is_none() {
                 let names = options::names(change);
                 let tree = if recursive { " and all below" } else { "" };
                 let what = format!("set {names} on {}{tree}", self.destination);
-                let (set, clear) = (change.set, change.clear);
-                steps.push(self.step(
-                    Op::SetAttr {
-                        mount,
-                        set,
-                        clear,
-                        propagation: 0,
-                        recursive,
-                    },
-                    what,
-                ));
+                steps.push(self.step(op([change.set, change.clear, 0], recursive), what));
             }
         }
-        if let Some((propagation, recursive)) = self.options.propagation {
-            let name = options::propagation_name(propagation, recursive);
+        for (propagation, recursive) in &self.options.propagation {
+            let name = options::propagation_name(*propagation, *recursive);
             let what = format!("make {} {name}", self.destination);
-            steps.push(self.step(
-                Op::SetAttr {
-                    mount,
-                    set: 0,
-                    clear: 0,
-                    propagation,
-                    recursive,
-                },
-                what,
-            ));
+            steps.push(self.step(op([0, 0, *propagation], *recursive), what));
         }
         steps
-    }
-
-    fn remount(&self) -> Step {
-        let change = self.options.attrs;
-        self.step(
-            Op::SetAttrAt {
-                path: (&self.destination).into(),
-                set: change.set,
-                clear: change.clear,
-            },
-            format!("set {} on {}", options::names(change), self.destination),
-        )
     }
 
     fn deferred(&self) -> Option<Step> {
         if !self.ro_later {
             return None;
         }
-        let path = (&self.destination).into();
         let op = Op::SetAttrAt {
-            path,
+            path: (&self.destination).into(),
             set: options::RDONLY,
             clear: 0,
+            propagation: 0,
+            recursive: false,
         };
         Some(self.step(op, format!("make {} read-only", self.destination)))
     }
@@ -327,70 +403,14 @@ impl Planned {
     }
 }
 
-fn source(
-    cx: &Context<'_>,
-    mount: &Mount,
-    options: &Options,
-    origin: &str,
-) -> Result<Source, PlanError> {
-    let kind = mount.kind.as_deref().unwrap_or("");
-    let given = mount.source.as_deref().unwrap_or("");
-    if options.remount {
-        return if options.data.is_empty() {
-            Ok(Source::Remount)
-        } else {
-            let what = format!("remount with {}", options.data.join(","));
-            Err(PlanError::unsupported(format!("{origin}.options"), what))
-        };
+/// Words as one text with a NUL behind each.
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> Bytes {
+    let mut text = String::new();
+    for word in words {
+        text.push_str(word);
+        text.push('\0');
     }
-    let bind = options.bind.or((kind == "bind").then_some(false));
-    if let Some(recursive) = bind {
-        if given.is_empty() {
-            return Err(PlanError::value(
-                format!("{origin}.source"),
-                "a bind mount needs one",
-            ));
-        }
-        // A relative source is relative to the bundle (config.md, mounts).
-        let path = cx.facts.bundle.join(given);
-        return Ok(Source::Bind {
-            path: path.as_os_str().as_encoded_bytes().to_vec(),
-            recursive,
-        });
-    }
-    match kind {
-        "" | "none" => Err(PlanError::value(format!("{origin}.type"), "missing")),
-        "cgroup" | "cgroup2" => cgroup(cx, given, origin),
-        _ => Ok(Source::Fs {
-            kind: kind.to_owned(),
-            source: given.to_owned(),
-        }),
-    }
-}
-
-/// In its own cgroup namespace a container gets a new mount, whose root is its cgroup;
-/// in the host's, a bind of its part of the tree.
-fn cgroup(cx: &Context<'_>, given: &str, origin: &str) -> Result<Source, PlanError> {
-    if cx.other_namespace(NamespaceKind::Cgroup) {
-        return Ok(Source::Fs {
-            kind: "cgroup2".to_owned(),
-            source: given.to_owned(),
-        });
-    }
-    match &cx.facts.cgroup {
-        Some(path) => {
-            let relative = path.strip_prefix("/").unwrap_or(path);
-            let path = Path::new("/sys/fs/cgroup").join(relative);
-            Ok(Source::Bind {
-                path: path.as_os_str().as_encoded_bytes().to_vec(),
-                recursive: false,
-            })
-        }
-        None => Err(PlanError::value(
-            origin,
-            "a cgroup mount needs a cgroup or a new cgroup namespace",
-        )),
-    }
+    text.into()
 }
 
 /// The path without `.`, `..` and doubled slashes, as if `/` were the root.

@@ -146,7 +146,16 @@ pub(super) fn entry(cx: &mut Context<'_>) -> Entry {
             ),
         ));
     }
-    Entry::IntoCgroup
+    if !cx.options.systemd {
+        return Entry::IntoCgroup;
+    }
+    if !cx.host.systemd {
+        let what = "systemd does not manage this machine (no /run/systemd/system): use \
+            --cgroup-manager cgroupfs";
+        cx.obstacles
+            .push(PlanError::host("linux.cgroupsPath", what));
+    }
+    Entry::ScopeByPid
 }
 
 /// What the new namespaces are filled with.

@@ -27,7 +27,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    fn add(&mut self, word: Change) {
+    pub(super) fn add(&mut self, word: Change) {
         // The last word wins; the access time modes are one field.
         self.set = (self.set & !word.clear) | word.set;
         self.clear = (self.clear & !word.set) | word.clear;
@@ -45,40 +45,113 @@ pub(super) struct Options {
     pub(super) attrs: Change,
     /// Of the mount and all below it (the `r` words).
     pub(super) recursive: Change,
-    /// `MS_*` and whether it goes for all below too.
-    pub(super) propagation: Option<(u64, bool)>,
+    /// `MS_*` and whether it goes for all below too, one after the other.
+    pub(super) propagation: Vec<(u64, bool)>,
     /// `bind` (false) or `rbind` (true).
     pub(super) bind: Option<bool>,
     pub(super) remount: bool,
     /// `tmpcopyup`: a tmpfs begins with what it hides.
     pub(super) copy_up: bool,
-    /// What the file system gets, in order.
+    /// `copy-symlink`: a source that is a link is copied.
+    pub(super) copy_symlink: bool,
+    /// `src-nofollow`: a source that is a link is mounted itself.
+    pub(super) source_nofollow: bool,
+    /// `dest-nofollow`: the destination must be there, and may be a link.
+    pub(super) dest_nofollow: bool,
+    /// What the file system gets, in order, as it is written.
     pub(super) data: Vec<String>,
+    /// What asks for something that can't be had.
+    pub(super) ignored: Vec<String>,
 }
 
 /// Sorts the options of one mount.
 pub(super) fn parse(options: &[String]) -> Options {
     let mut sorted = Options::default();
-    for word in options.iter().flat_map(|option| option.split(',')) {
+    for word in options.iter().flat_map(|option| words(option)) {
         if let Some(change) = attribute(word) {
             sorted.attrs.add(change);
         } else if let Some(change) = word.strip_prefix('r').and_then(attribute) {
             sorted.recursive.add(change);
         } else if let Some(propagation) = propagation(word) {
-            sorted.propagation = Some(propagation);
+            sorted.propagation.push(propagation);
         } else {
-            match word {
-                "bind" => sorted.bind = sorted.bind.or(Some(false)),
-                "rbind" => sorted.bind = Some(true),
-                "remount" => sorted.remount = true,
-                "tmpcopyup" => sorted.copy_up = true,
-                // Words for the tools that read fstab, and the kernel's own defaults.
-                "" | "defaults" | "loud" | "silent" | "noiversion" | "nomand" | "norelatime" => {}
-                _ => sorted.data.push(word.to_owned()),
-            }
+            sorted.add_other(word);
         }
     }
     sorted
+}
+
+impl Options {
+    fn add_other(&mut self, word: &str) {
+        match word {
+            "bind" => self.bind = self.bind.or(Some(false)),
+            "rbind" => self.bind = Some(true),
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            "copy-symlink" => self.copy_symlink = true,
+            "src-nofollow" => self.source_nofollow = true,
+            "dest-nofollow" => self.dest_nofollow = true,
+            // Words for the tools that read fstab, and the kernel's own defaults.
+            "" | "defaults" | "loud" | "silent" | "nomand" | "noiversion" | "norelatime"
+            | "rnorelatime" | "rasync" | "rnomand" => {}
+            // No call takes these for a mount, or a superblock, any more.
+            "iversion" | "mand" | "rmand" | "rsync" | "rdirsync" => {
+                self.ignored.push(word.to_owned());
+            }
+            _ => self.data.push(word.to_owned()),
+        }
+    }
+}
+
+/// The words of one option: one, but tools that read fstab join them with commas. A comma
+/// in quotes, or behind a backslash, is part of the word.
+fn words(option: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    option.split(move |c: char| {
+        let separates = c == ',' && !quoted && !escaped;
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        separates
+    })
+}
+
+/// Whether a mount copies a symbolic link, and doesn't follow it.
+pub(crate) fn copies_symlink(options: &[String]) -> bool {
+    parse(options).copy_symlink
+}
+
+/// The flag of `mount(2)` that an option of a superblock sets or clears.
+pub(super) fn superblock_flag(word: &str) -> Option<Change> {
+    const MS_SYNCHRONOUS: u64 = 0x10;
+    const MS_DIRSYNC: u64 = 0x80;
+    const MS_LAZYTIME: u64 = 0x200_0000;
+    match word {
+        "sync" => set(MS_SYNCHRONOUS),
+        "async" => clear(MS_SYNCHRONOUS),
+        "dirsync" => set(MS_DIRSYNC),
+        "lazytime" => set(MS_LAZYTIME),
+        "nolazytime" => clear(MS_LAZYTIME),
+        _ => None,
+    }
+}
+
+/// Attributes that are set, as `MS_*` of `mount(2)`.
+pub(super) fn mount_flags(attrs: u64) -> u64 {
+    const MS_NOSYMFOLLOW: u64 = 0x100;
+    const MS_NOATIME: u64 = 0x400;
+    const MS_NODIRATIME: u64 = 0x800;
+    const MS_STRICTATIME: u64 = 0x100_0000;
+    let same = attrs & (RDONLY | NOSUID | NODEV | NOEXEC);
+    let others = [
+        (NOSYMFOLLOW, NOSYMFOLLOW, MS_NOSYMFOLLOW),
+        (NODIRATIME, NODIRATIME, MS_NODIRATIME),
+        (ATIME, NOATIME, MS_NOATIME),
+        (ATIME, STRICTATIME, MS_STRICTATIME),
+    ];
+    let given = others
+        .iter()
+        .filter(|(field, value, _)| attrs & field == *value);
+    given.fold(same, |flags, (_, _, flag)| flags | flag)
 }
 
 const fn set(bits: u64) -> Option<Change> {
@@ -229,15 +302,11 @@ mod tests {
     #[test]
     fn propagation_and_bind_words() {
         let options = parsed(&["rbind", "rprivate"]);
-        assert_eq!(
-            (options.bind, options.propagation),
-            (Some(true), Some((MS_PRIVATE, true)))
-        );
-        let options = parsed(&["bind", "shared"]);
-        assert_eq!(
-            (options.bind, options.propagation),
-            (Some(false), Some((MS_SHARED, false)))
-        );
+        assert_eq!(options.bind, Some(true));
+        assert_eq!(options.propagation, [(MS_PRIVATE, true)]);
+        let options = parsed(&["bind", "slave", "rshared"]);
+        assert_eq!(options.bind, Some(false));
+        assert_eq!(options.propagation, [(MS_SLAVE, false), (MS_SHARED, true)]);
     }
 
     #[test]
@@ -246,5 +315,63 @@ mod tests {
             names(parsed(&["nosuid", "noexec", "nodev", "ro"]).attrs),
             "ro,nosuid,nodev,noexec"
         );
+    }
+
+    #[test]
+    fn every_attribute_has_a_recursive_word() {
+        let words = [
+            "rro",
+            "rrw",
+            "rnosuid",
+            "rsuid",
+            "rnodev",
+            "rdev",
+            "rnoexec",
+            "rexec",
+            "rnosymfollow",
+            "rsymfollow",
+            "rnodiratime",
+            "rdiratime",
+            "rnoatime",
+            "ratime",
+            "rstrictatime",
+            "rnostrictatime",
+            "rrelatime",
+        ];
+        for word in words {
+            let options = parsed(&[word]);
+            assert!(!options.recursive.is_none(), "{word}");
+            assert!(options.attrs.is_none() && options.data.is_empty(), "{word}");
+        }
+        assert_eq!(parsed(&["rnorelatime", "norelatime"]), Options::default());
+    }
+
+    #[test]
+    fn commas_separate_words_unless_quoted_or_escaped() {
+        let options = parsed(&[
+            "ro,nosuid,size=1m,",
+            r#"context="a,b",x=1"#,
+            r"lowerdir=/a\,b\\,y",
+        ]);
+        assert_eq!(options.attrs.set, RDONLY | NOSUID);
+        let expected = [
+            "size=1m",
+            r#"context="a,b""#,
+            "x=1",
+            r"lowerdir=/a\,b\\",
+            "y",
+        ];
+        assert_eq!(options.data, expected);
+    }
+
+    #[test]
+    fn attributes_have_their_flags_of_mount() {
+        let attrs = parsed(&["ro", "nosuid", "nodev", "noexec", "nosymfollow", "noatime"])
+            .attrs
+            .set;
+        assert_eq!(mount_flags(attrs), 0x50f);
+        let attrs = parsed(&["nodiratime", "strictatime"]).attrs.set;
+        assert_eq!(mount_flags(attrs), 0x100_0800);
+        assert_eq!(mount_flags(parsed(&["relatime", "rw"]).attrs.set), 0);
     }
 }

@@ -52,6 +52,8 @@ pub type InitOp = Op<Planned>;
 pub enum Entry {
     /// `CLONE_INTO_CGROUP` by the last clone.
     IntoCgroup,
+    /// systemd moves it into the scope that it makes for it.
+    ScopeByPid,
     /// It stays in the cgroup of its creator.
     None,
 }
@@ -64,6 +66,8 @@ pub enum RunOp {
     RecordIntent,
     /// Makes the container's cgroup.
     MakeCgroup,
+    /// Has systemd make the container's scope, with the process in it.
+    StartScope,
     /// Writes one file of the cgroup.
     WriteCgroup {
         /// Index into [`super::Plan::limits`].

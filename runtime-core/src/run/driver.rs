@@ -14,6 +14,7 @@ use super::link::{Link, Said};
 use super::report::Report;
 use super::trace::{Span, Trace, now};
 use super::{InitProgram, failure};
+use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
@@ -72,6 +73,8 @@ pub(crate) struct Driver<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     cgroup: Option<Cgroup>,
+    /// Whether systemd was asked for a scope.
+    scope: bool,
     fifos: Option<[OwnedFd; 2]>,
     report: Option<Report>,
     link: Option<Link>,
@@ -250,6 +253,7 @@ impl Driver<'_> {
         match op {
             RunOp::RecordIntent => self.record_intent(),
             RunOp::MakeCgroup => self.make_cgroup(),
+            RunOp::StartScope => self.start_scope(),
             RunOp::WriteCgroup { limit } => {
                 let setting = self.plan.limits.get(*limit).ok_or_else(out_of_step)?;
                 self.cgroup()?
@@ -344,6 +348,22 @@ impl Driver<'_> {
         Ok(())
     }
 
+    fn start_scope(&mut self) -> Result<(), Failed> {
+        let scope = self.plan.scope.as_ref().ok_or_else(out_of_step)?;
+        let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
+        process::pidfd_send_signal(process.pidfd.as_fd(), 0)?;
+        self.made.scope = true;
+        systemd::start(scope, process.pid).map_err(told)?;
+        let found = cgroup::cgroup_of(process.pid).map_err(told)?;
+        let wanted = scope.unit.path();
+        if found != wanted {
+            return Err(told(CgroupError::Elsewhere { found, wanted }));
+        }
+        let made = Cgroup::open(Path::new(cgroup::MOUNT), &wanted).map_err(told)?;
+        self.made.cgroup = Some(made);
+        Ok(())
+    }
+
     fn attach_devices(&mut self) -> Result<(), Failed> {
         let program = self.plan.devices.as_ref().ok_or_else(out_of_step)?;
         let attached = cgroup::attach(self.cgroup()?.dir(), program);
@@ -369,10 +389,14 @@ impl Driver<'_> {
     /// A record of a cgroup is what a clean-up kills, so it must not name a stranger's.
     fn record_intent(&mut self) -> Result<(), Failed> {
         let mount = Path::new(cgroup::MOUNT);
-        let missing = match &self.facts.cgroup {
+        let mut missing = match &self.facts.cgroup {
             Some(path) => Cgroup::refuse_used(mount, path).map_err(told)?,
             None => Vec::new(),
         };
+        if self.facts.unit.is_some() {
+            // Slices are systemd's, also those that it makes now.
+            missing.clear();
+        }
         Ok(self.keeper.intent(&missing)?)
     }
 
@@ -500,9 +524,12 @@ impl Driver<'_> {
         if let Some(process) = self.made.process.take() {
             end(&process.pidfd);
         }
-        if let Some(cgroup) = self.made.cgroup.take()
-            && let Err(error) = remove_cgroup(cgroup, started)
-        {
+        let removed = match (self.made.cgroup.take(), &self.plan.scope) {
+            (cgroup, Some(scope)) if self.made.scope => stop_scope(cgroup, scope),
+            (Some(cgroup), _) => remove_cgroup(cgroup, started),
+            (None, _) => Ok(()),
+        };
+        if let Err(error) = removed {
             log::warn!("{error}");
         }
         // What its hooks have made is theirs to take back.
@@ -548,6 +575,13 @@ fn remove_cgroup(cgroup: Cgroup, started: bool) -> Result<(), cgroup::CgroupErro
     }
     drop(cgroup);
     cgroup::remove(Path::new(cgroup::MOUNT), &path, &made, REMOVE_LIMIT)
+}
+
+/// Ends a scope that was asked for, whether it came or not.
+fn stop_scope(cgroup: Option<Cgroup>, scope: &Scope) -> Result<(), CgroupError> {
+    // systemd would ask first, and wait for an answer.
+    cgroup.map_or(Ok(()), |cgroup| cgroup.kill())?;
+    systemd::stop(&scope.unit)
 }
 
 /// The descriptors that init gets, open until it runs.

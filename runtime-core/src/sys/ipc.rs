@@ -113,6 +113,21 @@ pub(crate) fn sized_memfd(name: &CStr, size: u64, flags: MemfdFlags) -> Result<O
     Ok(file)
 }
 
+/// Sends all bytes through a stream socket; a peer that is gone is an error, and no signal.
+pub(crate) fn send_all(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match call("sendto", || {
+            rustix::net::send(socket, rest, SendFlags::NOSIGNAL)
+        }) {
+            Ok(count) => rest = rest.get(count..).unwrap_or(&[]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// `write(2)` until all is written.
 pub(crate) fn write_all(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     let mut rest = bytes;

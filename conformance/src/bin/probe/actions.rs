@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::mount::MountFlags;
 use serde_json::{Value, json};
 
 use crate::{files, sys};
@@ -14,7 +15,7 @@ pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-se
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
     stat PATH... | list PATH | allocate MIB | burn | personality N | \
-    words-of PATH";
+    words-of PATH | mount-tmpfs PATH | remount-rw PATH";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
 pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
@@ -46,6 +47,16 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
         ("allocate", [mebibytes]) => allocate(mebibytes.parse().ok()?),
         ("burn", []) => burn(),
+        ("mount-tmpfs", [path]) => outcome(rustix::mount::mount(
+            "tmpfs",
+            *path,
+            "tmpfs",
+            MountFlags::empty(),
+            None,
+        )),
+        ("remount-rw", [path]) => {
+            outcome(rustix::mount::mount_remount(*path, MountFlags::BIND, ""))
+        }
         ("words-of", [path]) => words_of(path)?,
         _ => return None,
     })
@@ -83,10 +94,15 @@ fn kill_self(signal: i32) -> i32 {
     }
 }
 
-/// Prints the errno, or "done": a call with a number as argument, for filters.
+/// A call with a number as argument, for filters.
 fn personality(persona: u32) -> i32 {
-    match sys::set_personality(persona) {
-        Ok(_) => say("done"),
+    outcome(sys::set_personality(persona).map(drop))
+}
+
+/// Prints the errno, or "done".
+fn outcome(result: Result<(), rustix::io::Errno>) -> i32 {
+    match result {
+        Ok(()) => say("done"),
         Err(error) => say(&errno_name(&error.into())),
     }
 }

@@ -5,9 +5,8 @@
 
 use core::ffi::CStr;
 
-use super::mount::slave_bind;
 use super::walk::{Make, make_in, open_in};
-use crate::abi::{Kind, Slot, Span};
+use crate::abi::{Existing, Kind, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
 use crate::sys::{self, CWD, Errno, Fd, errno, flag};
 
@@ -79,7 +78,7 @@ pub(crate) fn bind_node(
     let [name, source] = texts;
     let [major, minor] = number;
     let device = host_device(init, init.text(source)?, kind, (major, minor))?;
-    let tree = slave_bind(device)?;
+    let tree = sys::open_tree(device, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
     let resolve = flag::RESOLVE_NO_SYMLINKS;
     let target = make_in(init.slot(dir)?, init.text(name)?, Make::File, resolve)?;
     sys::move_mount(tree, target)?;
@@ -88,7 +87,7 @@ pub(crate) fn bind_node(
     Ok(sys::close(device)?)
 }
 
-pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], replace: bool) -> Outcome {
+pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], existing: Existing) -> Outcome {
     let [name, target] = texts;
     let (name, target) = (init.text(name)?, init.text(target)?);
     let dir = init.slot(dir)?;
@@ -96,15 +95,18 @@ pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], replace: bool)
         Err(error) if error.0 == errno::EEXIST => {}
         other => return Ok(other?),
     }
-    if replace && !is_link_to(dir, name, target)? {
-        match remove(dir, name) {
+    match existing {
+        Existing::Keep => {}
+        _ if is_link_to(dir, name, target)? => {}
+        Existing::Same => return Err(Errno(errno::EEXIST).into()),
+        Existing::Replace => match remove(dir, name) {
             // What a mount of the config made of it.
             Err(error) if error.0 == errno::EBUSY => {}
             other => {
                 other?;
                 sys::symlinkat(target, dir, name)?;
             }
-        }
+        },
     }
     // It must be there, as a link or as something else.
     let found = open_in(dir, name, flag::O_PATH | flag::O_NOFOLLOW, 0)?;
@@ -112,8 +114,8 @@ pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], replace: bool)
 }
 
 fn is_link_to(dir: Fd, name: &CStr, target: &CStr) -> Result<bool, Errno> {
-    // One byte more than a target that is right.
-    let mut found = [0u8; 64];
+    // One byte more than the longest target.
+    let mut found = [0u8; 4096];
     match sys::readlinkat(dir, name, &mut found) {
         Err(error) if error.0 == errno::EINVAL => Ok(false),
         Err(error) => Err(error),

@@ -10,31 +10,8 @@ use crate::abi::{Kind, Place, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
 use crate::sys::{self, CWD, Errno, Fd, errno, flag};
 
-const SLAVE: u64 = flag::MS_SLAVE | flag::MS_REC;
-
 pub(crate) fn propagation(kind: u64) -> Outcome {
-    Ok(sys::set_propagation(c"/", kind)?)
-}
-
-/// What is mounted on a shared mount is mounted on the host too, and `pivot_root(2)` does
-/// without such a parent. Only a mount's own root can be changed: so up to there.
-pub(crate) fn private_parent(init: &Init, path: Span) -> Outcome {
-    // A path has no more components.
-    const LEVELS: u32 = 2048;
-    let mut place = sys::openat2(CWD, init.text(path)?, flag::O_PATH | flag::O_DIRECTORY, 0)?;
-    for _ in 0..LEVELS {
-        match sys::mount_setattr(place, false, 0, 0, flag::MS_PRIVATE) {
-            Err(error) if error.0 == errno::EINVAL => {}
-            done => {
-                sys::close(place)?;
-                return Ok(done?);
-            }
-        }
-        let above = sys::openat2(place, c"..", flag::O_PATH | flag::O_DIRECTORY, 0)?;
-        sys::close(place)?;
-        place = above;
-    }
-    Err(Errno(errno::ELOOP).into())
+    Ok(sys::set_propagation(kind)?)
 }
 
 /// `pivot_root(2)` wants a mount; the bundle's root may be a plain directory.
@@ -95,7 +72,13 @@ fn configure(init: &Init, context: Fd, texts: [Span; 2], mode: Option<u32>) -> R
     if !source.is_empty() {
         sys::fsconfig_string(context, c"source", source)?;
     }
-    let mut rest = init.bytes(data).map_err(broken)?;
+    options(init, context, data)?;
+    sys::fsconfig_create(context)
+}
+
+/// Gives the context the options of a list.
+fn options(init: &Init, context: Fd, data: Span) -> Result<(), Errno> {
+    let mut rest = init.bytes(data).map_err(|_| Errno(errno::EINVAL))?;
     while let Ok(option) = CStr::from_bytes_until_nul(rest) {
         let len = option.count_bytes().wrapping_add(1);
         rest = rest.get(len..).unwrap_or(&[]);
@@ -103,7 +86,7 @@ fn configure(init: &Init, context: Fd, texts: [Span; 2], mode: Option<u32>) -> R
             one_option(context, option)?;
         }
     }
-    sys::fsconfig_create(context)
+    Ok(())
 }
 
 /// `key` or `key=value`.
@@ -142,10 +125,50 @@ fn message(init: &Init, context: Fd, error: Errno) -> Failure {
     }
 }
 
-pub(crate) fn open_tree(init: &mut Init, path: Span, recursive: bool, into: Slot) -> Outcome {
-    let recursive = if recursive { flag::AT_RECURSIVE } else { 0 };
-    let tree = sys::open_tree(CWD, init.text(path)?, flag::OPEN_TREE_CLONE | recursive)?;
+pub(crate) fn open_tree(init: &mut Init, path: Span, how: [bool; 2], into: Slot) -> Outcome {
+    let [recursive, nofollow] = how;
+    let mut flags = flag::OPEN_TREE_CLONE;
+    if recursive {
+        flags |= flag::AT_RECURSIVE;
+    }
+    if nofollow {
+        flags |= flag::AT_SYMLINK_NOFOLLOW;
+    }
+    let tree = sys::open_tree(CWD, init.text(path)?, flags)?;
     init.store(into, tree)
+}
+
+/// The old way: the kernel takes options that fsconfig(2) does not. mount(2) wants a path,
+/// and `.` is one that nobody can change.
+pub(crate) fn mount_at(init: &Init, texts: [Span; 4], flags: u64) -> Outcome {
+    let [kind, source, data, path] = texts;
+    let (kind, source, data) = (init.text(kind)?, init.text(source)?, init.text(data)?);
+    let place = make_in(init.slot(Slot::ROOT)?, init.text(path)?, Make::Directory, 0)?;
+    // Where nobody may look there is nothing to come back to.
+    let here = sys::openat2(CWD, c".", flag::O_PATH | flag::O_DIRECTORY, 0);
+    sys::fchdir(place)?;
+    let mounted = sys::mount_here(source, kind, flags, data);
+    match here {
+        Ok(here) => {
+            sys::fchdir(here)?;
+            sys::close(here)?;
+        }
+        Err(_) => sys::chdir_root()?,
+    }
+    sys::close(place)?;
+    Ok(mounted?)
+}
+
+/// Tells a mounted file system new options.
+pub(crate) fn reconfigure(init: &Init, path: Span, data: Span) -> Outcome {
+    let place = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
+    let context = sys::fspick(place)?;
+    sys::close(place)?;
+    let done = options(init, context, data).and_then(|()| sys::fsconfig_reconfigure(context));
+    match done {
+        Ok(()) => Ok(sys::close(context)?),
+        Err(error) => Err(message(init, context, error)),
+    }
 }
 
 pub(crate) fn set_attr(init: &Init, mount: Slot, change: [u64; 3], recursive: bool) -> Outcome {
@@ -159,9 +182,10 @@ pub(crate) fn set_attr(init: &Init, mount: Slot, change: [u64; 3], recursive: bo
     )?)
 }
 
-pub(crate) fn set_attr_at(init: &Init, path: Span, set: u64, clear: u64) -> Outcome {
+pub(crate) fn set_attr_at(init: &Init, path: Span, change: [u64; 3], recursive: bool) -> Outcome {
+    let [set, clear, propagation] = change;
     let place = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
-    sys::mount_setattr(place, false, set, clear, 0)?;
+    sys::mount_setattr(place, recursive, set, clear, propagation)?;
     Ok(sys::close(place)?)
 }
 
@@ -191,10 +215,26 @@ pub(crate) fn attach(init: &Init, mount: Slot, path: Span, place: Place) -> Outc
             };
             make_in(root, path, make, 0)?
         }
+        Place::NoFollow => no_follow(init, root, path)?,
     };
     sys::move_mount(mount, target).map_err(|error| better(error, mount, target))?;
     Ok(sys::close(target)?)
 }
+
+/// Opens what is there, even a link; but none of the kernel's own, which lead to anywhere.
+fn no_follow(init: &Init, root: Fd, path: &CStr) -> Result<Fd, Failure> {
+    let target = open_in(root, path, flag::O_PATH | flag::O_NOFOLLOW, 0)?;
+    if matches!(sys::fs_magic(target)?, PROC | SYSFS | DEVPTS) {
+        sys::close(target)?;
+        return Err(init.detail(Kind::Plain, errno::EPERM, &[b"a file of the kernel's own"]));
+    }
+    Ok(target)
+}
+
+/// Magic numbers of file systems, see statfs(2).
+const PROC: u64 = 0x9fa0;
+const SYSFS: u64 = 0x6265_6572;
+const DEVPTS: u64 = 0x1cd1;
 
 /// move_mount(2) answers EINVAL, where mount(2) says what it is: a directory on a file, or a
 /// file on a directory.
@@ -222,7 +262,7 @@ pub(crate) fn mask_path(init: &mut Init, path: Span) -> Outcome {
     let target = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
     let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH;
     if !sys::stat(target, c"")?.is(flag::S_IFDIR) {
-        let mask = slave_bind(init.slot(Slot::NULL)?)?;
+        let mask = sys::open_tree(init.slot(Slot::NULL)?, c"", clone)?;
         sys::move_mount(mask, target)?;
         sys::close(mask)?;
     } else if init.has(Slot::EMPTY) {
@@ -235,14 +275,6 @@ pub(crate) fn mask_path(init: &mut Init, path: Span) -> Outcome {
         init.store(Slot::EMPTY, mask)?;
     }
     Ok(sys::close(target)?)
-}
-
-/// A bind of a file of the host, detached. Where the host's mount is shared, what somebody
-/// mounts on the bind would be mounted there, too.
-pub(crate) fn slave_bind(of: Fd) -> Result<Fd, Errno> {
-    let bind = sys::open_tree(of, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
-    sys::mount_setattr(bind, false, 0, 0, flag::MS_SLAVE)?;
-    Ok(bind)
 }
 
 /// A tmpfs that holds nothing and takes nothing.
@@ -273,27 +305,21 @@ pub(crate) fn readonly_path(init: &Init, path: Span) -> Outcome {
     Ok(sys::close(target)?)
 }
 
-/// The old root ends up on top of the new one and is detached from there; as a slave, or
-/// what is shared with the host would be unmounted there as well.
+/// The old root ends up on top of the new one at `.` and is detached from there.
 pub(crate) fn pivot_root(init: &mut Init) -> Outcome {
-    let old = sys::openat2(CWD, c"/", flag::O_PATH | flag::O_DIRECTORY, 0)?;
     sys::fchdir(init.slot(Slot::ROOT)?)?;
     sys::pivot_root_here()?;
-    sys::fchdir(old)?;
-    sys::set_propagation(c".", SLAVE)?;
     sys::detach(c".")?;
     sys::chdir_root()?;
-    sys::close(old)?;
     init.close(Slot::ROOT)
 }
 
 /// Where pivot_root(2) can't work (a root on the initial ramfs): the root is moved over
 /// `/`. What stays below it must show no host's /proc and /sys to a process that gets
-/// there. Nothing of that is to happen on the host, too.
+/// there.
 pub(crate) fn move_root(init: &mut Init) -> Outcome {
-    sys::set_propagation(c"/", flag::MS_SLAVE)?;
     for place in [c"/proc", c"/sys"] {
-        match sys::set_propagation(place, SLAVE).and_then(|()| sys::detach(place)) {
+        match sys::detach(place) {
             Err(error) if error.0 == errno::EINVAL || error.0 == errno::ENOENT => {}
             other => other?,
         }

@@ -49,9 +49,24 @@ pub fn mount_setattr(
     .map(drop)
 }
 
-/// `mount(2)` that only changes the propagation of a mount, with `MS_REC` of all below.
-pub fn set_propagation(place: &CStr, kind: u64) -> Result<()> {
-    call(nr::MOUNT, &[0, path(place), 0, kind, 0]).map(drop)
+/// `mount(2)` that only changes the propagation of `/` and all below.
+pub fn set_propagation(kind: u64) -> Result<()> {
+    call(nr::MOUNT, &[0, path(c"/"), 0, kind | flag::MS_REC, 0]).map(drop)
+}
+
+/// `mount(2)` of a file system on the working directory.
+pub fn mount_here(source: &CStr, kind: &CStr, flags: u64, data: &CStr) -> Result<()> {
+    call(
+        nr::MOUNT,
+        &[path(source), path(c"."), path(kind), flags, path(data)],
+    )
+    .map(drop)
+}
+
+/// `fspick(2)` of the file system that a descriptor's mount shows.
+pub fn fspick(mount: Fd) -> Result<Fd> {
+    let flags = flag::FSPICK_CLOEXEC | flag::FSPICK_EMPTY_PATH;
+    call(nr::FSPICK, &[fd(mount), path(c""), flags]).map(to_fd)
 }
 
 /// `fsopen(2)`.
@@ -80,6 +95,15 @@ pub fn fsconfig_string(fs: Fd, key: &CStr, value: &CStr) -> Result<()> {
 /// `fsconfig(FSCONFIG_CMD_CREATE)`.
 pub fn fsconfig_create(fs: Fd) -> Result<()> {
     call(nr::FSCONFIG, &[fd(fs), flag::FSCONFIG_CMD_CREATE, 0, 0, 0]).map(drop)
+}
+
+/// `fsconfig(FSCONFIG_CMD_RECONFIGURE)`.
+pub fn fsconfig_reconfigure(fs: Fd) -> Result<()> {
+    call(
+        nr::FSCONFIG,
+        &[fd(fs), flag::FSCONFIG_CMD_RECONFIGURE, 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// `fsmount(2)` with `MOUNT_ATTR_*`.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-use corten_init::abi::{Kind, OnError, Op, Slot};
+use corten_init::abi::{Existing, Kind, OnError, Op, Slot};
 use corten_init::sys::{errno, flag};
 
 use super::flat::{Failed, Hand};
@@ -44,7 +44,7 @@ fn link(name: &str, target: &str) -> Op<Hand> {
         dir: Slot::DEV,
         name: name.to_owned(),
         target: target.to_owned(),
-        replace: false,
+        existing: Existing::Keep,
     }
 }
 
@@ -53,7 +53,7 @@ fn force_link(name: &str, target: &str) -> Op<Hand> {
         dir: Slot::DEV,
         name: name.to_owned(),
         target: target.to_owned(),
-        replace: true,
+        existing: Existing::Replace,
     }
 }
 

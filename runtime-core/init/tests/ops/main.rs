@@ -4,8 +4,9 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
-//! - `mounts`, `copy` (tmpcopyup), `root`, `devices`, `process`, `enter`, `namespaces`, `exec`, `console`,
-//!   `hooks`, `procfs`: the tests, by facility
+//! - `mounts_in_place`: options as one text, remounts, links
+//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`, `hooks`, `procfs`:
+//!   the tests, by facility
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is a test's way to fail"
@@ -19,8 +20,8 @@ mod exec;
 mod flat;
 mod hooks;
 mod mounts;
+mod mounts_in_place;
 mod namespaces;
 mod process;
 mod procfs;
-mod root;
 mod trial;

@@ -10,7 +10,7 @@ use super::flat::Hand;
 use super::trial::{Stopped, Trial, must, skip_on};
 
 const MS_SHARED: u64 = 1 << 20;
-const MS_SLAVE: u64 = flag::MS_SLAVE | flag::MS_REC;
+const MS_SLAVE: u64 = 1 << 19;
 const MOUNT_ATTR_NOATIME: u64 = 0x10;
 const MOUNT_ATTR_ATIME: u64 = 0x70;
 
@@ -30,6 +30,7 @@ fn open_tree(path: &str, recursive: bool) -> Op<Hand> {
     Op::OpenTree {
         path: path.to_owned(),
         recursive,
+        nofollow: false,
         into: Slot::MOUNT,
     }
 }
@@ -65,6 +66,8 @@ fn set_attr_at(path: &str, set: u64, clear: u64) -> Op<Hand> {
         path: path.to_owned(),
         set,
         clear,
+        propagation: 0,
+        recursive: false,
     }
 }
 
@@ -157,7 +160,7 @@ fn propagation_is_set_for_all_mounts() {
         slaves.iter().all(|words| words.starts_with("master:")),
         "{slaves:?}"
     );
-    let private = optional("private", flag::MS_PRIVATE | flag::MS_REC);
+    let private = optional("private", flag::MS_PRIVATE);
     assert!(private.iter().all(String::is_empty), "{private:?}");
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::{CgroupMode, cgroup_path};
-use crate::host::{Architecture, Facts, Host, Joined, MemfdExec};
+use crate::host::{Architecture, Facts, Host, Joined, MemfdExec, MountFacts, Unit};
 use crate::plan::{Plan, PlanError, PlanOptions};
 use crate::spec::{NamespaceKind, Spec};
 
@@ -21,6 +21,7 @@ pub(super) struct Case {
     pub(super) options: PlanOptions,
     /// What is known of the namespaces that are named by path.
     pub(super) joined: BTreeMap<NamespaceKind, Joined>,
+    pub(super) mounts: MountFacts,
 }
 
 impl Case {
@@ -32,6 +33,7 @@ impl Case {
             permitted_caps: ALL_CAPS,
             last_cap: 40,
             cgroup: CgroupMode::V2,
+            systemd: true,
             clone3: true,
             namespaces: NamespaceKind::ALL.to_vec(),
             memfd_exec: MemfdExec::Plain,
@@ -50,6 +52,7 @@ impl Case {
             host,
             options,
             joined: BTreeMap::new(),
+            mounts: MountFacts::default(),
         }
     }
 
@@ -60,19 +63,23 @@ impl Case {
         let resources = linux.and_then(|linux| linux.resources.as_ref());
         // Limits that make no sense are for the plan to refuse.
         let settings = resources.map_or(Ok(Vec::new()), crate::cgroup::settings);
-        let cgroup = cgroup_path(
-            asked,
-            &self.options.id,
-            Path::new("/user.slice/me"),
-            &settings.unwrap_or_default(),
-        );
+        let unit = self.options.systemd;
+        let unit = unit.then(|| Unit::new(asked, &self.options.id).unwrap());
+        let own = Path::new("/user.slice/me");
+        let cgroup = || {
+            let settings = settings.unwrap_or_default();
+            cgroup_path(asked, &self.options.id, own, &settings).unwrap()
+        };
+        let cgroup = unit.as_ref().map_or_else(cgroup, Unit::path);
         let bundle = PathBuf::from("/bundle");
         let root = self.spec.root.as_ref().map_or("", |root| &root.path);
         Facts {
             rootfs: bundle.join(root),
             bundle,
-            cgroup: (!self.options.no_cgroup).then(|| cgroup.unwrap()),
+            cgroup: (!self.options.no_cgroup).then_some(cgroup),
+            unit,
             joined: self.joined.clone(),
+            mounts: self.mounts.clone(),
         }
     }
 
@@ -126,12 +133,13 @@ fn adjust(case: &mut Case) {
         host,
         options,
         joined,
+        mounts,
         ..
     } = case;
     match case.name.as_str() {
-        "no-pivot" | "readonly-root-no-pivot" | "propagation-shared-no-pivot" => {
-            options.no_pivot = true
-        }
+        "no-pivot" | "readonly-root-no-pivot" => options.no_pivot = true,
+        "systemd" | "systemd-slice" => options.systemd = true,
+        "systemd-missing" => (options.systemd, host.systemd) = (true, false),
         "no-new-keyring" => options.no_new_keyring = true,
         "preserve-fds" => options.preserve_fds = 2,
         "cgroups-disabled" | "user-namespace-cgroups-disabled" => options.no_cgroup = true,
@@ -152,6 +160,10 @@ fn adjust(case: &mut Case) {
         "no-kcore" => host.kcore = false,
         "sysctl-user-namespace-hidden-proc" => host.proc_hidden = true,
         "time-namespace-missing" => host.namespaces.retain(|kind| *kind != NamespaceKind::Time),
+        "copy-symlink" => {
+            mounts.links.insert(0, PathBuf::from("../run/stub"));
+        }
+        "overlay-layers" => mounts.overlay_layers = true,
         "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),
         _ => {}
     }

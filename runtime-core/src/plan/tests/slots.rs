@@ -33,6 +33,7 @@ fn open_tree() -> Step {
     step(Op::OpenTree {
         path,
         recursive,
+        nofollow: false,
         into,
     })
 }
