@@ -546,13 +546,15 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
     rich.push("/linux/devices", device);
     rich.config["hooks"] = json!({"createContainer": [{"path": "/bin/true"}]});
     for bundle in [&plain, &mapped, &elsewhere, &rich] {
-        let held = held(lab.create(bundle).pid());
+        let container = lab.create(bundle);
         if lab.is_corten() {
-            let known = ["/done", "/exec.fifo"];
-            let right = held
-                .iter()
-                .all(|fd| known.iter().any(|name| fd.ends_with(name)));
-            assert!(right && held.len() <= known.len(), "{held:?}");
+            const KNOWN: [&str; 2] = ["/done", "/exec.fifo"];
+            let is_known = |fd: &String| KNOWN.iter().any(|name| fd.ends_with(name));
+            let right = |fds: &[String]| fds.iter().all(is_known) && fds.len() <= KNOWN.len();
+            let pid = container.pid();
+            // Init closes its socket once create has done all: it may just have returned.
+            let closed = wait::until(wait::CALL, || right(&held(pid)).then_some(()));
+            assert!(closed.is_some(), "{:?}", held(pid));
         }
     }
     // A terminal's master is its reader's alone, and the streams are copies of the slave.
