@@ -1,15 +1,18 @@
 # Every target is a short call; the work is in scripts/, so that nothing here needs make.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test build lint fmt deny measure clean
+.PHONY: help quickstart test test-full build lint fmt deny measure clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\): ## /\1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\): ## /\1	/p' Makefile | expand -t 14
 
 quickstart: ## install what is missing, build, run a real container from the example bundle
 	@bash scripts/quickstart.sh
 
 test: ## install what is missing, run the lints and all tests
 	@bash scripts/test.sh
+
+test-full: ## the same with all checks in every lane: uml with two kernels, the full machine
+	@bash scripts/test-full.sh
 
 build: ## build the release binary of corten
 	@bash scripts/setup.sh build

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold: set-up, lints, a release build, all tests, the quickstart. `.ci/run` is this.
 #
+# `test.sh full` (scripts/test-full.sh) is more: all checks in every lane, with every kernel.
+#
 # A part that fails does not stop the next ones. The end is: seconds per part, what was skipped and why, the parts
 # that failed, and as the last line the sum over all tests, `N passed, N failed, N skipped`.
 #
@@ -13,6 +15,10 @@ set -uo pipefail
 # shellcheck source=scripts/env.sh
 . "$(dirname "$0")/env.sh"
 cd "$repo" || exit 1
+case ${1:-} in
+    '' | full) everything=${1:-} ;;
+    *) die "usage: test.sh [full]" ;;
+esac
 
 logs=$(mktemp -d "${TMPDIR:-/tmp}/corten-test.XXXXXX")
 trap 'rm -rf -- "$logs"' EXIT
@@ -22,14 +28,26 @@ export CORTEN_SKIPS=$logs/skips
 chmod 666 "$CORTEN_SKIPS"
 chmod 755 "$logs"
 
-# What the uml lane has of what a check can need; `conformance list` tells the needs.
-uml_has='controller cpu
+# What the lanes' machines have of what a check can need, by lane; `conformance list` tells the needs.
+declare -A machine_has machine_kernel
+machine_has[uml]='controller cpu
 controller io
 controller memory
 controller pids
 every capability
 a machine of its own'
-uml_kernel=6.1
+machine_kernel[uml]=6.1
+machine_has[uml-newest]="${machine_has[uml]}
+time namespaces"
+machine_kernel[uml-newest]=7.2
+machine_has[full]="${machine_has[uml-newest]}
+controller cpuset
+controller hugetlb
+controller misc
+controller rdma"
+machine_kernel[full]=6.12
+# How many checks may be skipped in them.
+skips_in_machines=0
 
 times=()
 failed=()
@@ -49,9 +67,14 @@ skip() {
 
 # Adds up what the runners said: nextest's `Summary` line, libtest's `test result:` lines.
 count() {
-    sed 's/\x1b\[[0-9;]*m//g' "$logs"/*.log | awk '
+    awk '
         function number_before(word) {
             return match($0, "[0-9]+ " word) ? substr($0, RSTART) + 0 : 0
+        }
+        { gsub(/\033\[[0-9;]*m/, "") }
+        # These are ignored where all the others run.
+        FILENAME ~ /machines.log$/ && (/^ *Summary \[/ || /^test result: /) {
+            ignored -= number_before("passed") + number_before("failed") + number_before("timed out")
         }
         /^ *Summary \[.*tests? run:/ {
             passed += number_before("passed")
@@ -68,7 +91,7 @@ count() {
             passed += number_before("passed") + number_before("skipped")
             failed += number_before("failed")
         }
-        END { print passed + 0, failed + 0, ignored + 0 }'
+        END { print passed + 0, failed + 0, ignored + 0 }' "$logs"/*.log
 }
 
 logged() {
@@ -124,20 +147,34 @@ run_example_programs() {
     [ "$failures" = 0 ]
 }
 
-# All checks again on an old kernel with cgroup v2 controllers, where limits are enforced. It makes the lane if it is
-# not there, and fails where that can't be done: it is never skipped.
-run_in_uml() {
-    local conformance=$target_dir/$triple/debug/conformance status
-    logged uml as_root "$conformance" leaks --here -- \
-        "$conformance" run --lane uml --quiet --expect-skips "$(expected_skips "$uml_has" "$uml_kernel")"
+# Checks again in a lane's machine, which is made if it is not there. Fails where that can't be done, and if other checks
+# are skipped than those that need what the machine does not have: run_in MACHINE [WORD...]
+run_in() {
+    local machine=$1 conformance=$target_dir/$triple/debug/conformance lane=(--lane "${1%%-*}") expected status
+    shift
+    [ "$machine" != uml-newest ] || lane+=(--kernel newest)
+    expected=$(expected_skips "${machine_has[$machine]}" "${machine_kernel[$machine]}" "$@")
+    skips_in_machines=$((skips_in_machines + expected))
+    logged "$machine" as_root "$conformance" leaks --here -- \
+        "$conformance" run "${lane[@]}" --quiet --expect-skips "$expected" "$@"
     status=$?
-    sed -n 's/^skip \([^:]*::[^:]*\): /\1 in the uml lane: /p' "$logs/uml.log" >>"$CORTEN_SKIPS"
+    sed -n "s/^skip \([^:]*::[^:]*\): /\1 in the $machine lane: /p" "$logs/$machine.log" >>"$CORTEN_SKIPS"
     return "$status"
 }
 
-# Tells how many checks need something else than these lines, or a newer kernel: expected_skips LINES KERNEL
+# What comes out of the lanes' machines, also when it goes wrong in there.
+run_machines() {
+    local test=(--workspace --no-fail-fast --test machine)
+    if cargo nextest --version >/dev/null 2>&1; then
+        logged machines watched cargo nextest run "${test[@]}" --run-ignored ignored-only
+    else
+        logged machines watched cargo test "${test[@]}" -- --ignored --test-threads 2
+    fi
+}
+
+# Tells how many checks need something else than these lines, or a newer kernel: expected_skips LINES KERNEL [WORD...]
 expected_skips() {
-    "$target_dir/$triple/debug/conformance" list | here=$1 awk -F'\t' -v release="$2" '
+    "$target_dir/$triple/debug/conformance" list "${@:3}" | here=$1 awk -F'\t' -v release="$2" '
         BEGIN {
             count = split(ENVIRON["here"], lines, "\n")
             for (i = 1; i <= count; i++) has[lines[i]] = 1
@@ -162,18 +199,19 @@ expected_skips() {
 
 # Fails if anything was skipped but the checks that need what their lane does not have.
 compare_skips() {
-    local conformance=$target_dir/$triple/debug/conformance here native uml skipped
+    local conformance=$target_dir/$triple/debug/conformance here native expected skipped
     here=$(
         as_root "$conformance" native -- cat /sys/fs/cgroup/cgroup.controllers |
             tr ' ' '\n' | sed 's/^/controller /' || exit
         as_root setpriv --dump | sed -n 's/^Capability bounding set: //p' |
             tr 'a-z,' 'A-Z\n' | sed 's/^/capability CAP_/'
+        for link in /proc/self/ns/*; do echo "${link##*/} namespaces"; done
     ) || return
     native=$(expected_skips "$here" "$(uname -r)")
-    uml=$(expected_skips "$uml_has" "$uml_kernel")
+    expected=$((native + skips_in_machines))
     skipped=$(sort -u "$CORTEN_SKIPS" | wc -l)
-    echo "$skipped skipped; expected $((native + uml)): $native in the native lane, $uml in the uml lane"
-    [ "$skipped" = "$((native + uml))" ]
+    echo "$skipped skipped; expected $expected: $native in the native lane, $skips_in_machines in machines"
+    [ "$skipped" = "$expected" ]
 }
 
 part set-up bash scripts/setup.sh test
@@ -184,7 +222,16 @@ part "release build" cargo build --release -p corten-cli
 use_sudo
 part "test build" build_tests
 part tests run_tests
-part uml run_in_uml
+# An old kernel with the controllers of cgroup v2, where limits are enforced.
+part uml run_in uml
+if [ "$everything" ]; then
+    part "uml, newest kernel" run_in uml-newest
+    part "full lane" run_in full
+else
+    # It is slow: what only this machine has the controllers for, and the life cycle.
+    part "full lane smoke" run_in full cgroup:: disks:: lifecycle:: limits::
+fi
+part "lanes' machines" run_machines
 part "examples in the documentation" run_examples_in_docs
 part "example programs" run_example_programs
 part quickstart watched bash scripts/quickstart.sh
