@@ -18,6 +18,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+mod propagation;
 mod regressions;
 mod rootfs;
 mod seccomp;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     namespaces::CHECKS,
     joined::CHECKS,
     rootfs::CHECKS,
+    propagation::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,
     limits::CHECKS,

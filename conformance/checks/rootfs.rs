@@ -13,7 +13,6 @@ checks!("rootfs":
     root_path_may_be_absolute,
     nothing_of_the_hosts_mounts_is_left,
     the_root_has_no_parent_to_escape_to,
-    rootfs_propagation_is_private_or_what_is_asked_for,
     no_pivot_changes_the_root_too,
 );
 
@@ -73,29 +72,6 @@ fn the_root_has_no_parent_to_escape_to(lab: &Lab) {
     let stat = lab.run(&bundle).json();
     assert_eq!(stat["/"]["inode"], stat["/.."]["inode"]);
     assert_eq!(stat["/"]["inode"], stat["/../../.."]["inode"]);
-}
-
-fn rootfs_propagation_is_private_or_what_is_asked_for(lab: &Lab) {
-    // A slave of nothing is shown as private: the mount that the bundle lies on was made
-    // private before, so that nothing of the container reaches it.
-    for (wanted, shared) in [
-        ("", false),
-        ("private", false),
-        ("rslave", false),
-        ("rshared", true),
-    ] {
-        let mut bundle = lab.bundle();
-        if !wanted.is_empty() {
-            bundle.config["linux"]["rootfsPropagation"] = json!(wanted);
-        }
-        if wanted == "rshared" && lab.refuses(&bundle, "linux.rootfsPropagation") {
-            continue;
-        }
-        let facts = lab.facts(&bundle);
-        let optional = facts::mount(&facts, "/")["optional"].to_string();
-        assert_eq!(optional.contains("shared:"), shared, "{wanted}: {optional}");
-        assert!(!optional.contains("master:"), "{wanted}: {optional}");
-    }
 }
 
 fn no_pivot_changes_the_root_too(lab: &Lab) {

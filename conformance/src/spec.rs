@@ -136,10 +136,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "rootfs::",
         "config.md, Root: path is the container's root, readonly makes it so",
     ),
-    (
-        "rootfs::rootfs_propagation",
-        "config-linux.md, Rootfs mount propagation",
-    ),
+    ("propagation::", "config-linux.md, Rootfs mount propagation"),
     (
         "devices::",
         "config-linux.md, Default devices: those that a runtime must supply",

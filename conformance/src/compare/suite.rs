@@ -129,6 +129,30 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
     ("private-propagation", |b| {
         b.config["linux"]["rootfsPropagation"] = json!("private")
     }),
+    ("recursively-private-propagation", |b| {
+        bind(b, json!(["rbind"]));
+        b.config["linux"]["rootfsPropagation"] = json!("rprivate");
+    }),
+    ("slave-propagation", |b| {
+        bind(b, json!(["rbind"]));
+        b.config["linux"]["rootfsPropagation"] = json!("slave");
+    }),
+    ("recursive-slave-propagation", |b| {
+        bind(b, json!(["rbind"]));
+        b.config["linux"]["rootfsPropagation"] = json!("rslave");
+    }),
+    ("shared-propagation", |b| {
+        bind(b, json!(["rbind"]));
+        b.config["linux"]["rootfsPropagation"] = json!("shared");
+    }),
+    ("recursively-shared-propagation", |b| {
+        bind(b, json!(["rbind"]));
+        b.config["linux"]["rootfsPropagation"] = json!("rshared");
+    }),
+    ("unbindable-propagation", |b| {
+        bind(b, json!(["rbind"]));
+        b.config["linux"]["rootfsPropagation"] = json!("unbindable");
+    }),
     ("cgroup-path", |b| {
         b.config["linux"]["cgroupsPath"] = json!("/else/where")
     }),

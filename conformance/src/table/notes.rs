@@ -87,6 +87,26 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun can't join one",
     ),
     (
+        "propagation::what_is_mounted_in_the_root_of_the_image_keeps_what_is_asked_for",
+        "crun makes all of it private",
+    ),
+    (
+        "propagation::a_bind_of_a_shared_mount_has_what_is_asked_for",
+        "crun's default is private",
+    ),
+    (
+        "propagation::without_a_pivot_the_propagation_is_the_same",
+        "crun's default is private; with runc the host loses its /proc when all is shared",
+    ),
+    (
+        "propagation::without_a_pivot_the_root_may_not_be_private",
+        "crun does it",
+    ),
+    (
+        "propagation::an_unknown_propagation_is_refused",
+        "crun ignores it",
+    ),
+    (
         "joined::a_path_that_is_no_namespace_of_its_type_is_refused",
         "crun leaves the cgroup behind when it fails late",
     ),

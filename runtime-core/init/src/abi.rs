@@ -371,10 +371,16 @@ ops! {
         /// `CLONE_NEW*`.
         flags: u64,
     }
-    /// Sets the propagation of every mount below `/`.
+    /// Sets the propagation of `/`.
     Propagation = 9 {
-        /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or `MS_UNBINDABLE`.
+        /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or `MS_UNBINDABLE`; with `MS_REC` that of
+        /// every mount below as well.
         kind: u64,
+    }
+    /// Makes the mount private that a path is on.
+    PrivateParent = 64 {
+        /// Absolute path on the host.
+        path: Text,
     }
     /// Binds the root file system on itself, so that it is a mount.
     BindRoot = 10 {

@@ -107,6 +107,7 @@ pub mod flag {
     pub const FSPICK_EMPTY_PATH: u64 = 8;
     pub const MS_REC: u64 = 0x4000;
     pub const MS_PRIVATE: u64 = 1 << 18;
+    pub const MS_SLAVE: u64 = 1 << 19;
     pub const MNT_DETACH: u64 = 2;
 
     pub const S_IFMT: u32 = 0o170_000;

@@ -193,7 +193,7 @@ impl Plan {
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
         steps.extend(procfs::around(&cx, sysctl::sysctl(&cx)?));
-        steps.extend(rootfs::finish(&cx));
+        steps.extend(rootfs::finish(&cx)?);
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));
         steps.extend(wait(Barrier::Ready, limits::ready(&cx)));

@@ -10,34 +10,72 @@ use super::{Context, PlanError, Step};
 use crate::spec::NamespaceKind;
 use crate::sys::errno;
 
+const MS_REC: u64 = 0x4000;
+const MS_UNBINDABLE: u64 = 1 << 17;
 const MS_PRIVATE: u64 = 1 << 18;
 const MS_SLAVE: u64 = 1 << 19;
+const MS_SHARED: u64 = 1 << 20;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
-/// Cuts the mounts off the host's and makes the root a mount of its own.
-pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, PlanError> {
-    let asked = cx
-        .spec
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.rootfs_propagation.as_deref());
-    let (kind, name) = match asked {
-        Some("private" | "rprivate") => (MS_PRIVATE, "private"),
-        None | Some("" | "slave" | "rslave") => (MS_SLAVE, "slave"),
-        Some(other) => {
-            return Err(PlanError::unsupported(
-                "linux.rootfsPropagation",
-                format!("\"{other}\""),
-            ));
+/// `linux.rootfsPropagation` as `MS_*`; none if config.json does not say.
+fn propagation(cx: &Context<'_>) -> Result<Option<u64>, PlanError> {
+    let asked = cx.spec.linux.as_ref();
+    let Some(word) = asked.and_then(|linux| linux.rootfs_propagation.as_deref()) else {
+        return Ok(None);
+    };
+    let (plain, recursive) = match word.strip_prefix('r') {
+        Some(plain) => (plain, MS_REC),
+        None => (word, 0),
+    };
+    let kind = match plain {
+        "" if recursive == 0 => return Ok(None),
+        "private" => MS_PRIVATE,
+        "slave" => MS_SLAVE,
+        "shared" => MS_SHARED,
+        "unbindable" => MS_UNBINDABLE,
+        _ => {
+            let what = format!("\"{word}\"");
+            return Err(PlanError::unsupported(PROPAGATION, what));
         }
     };
+    if kind == MS_PRIVATE && cx.options.no_pivot {
+        let what = format!("\"{word}\": [r]private is not safe without pivot_root");
+        return Err(PlanError::value(PROPAGATION, what));
+    }
+    Ok(Some(kind | recursive))
+}
+
+const PROPAGATION: &str = "linux.rootfsPropagation";
+
+/// A step that changes the propagation of `/`.
+fn propagate(kind: u64) -> Step {
+    let of = if kind & MS_REC == 0 {
+        "/"
+    } else {
+        "all mounts"
+    };
+    let word = match kind & !MS_REC {
+        MS_PRIVATE => "private",
+        MS_SLAVE => "slave",
+        MS_SHARED => "shared",
+        _ => "unbindable",
+    };
+    let op = Op::Propagation { kind };
+    Step::init(op, PROPAGATION, format!("make {of} {word}"))
+}
+
+/// Cuts the mounts off the host's, as far as config.json wants that, and makes the root a
+/// mount of its own.
+pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, PlanError> {
+    let kind = propagation(cx)?.unwrap_or(MS_SLAVE | MS_REC);
     let path = cx.facts.rootfs.as_os_str().as_encoded_bytes();
     let shown = cx.facts.rootfs.display();
     let mut steps = vec![
+        propagate(kind),
         Step::init(
-            Op::Propagation { kind },
-            "linux.rootfsPropagation",
-            format!("make all mounts {name}"),
+            Op::PrivateParent { path: path.into() },
+            "root.path",
+            format!("make the mount private that {shown} is on"),
         ),
         Step::init(
             Op::BindRoot {
@@ -107,8 +145,8 @@ pub(super) fn working_directory(cx: &Context<'_>) -> Vec<Step> {
     vec![open.or_skip(&instead, 0), close]
 }
 
-/// Read-only root and pivot.
-pub(super) fn finish(cx: &Context<'_>) -> Vec<Step> {
+/// Read-only root, pivot and the new root's propagation.
+pub(super) fn finish(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let mut steps = Vec::new();
     if cx.spec.root.as_ref().is_some_and(|root| root.readonly) {
         steps.push(Step::init(
@@ -128,5 +166,11 @@ pub(super) fn finish(cx: &Context<'_>) -> Vec<Step> {
     } else {
         Step::init(Op::PivotRoot {}, "root.path", "pivot into the root")
     });
-    steps
+    let asked = propagation(cx)?.map(|kind| match kind {
+        // As runc has it, where the whole root is moved to a place that is shared.
+        MS_SHARED if cx.options.no_pivot => MS_SHARED | MS_REC,
+        kind => kind,
+    });
+    steps.extend(asked.map(propagate));
+    Ok(steps)
 }

@@ -37,8 +37,6 @@ const MOUNT: &[Row<Mount>] = &[
 /// Also refused with a value, as `idmap=uids=0-1-10`.
 const MOUNT_OPTIONS: &[&str] = &["idmap", "ridmap"];
 
-const PROPAGATIONS: &[&str] = &["shared", "rshared", "unbindable", "runbindable"];
-
 /// Everything the spec asks for that is not done yet, in the order of the fields.
 ///
 /// Meant for a spec that [`validate`](super::validate) has accepted.
@@ -68,15 +66,6 @@ fn rows<T>(found: &mut Vec<SpecError>, path: &str, object: &T, table: &[Row<T>])
 }
 
 fn of_linux(found: &mut Vec<SpecError>, linux: &Linux) {
-    if let Some(value) = &linux.rootfs_propagation
-        && PROPAGATIONS.contains(&value.as_str())
-    {
-        let path = "linux.rootfsPropagation".to_owned();
-        found.push(SpecError::Unsupported {
-            path,
-            value: Some(value.clone()),
-        });
-    }
     rows(found, "linux", linux, LINUX);
 }
 

@@ -5,6 +5,7 @@
 
 use core::ffi::CStr;
 
+use super::mount::slave_bind;
 use super::walk::{Make, make_in, open_in};
 use crate::abi::{Existing, Kind, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
@@ -78,7 +79,7 @@ pub(crate) fn bind_node(
     let [name, source] = texts;
     let [major, minor] = number;
     let device = host_device(init, init.text(source)?, kind, (major, minor))?;
-    let tree = sys::open_tree(device, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
+    let tree = slave_bind(device)?;
     let resolve = flag::RESOLVE_NO_SYMLINKS;
     let target = make_in(init.slot(dir)?, init.text(name)?, Make::File, resolve)?;
     sys::move_mount(tree, target)?;

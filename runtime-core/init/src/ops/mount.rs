@@ -10,8 +10,31 @@ use crate::abi::{Kind, Place, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
 use crate::sys::{self, CWD, Errno, Fd, errno, flag};
 
+const SLAVE: u64 = flag::MS_SLAVE | flag::MS_REC;
+
 pub(crate) fn propagation(kind: u64) -> Outcome {
-    Ok(sys::set_propagation(kind)?)
+    Ok(sys::set_propagation(c"/", kind)?)
+}
+
+/// What is mounted on a shared mount is mounted on the host too, and `pivot_root(2)` does
+/// without such a parent. Only a mount's own root can be changed: so up to there.
+pub(crate) fn private_parent(init: &Init, path: Span) -> Outcome {
+    // A path has no more components.
+    const LEVELS: u32 = 2048;
+    let mut place = sys::openat2(CWD, init.text(path)?, flag::O_PATH | flag::O_DIRECTORY, 0)?;
+    for _ in 0..LEVELS {
+        match sys::mount_setattr(place, false, 0, 0, flag::MS_PRIVATE) {
+            Err(error) if error.0 == errno::EINVAL => {}
+            done => {
+                sys::close(place)?;
+                return Ok(done?);
+            }
+        }
+        let above = sys::openat2(place, c"..", flag::O_PATH | flag::O_DIRECTORY, 0)?;
+        sys::close(place)?;
+        place = above;
+    }
+    Err(Errno(errno::ELOOP).into())
 }
 
 /// `pivot_root(2)` wants a mount; the bundle's root may be a plain directory.
@@ -262,7 +285,7 @@ pub(crate) fn mask_path(init: &mut Init, path: Span) -> Outcome {
     let target = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
     let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH;
     if !sys::stat(target, c"")?.is(flag::S_IFDIR) {
-        let mask = sys::open_tree(init.slot(Slot::NULL)?, c"", clone)?;
+        let mask = slave_bind(init.slot(Slot::NULL)?)?;
         sys::move_mount(mask, target)?;
         sys::close(mask)?;
     } else if init.has(Slot::EMPTY) {
@@ -275,6 +298,14 @@ pub(crate) fn mask_path(init: &mut Init, path: Span) -> Outcome {
         init.store(Slot::EMPTY, mask)?;
     }
     Ok(sys::close(target)?)
+}
+
+/// A bind of a file of the host, detached. Where the host's mount is shared, what somebody
+/// mounts on the bind would be mounted there, too.
+pub(crate) fn slave_bind(of: Fd) -> Result<Fd, Errno> {
+    let bind = sys::open_tree(of, c"", flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH)?;
+    sys::mount_setattr(bind, false, 0, 0, flag::MS_SLAVE)?;
+    Ok(bind)
 }
 
 /// A tmpfs that holds nothing and takes nothing.
@@ -305,21 +336,27 @@ pub(crate) fn readonly_path(init: &Init, path: Span) -> Outcome {
     Ok(sys::close(target)?)
 }
 
-/// The old root ends up on top of the new one at `.` and is detached from there.
+/// The old root ends up on top of the new one and is detached from there; as a slave, or
+/// what is shared with the host would be unmounted there as well.
 pub(crate) fn pivot_root(init: &mut Init) -> Outcome {
+    let old = sys::openat2(CWD, c"/", flag::O_PATH | flag::O_DIRECTORY, 0)?;
     sys::fchdir(init.slot(Slot::ROOT)?)?;
     sys::pivot_root_here()?;
+    sys::fchdir(old)?;
+    sys::set_propagation(c".", SLAVE)?;
     sys::detach(c".")?;
     sys::chdir_root()?;
+    sys::close(old)?;
     init.close(Slot::ROOT)
 }
 
 /// Where pivot_root(2) can't work (a root on the initial ramfs): the root is moved over
 /// `/`. What stays below it must show no host's /proc and /sys to a process that gets
-/// there.
+/// there. Nothing of that is to happen on the host, too.
 pub(crate) fn move_root(init: &mut Init) -> Outcome {
+    sys::set_propagation(c"/", flag::MS_SLAVE)?;
     for place in [c"/proc", c"/sys"] {
-        match sys::detach(place) {
+        match sys::set_propagation(place, SLAVE).and_then(|()| sys::detach(place)) {
             Err(error) if error.0 == errno::EINVAL || error.0 == errno::ENOENT => {}
             other => other?,
         }

@@ -49,9 +49,9 @@ pub fn mount_setattr(
     .map(drop)
 }
 
-/// `mount(2)` that only changes the propagation of `/` and all below.
-pub fn set_propagation(kind: u64) -> Result<()> {
-    call(nr::MOUNT, &[0, path(c"/"), 0, kind | flag::MS_REC, 0]).map(drop)
+/// `mount(2)` that only changes the propagation of a mount, with `MS_REC` of all below.
+pub fn set_propagation(place: &CStr, kind: u64) -> Result<()> {
+    call(nr::MOUNT, &[0, path(place), 0, kind, 0]).map(drop)
 }
 
 /// `mount(2)` of a file system on the working directory.

@@ -5,8 +5,8 @@
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
 //! - `mounts_in_place`: options as one text, remounts, links
-//! - `mounts`, `copy` (tmpcopyup), `devices`, `process`, `enter`, `namespaces`, `exec`, `console`, `hooks`, `procfs`:
-//!   the tests, by facility
+//! - `mounts`, `copy` (tmpcopyup), `root`, `devices`, `process`, `enter`, `namespaces`, `exec`, `console`,
+//!   `hooks`, `procfs`: the tests, by facility
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests; a panic is a test's way to fail"
@@ -24,4 +24,5 @@ mod mounts_in_place;
 mod namespaces;
 mod process;
 mod procfs;
+mod root;
 mod trial;

@@ -10,7 +10,7 @@ use super::flat::Hand;
 use super::trial::{Stopped, Trial, must, skip_on};
 
 const MS_SHARED: u64 = 1 << 20;
-const MS_SLAVE: u64 = 1 << 19;
+const MS_SLAVE: u64 = flag::MS_SLAVE | flag::MS_REC;
 const MOUNT_ATTR_NOATIME: u64 = 0x10;
 const MOUNT_ATTR_ATIME: u64 = 0x70;
 
@@ -160,7 +160,7 @@ fn propagation_is_set_for_all_mounts() {
         slaves.iter().all(|words| words.starts_with("master:")),
         "{slaves:?}"
     );
-    let private = optional("private", flag::MS_PRIVATE);
+    let private = optional("private", flag::MS_PRIVATE | flag::MS_REC);
     assert!(private.iter().all(String::is_empty), "{private:?}");
 }
 

@@ -137,7 +137,9 @@ fn adjust(case: &mut Case) {
         ..
     } = case;
     match case.name.as_str() {
-        "no-pivot" | "readonly-root-no-pivot" => options.no_pivot = true,
+        "no-pivot" | "readonly-root-no-pivot" | "propagation-shared-no-pivot" => {
+            options.no_pivot = true
+        }
         "systemd" | "systemd-slice" => options.systemd = true,
         "systemd-missing" => (options.systemd, host.systemd) = (true, false),
         "no-new-keyring" => options.no_new_keyring = true,

@@ -101,6 +101,7 @@ fn every_refusal_reads_as_its_golden_line_says() {
         }
         let mut case = Case::new(name, spec);
         case.options.no_cgroup = name.contains("cgroups disabled");
+        case.options.no_pivot = name.contains("no pivot");
         match case.plan() {
             Ok(_) => writeln!(text, "  plan: no error").unwrap(),
             Err(error) => writeln!(text, "  plan: {error}").unwrap(),

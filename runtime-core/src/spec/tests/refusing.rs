@@ -23,7 +23,7 @@ fn the_defaults_ask_for_nothing_that_is_not_done() {
 fn every_field_that_is_not_done_is_named() {
     let expected = "process.apparmorProfile process.scheduler process.selinuxLabel \
         process.ioPriority process.execCPUAffinity mounts[0].options[2] mounts[0].uidMappings \
-        mounts[0].gidMappings linux.rootfsPropagation \
+        mounts[0].gidMappings \
         linux.netDevices linux.mountLabel linux.intelRdt linux.memoryPolicy \
         linux.personality";
     let found = paths(&parse(FULL.as_bytes()).unwrap());
@@ -36,10 +36,6 @@ fn messages_name_the_field_and_where_it_matters_the_value() {
         (
             json!({ "/linux/netDevices": { "eth0": {} } }),
             "linux.netDevices: not supported yet by this version of corten",
-        ),
-        (
-            json!({ "/linux/rootfsPropagation": "shared" }),
-            "linux.rootfsPropagation: \"shared\" is not supported yet by this version of corten",
         ),
         (
             json!({ "/mounts": [{ "destination": "/a", "options": ["bind", "idmap=uids=0-1-2"] }] }),
@@ -82,7 +78,6 @@ fn empty_fields_and_the_kernels_defaults_are_let_through() {
         "/linux/devices": [],
         "/linux/timeOffsets": {},
         "/linux/personality": { "domain": "LINUX" },
-        "/linux/rootfsPropagation": "rslave",
         "/linux/resources": {
             "hugepageLimits": [], "rdma": {}, "network": {}, "blockIO": { "weightDevice": [] },
             "memory": { "kernel": 0, "disableOOMKiller": false, "limit": 1_000_000 },
