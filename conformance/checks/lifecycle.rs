@@ -553,7 +553,7 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
             let right = |fds: &[String]| fds.iter().all(is_known) && fds.len() <= KNOWN.len();
             let pid = container.pid();
             // Init closes its socket once create has done all: it may just have returned.
-            let closed = wait::until(wait::CALL, || right(&held(pid)).then_some(()));
+            let closed = wait::until(Duration::from_secs(5), || right(&held(pid)).then_some(()));
             assert!(closed.is_some(), "{:?}", held(pid));
         }
     }

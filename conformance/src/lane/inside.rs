@@ -15,7 +15,7 @@ use rustix::thread::UnshareFlags;
 
 use super::{VARIABLE, context, detach, private};
 use crate::leaks::{self, Snapshot};
-use crate::sys;
+use crate::{runtime, sys};
 
 /// Becomes the lane's pid 1: makes everything, runs the command, returns its exit code.
 ///
@@ -81,6 +81,10 @@ fn make_machine(read_only: bool) -> io::Result<()> {
     // Bundles lie here: devices and setuid programs must work.
     put("tmpfs", "/run", MountFlags::empty(), Some(c"mode=0755"))?;
     std::fs::create_dir("/run/tmp")?;
+    if read_only && !is_used("/tmp") {
+        // runc copies by way of it.
+        put("tmpfs", "/tmp", safe, Some(c"mode=1777"))?;
+    }
     make_dev().map_err(context("/dev"))?;
     // As on most machines: a runtime must cope with a shared root.
     mount_change(
@@ -96,6 +100,16 @@ fn make_machine(read_only: bool) -> io::Result<()> {
     )?;
     sys::loopback_up(&socket).map_err(context("loopback"))?;
     delegate_controllers()
+}
+
+/// Whether this program or the runtime under test is in a folder.
+fn is_used(folder: &str) -> bool {
+    let runtime = std::env::var_os(runtime::VARIABLE).map(PathBuf::from);
+    let programs = [std::env::current_exe().ok(), runtime];
+    programs
+        .iter()
+        .flatten()
+        .any(|path| path.starts_with(folder))
 }
 
 fn put(kind: &str, on: &str, flags: MountFlags, data: Option<&CStr>) -> io::Result<()> {

@@ -226,6 +226,34 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "hooks::a_hook_that_takes_too_long_is_killed_with_all_it_started",
         "the peers kill only the hook itself; runc then waits for its children to close their output",
     ),
+    (
+        "devices::a_configured_device_takes_the_place_of_a_default_one",
+        "runc opens the container's /dev/null again, whatever it is",
+    ),
+    (
+        "devices::a_device_of_an_unknown_type_is_refused",
+        "crun takes it for a character device",
+    ),
+    (
+        "devices::in_a_user_namespace_a_configured_device_is_the_hosts",
+        "nobody can open the node that crun makes there",
+    ),
+    (
+        "devices::in_a_user_namespace_a_device_that_the_host_lacks_is_named",
+        "nobody can open the node that crun makes there",
+    ),
+    (
+        "devices::in_a_user_namespace_a_fifo_is_made",
+        "runc binds the host's, which has none",
+    ),
+    (
+        "seccomp::a_denied_call_gets_the_errno_of_its_rule",
+        "crun keeps compiled filters, and takes one that differs only in the errno",
+    ),
+    (
+        "seccomp::a_profile_that_denies_what_init_still_needs_is_refused_by_name",
+        "crun makes none of these calls under the filter",
+    ),
 ];
 
 /// The note of a check.
