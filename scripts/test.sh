@@ -155,7 +155,8 @@ run_in() {
     [ "$machine" != uml-newest ] || lane+=(--kernel newest)
     expected=$(expected_skips "${machine_has[$machine]}" "${machine_kernel[$machine]}" "$@")
     skips_in_machines=$((skips_in_machines + expected))
-    logged "$machine" as_root "$conformance" leaks --here -- \
+    # sudo may have another home; the machines are kept in this one.
+    logged "$machine" as_root env "XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}" "$conformance" leaks --here -- \
         "$conformance" run "${lane[@]}" --quiet --expect-skips "$expected" "$@"
     status=$?
     sed -n "s/^skip \([^:]*::[^:]*\): /\1 in the $machine lane: /p" "$logs/$machine.log" >>"$CORTEN_SKIPS"

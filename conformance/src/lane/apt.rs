@@ -176,6 +176,8 @@ impl<'w> Archive<'w> {
             "Acquire::Check-Date=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=3".to_owned(),
+            // Else a list that can't be fetched is only a warning.
+            "APT::Update::Error-Mode=any".to_owned(),
             "APT::Get::AllowUnauthenticated=false".to_owned(),
         ];
         for option in options {
