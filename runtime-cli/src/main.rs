@@ -2,7 +2,9 @@
 //!
 //! # Layout
 //! `app` reads the line by the table in `flags` and runs one of `commands`, one file each.
-//! `foreground` and `console` attend a container that `run` waits for.
+//! `foreground` and `console` attend a container that `run` waits for. `sys` has the calls
+//! that need `unsafe`, and `main`.
+#![cfg_attr(not(test), no_main)]
 
 mod app;
 mod commands;
@@ -23,6 +25,8 @@ mod sys;
 mod table;
 mod time;
 
+/// For libtest, which brings a `main` of its own; the program's is in [`sys`].
+#[cfg(test)]
 fn main() -> std::process::ExitCode {
-    app::main().into()
+    sys::program().into()
 }

@@ -4,7 +4,50 @@
 use std::os::fd::{BorrowedFd, RawFd};
 
 use nix::sys::signal::{SigHandler, Signal, signal};
-use rustix::io::{FdFlags, fcntl_getfd};
+use rustix::io::{Errno, FdFlags, fcntl_getfd};
+
+/// Where the C library starts the program.
+///
+/// Not Rust's own `main`: its runtime also installs a handler for stack overflows, for which
+/// the C library reads /proc/self/maps with a scanner that alone is a twentieth of this
+/// program. What else that runtime does is done here.
+// SAFETY: this is the one definition of `main`, with the C signature.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: i32, _argv: *const *const std::ffi::c_char) -> i32 {
+    i32::from(program())
+}
+
+/// The program, from its start to its exit status.
+pub(crate) fn program() -> u8 {
+    if ignore_sigpipe().is_err() || fill_standard_files().is_err() {
+        // Nothing could be told.
+        return 1;
+    }
+    crate::app::main()
+}
+
+/// A reader that went away is an error of a write, and not the end of this program.
+fn ignore_sigpipe() -> nix::Result<()> {
+    // SAFETY: no code of ours runs in a signal handler, and no handler can be lost.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
+}
+
+/// What this program opens must never get a number that the container takes for its stdin,
+/// stdout or stderr: where the caller has left one of these closed, /dev/null takes its place.
+fn fill_standard_files() -> Result<(), Errno> {
+    for number in 0..3 {
+        // SAFETY: the number is only asked about; where nothing is open the kernel says EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        if fcntl_getfd(fd) == Err(Errno::BADF) {
+            let flags = rustix::fs::OFlags::RDWR;
+            let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+            // It has the lowest free number, which is this one.
+            std::mem::forget(null);
+        }
+    }
+    Ok(())
+}
 
 /// Gives SIGCHLD its default disposition.
 ///

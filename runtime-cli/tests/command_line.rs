@@ -236,3 +236,30 @@ fn an_answer_that_cannot_be_written_is_an_error_and_no_crash() {
     assert_eq!(stderr(&output), "corten: stdout: no space left on device\n");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_standard_file_that_is_closed_is_dev_null_and_no_file_of_the_command() {
+    let dir = Dir::new("closed");
+    let log = dir.path("log");
+    // stdin, stdout and stderr: the log would be the first file that is opened.
+    let script = format!("exec {CORTEN} --log {log} state nobody <&- >&- 2>&-");
+    let status = Command::new("sh").args(["-c", &script]).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let logged = fs::read_to_string(log).unwrap();
+    assert_eq!(logged.lines().count(), 1, "{logged}");
+    assert!(logged.contains("container does not exist"), "{logged}");
+}
+
+#[test]
+fn a_reader_that_went_away_is_an_error_and_no_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(CORTEN)
+        .arg("--help")
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(1), None));
+}
