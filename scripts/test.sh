@@ -44,7 +44,8 @@ machine_has[full]="${machine_has[uml-newest]}
 controller cpuset
 controller hugetlb
 controller misc
-controller rdma"
+controller rdma
+systemd"
 machine_kernel[full]=6.12
 # How many checks may be skipped in them.
 skips_in_machines=0
@@ -230,7 +231,7 @@ if [ "$everything" ]; then
     part "full lane" run_in full
 else
     # It is slow: what only this machine has the controllers for, and the life cycle.
-    part "full lane smoke" run_in full cgroup:: disks:: lifecycle:: limits::
+    part "full lane smoke" run_in full cgroup:: disks:: lifecycle:: limits:: systemd::
 fi
 part "lanes' machines" run_machines
 part "examples in the documentation" run_examples_in_docs
