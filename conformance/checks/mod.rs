@@ -21,6 +21,7 @@ mod process;
 mod propagation;
 mod regressions;
 mod rootfs;
+mod scheduling;
 mod seccomp;
 mod sysctl;
 mod systemd;
@@ -45,6 +46,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     hooks::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
+    scheduling::CHECKS,
     seccomp::CHECKS,
     sysctl::CHECKS,
     systemd::CHECKS,

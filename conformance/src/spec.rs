@@ -160,6 +160,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ("systemd::", "config-linux.md, Control groups: cgroupsPath"),
     ("disks::hugepage", "config-linux.md, Huge page limits"),
     ("disks::", "config-linux.md, Block IO"),
+    (
+        "scheduling::",
+        "config.md, Linux process: scheduler, ioPriority; config-linux.md, Memory policy, Personality",
+    ),
     ("seccomp::", "config-linux.md, Seccomp"),
     (
         "sysctl::",

@@ -203,6 +203,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun looks at the first process only",
     ),
     (
+        "scheduling::a_memory_policy_is_set",
+        "runc before 1.4 does not know the field",
+    ),
+    (
         "hooks::all_kinds_run_in_their_order",
         "runc before 1.5 runs poststart hooks at the end of `create`",
     ),

@@ -719,6 +719,18 @@ ops! {
         /// What is written.
         value: Text,
     }
+    /// `set_mempolicy(2)`.
+    SetMemoryPolicy = 73 {
+        /// `MPOL_*` with `MPOL_F_*`.
+        mode: u32,
+        /// The nodes as bits, an even number of words.
+        nodes: List,
+    }
+    /// `personality(2)`.
+    SetPersonality = 74 {
+        /// `PER_*`.
+        persona: u32,
+    }
     /// `close(2)` of a slot.
     Close = 48 {
         /// The slot.

@@ -176,6 +176,8 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::WriteProc { proc, path, value } => procfs::write(init, proc, path, value),
         Op::SetUmask { mask } => process::set_umask(mask),
         Op::SetNice { nice } => process::set_nice(nice),
+        Op::SetMemoryPolicy { mode, nodes } => process::set_memory_policy(init, mode, nodes),
+        Op::SetPersonality { persona } => process::set_personality(persona),
         Op::AllCpus {} => process::all_cpus(),
         Op::BoundingSet { keep, last } => credentials::bounding_set(keep, last),
         Op::KeepCaps {} => credentials::keep_caps(),

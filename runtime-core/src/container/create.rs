@@ -321,6 +321,10 @@ impl StateKeeper<'_> {
             late_steps: late_steps(plan),
             steps: plan.steps.len(),
             init_steps: plan.steps.iter().filter(|step| step.is_init()).count(),
+            exec_cpu_affinity: spec
+                .process
+                .as_ref()
+                .and_then(|process| process.exec_cpu_affinity.clone()),
             poststart: hooks.poststart,
             poststop: hooks.poststop,
         })

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::host::Unit;
 use crate::plan::hooks::HookState;
 use crate::run::LateStep;
-use crate::spec::Hook;
+use crate::spec::{CpuAffinity, Hook};
 use crate::sys::process::Ended;
 use crate::sys::{call, file, process};
 
@@ -117,6 +117,9 @@ pub(super) struct Saved {
     pub(super) steps: usize,
     /// Those of them that are init's.
     pub(super) init_steps: usize,
+    /// Where a process of `exec` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exec_cpu_affinity: Option<CpuAffinity>,
     /// Hooks of `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) poststart: Vec<Hook>,

@@ -8,7 +8,7 @@
 //! - `check`: that every slot is filled before it is used
 //! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `hooks`, `process`,
-//!   `sysctl`, `procfs` (where that is written), `credentials`, `seccomp`, `limits`
+//!   `scheduling`, `sysctl`, `procfs` (where that is written), `credentials`, `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -30,6 +30,7 @@ mod print;
 mod process;
 mod procfs;
 mod rootfs;
+mod scheduling;
 mod seccomp;
 mod step;
 mod sysctl;
@@ -44,6 +45,7 @@ use crate::cgroup::{DeviceProgram, Setting};
 use crate::host::{Facts, Host};
 use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
+pub use crate::sys::scheduling::SchedAttributes;
 pub use error::PlanError;
 pub(crate) use flatten::{Fds, Flat};
 pub(crate) use mounts::has_long_layers;
@@ -196,7 +198,8 @@ impl Plan {
         steps.extend(rootfs::finish(&cx)?);
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));
-        steps.extend(wait(Barrier::Ready, limits::ready(&cx)));
+        let ready = [limits::ready(&cx), scheduling::ready(&cx)].concat();
+        steps.extend(wait(Barrier::Ready, ready));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::start(&cx, seccomp::late(&cx, filter.as_ref())));

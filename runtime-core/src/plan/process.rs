@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use corten_init::abi::{Barrier, Op, Slot};
 
-use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, wait};
+use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, scheduling, wait};
 
 /// After the pivot, still with all privileges.
 pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -24,6 +24,7 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let nice = Step::init(Op::SetNice { nice: 0 }, "process", "set nice 0");
     steps.push(nice.or_warn());
     steps.push(Step::init(Op::AllCpus {}, "process", "allow every CPU").or_warn());
+    steps.extend(scheduling::own(cx));
     let op = Op::ChangeDir {
         path: (&process.cwd).into(),
     };

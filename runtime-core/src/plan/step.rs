@@ -7,6 +7,7 @@ use std::fmt;
 use corten_init::abi::{Form, OnError, Op};
 
 use crate::spec::Hook;
+use crate::sys::scheduling::SchedAttributes;
 
 /// A string of an op: any bytes, since paths of a host need not be UTF-8.
 ///
@@ -112,6 +113,10 @@ pub enum RunOp {
         /// The hard limit.
         hard: u64,
     },
+    /// `sched_setattr(2)`.
+    SetScheduler(SchedAttributes),
+    /// `ioprio_set(2)` with class and level.
+    SetIoPriority(u32),
     /// Runs a hook on the host and waits for it.
     RunHook(Hook),
     /// Takes the pty's master and hands it on.

@@ -22,7 +22,7 @@ use crate::plan::hooks::HookState;
 use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
 use crate::spec::Hook;
 use crate::sys::launch::{Launch, launch};
-use crate::sys::{file, ipc, process};
+use crate::sys::{file, ipc, process, scheduling};
 
 /// How long the kernel may take to let go of a cgroup whose processes were killed.
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
@@ -313,6 +313,14 @@ impl Driver<'_> {
             } => {
                 unreaped()?;
                 Ok(process::prlimit(process.pid, *resource, *soft, *hard)?)
+            }
+            RunOp::SetScheduler(attributes) => {
+                unreaped()?;
+                Ok(scheduling::sched_setattr(process.pid, attributes)?)
+            }
+            RunOp::SetIoPriority(priority) => {
+                unreaped()?;
+                Ok(scheduling::ioprio_set(process.pid, *priority)?)
             }
             _ => Err(out_of_step().into()),
         }

@@ -18,6 +18,7 @@ mod mounts;
 mod process;
 mod read;
 mod resources;
+pub(crate) mod scheduling;
 mod seccomp;
 mod unsupported;
 mod validate;

@@ -4,29 +4,20 @@
 //! support a field, delete its row. A row fires only if the field asks for something: what is
 //! empty or the kernel's default anyway may stand in the file.
 
-use super::{CpuAffinity, Linux, Mount, NamespaceKind, Personality, Process, Spec, SpecError};
+use super::{Linux, Mount, NamespaceKind, Process, Spec, SpecError};
 
 /// A path below the table's object, and whether the object asks for it.
 type Row<T> = (&'static str, fn(&T) -> bool);
 
 const PROCESS: &[Row<Process>] = &[
     ("apparmorProfile", |p| p.apparmor_profile.is_some()),
-    ("scheduler", |p| p.scheduler.is_some()),
     ("selinuxLabel", |p| p.selinux_label.is_some()),
-    ("ioPriority", |p| p.io_priority.is_some()),
-    ("execCPUAffinity", |p| {
-        p.exec_cpu_affinity.as_ref().is_some_and(has_cpus)
-    }),
 ];
 
 const LINUX: &[Row<Linux>] = &[
     ("netDevices", |l| !l.net_devices.is_empty()),
     ("mountLabel", |l| l.mount_label.is_some()),
     ("intelRdt", |l| l.intel_rdt.is_some()),
-    ("memoryPolicy", |l| l.memory_policy.is_some()),
-    ("personality", |l| {
-        l.personality.as_ref().is_some_and(changes_personality)
-    }),
 ];
 
 const MOUNT: &[Row<Mount>] = &[
@@ -100,13 +91,4 @@ fn mount_options(found: &mut Vec<SpecError>, path: &str, mount: &Mount) {
             });
         }
     }
-}
-
-fn has_cpus(affinity: &CpuAffinity) -> bool {
-    *affinity != CpuAffinity::default()
-}
-
-/// `LINUX` is what every process has.
-fn changes_personality(personality: &Personality) -> bool {
-    personality.domain != "LINUX" || !personality.flags.is_empty()
 }

@@ -10,6 +10,7 @@ mod devices;
 mod idmap;
 mod process;
 mod resources;
+mod scheduling;
 mod strings;
 
 /// Refuses a spec that can't work or contradicts itself.
@@ -57,6 +58,12 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
             "linux.readonlyPaths",
             &linux.readonly_paths,
         );
+        if let Some(policy) = &linux.memory_policy {
+            scheduling::memory_policy(&mut found, policy);
+        }
+        if let Some(personality) = &linux.personality {
+            scheduling::personality(&mut found, personality);
+        }
         if let Some(resources) = &linux.resources {
             resources::check(&mut found, resources);
         }
@@ -81,7 +88,18 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     let resources = spec.linux.iter().flat_map(|linux| &linux.resources);
     let memory = resources.flat_map(|resources| &resources.memory);
     let ignored = memory.flat_map(resources::ignored);
-    capabilities.chain(relative).chain(ignored).collect()
+    let personality = spec.linux.iter().flat_map(|linux| &linux.personality);
+    let flags = personality.filter(|personality| !personality.flags.is_empty());
+    let flags = flags.map(|personality| {
+        let names: Vec<String> = personality.flags.iter().map(|flag| quoted(flag)).collect();
+        let names = names.join(", ");
+        format!("linux.personality.flags: ignoring {names}: the specification has none so far")
+    });
+    capabilities
+        .chain(relative)
+        .chain(ignored)
+        .chain(flags)
+        .collect()
 }
 
 fn missing(path: impl Into<String>) -> SpecError {

@@ -12,6 +12,7 @@ pub(crate) mod launch;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod process;
+pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 
 use rustix::io::Errno;

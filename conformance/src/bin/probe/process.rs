@@ -37,6 +37,9 @@ pub(crate) fn facts() -> Value {
         "scheduler": scheduler(),
         "ioprio": sys::ioprio_get().ok().map(|(class, level)| json!({"class": class, "level": level})),
         "personality": sys::personality().ok(),
+        "machine": rustix::system::uname().machine().to_string_lossy(),
+        "memory_policy": sys::get_mempolicy().ok()
+            .map(|(mode, nodes)| json!({"mode": mode, "nodes": nodes})),
         "timer_slack_ns": task::current_timer_slack().ok(),
     });
     if let (Value::Object(all), Value::Object(ids)) = (&mut facts, ids()) {
@@ -226,5 +229,6 @@ fn scheduler() -> Value {
         "policy": NAMES.get(index),
         "priority": sys::sched_getparam().ok(),
         "reset_on_fork": policy & RESET_ON_FORK != 0,
+        "times": sys::sched_getattr().ok(),
     })
 }

@@ -90,6 +90,27 @@ pub(crate) fn sched_getparam() -> Result<i32, Errno> {
     Ok(priority)
 }
 
+/// Runtime, deadline and period that `sched_getattr(2)` gives for this thread.
+pub(crate) fn sched_getattr() -> Result<[u64; 3], Errno> {
+    // struct sched_attr, 48 bytes in its first size: the three are its last.
+    let mut attr = [0_u64; 6];
+    let (at, size) = (attr.as_mut_ptr(), size_of_val(&attr));
+    // SAFETY: the kernel writes at most the size that it is told.
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, at, size, 0) })?;
+    Ok([attr[3], attr[4], attr[5]])
+}
+
+/// `get_mempolicy(2)`: mode with flags, and the nodes below 64 as bits.
+pub(crate) fn get_mempolicy() -> Result<(c_int, u64), Errno> {
+    let mut mode: c_int = 0;
+    let mut nodes = [0_u64; 16];
+    let (mask, bits) = (nodes.as_mut_ptr(), size_of_val(&nodes) * 8);
+    let null = std::ptr::null::<u8>();
+    // SAFETY: the kernel writes as many bits as it is told, and one int.
+    check(unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, mask, bits, null, 0) })?;
+    Ok((mode, nodes[0]))
+}
+
 /// `ioprio_get(2)` of this process: class and priority.
 pub(crate) fn ioprio_get() -> Result<(c_long, c_long), Errno> {
     const IOPRIO_WHO_PROCESS: c_int = 1;

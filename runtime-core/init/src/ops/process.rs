@@ -59,6 +59,14 @@ pub(crate) fn all_cpus() -> Outcome {
     Ok(sys::all_cpus()?)
 }
 
+pub(crate) fn set_memory_policy(init: &Init, mode: u32, nodes: Span) -> Outcome {
+    Ok(sys::set_mempolicy(mode, init.bytes(nodes)?)?)
+}
+
+pub(crate) fn set_personality(persona: u32) -> Outcome {
+    Ok(sys::personality(persona)?)
+}
+
 /// `HOME` is the sixth field of the user's line in /etc/passwd, else `/`.
 pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
     let mut line = [0u8; LINE_MAX];

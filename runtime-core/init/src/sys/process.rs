@@ -79,6 +79,24 @@ pub fn all_cpus() -> Result<()> {
     .map(drop)
 }
 
+/// `set_mempolicy(2)` with nodes as they lie in a plan.
+pub fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<()> {
+    let (mask, bits) = match nodes.len() {
+        0 => (0, 0),
+        // The kernel takes one off.
+        len => (
+            nodes.as_ptr() as u64,
+            (len as u64).wrapping_mul(8).wrapping_add(1),
+        ),
+    };
+    call(nr::SET_MEMPOLICY, &[mode as u64, mask, bits]).map(drop)
+}
+
+/// `personality(2)`.
+pub fn personality(persona: u32) -> Result<()> {
+    call(nr::PERSONALITY, &[persona as u64]).map(drop)
+}
+
 /// `prctl(2)` with one argument.
 pub fn prctl(option: u64, argument: u64) -> Result<u64> {
     call(nr::PRCTL, &[option, argument, 0, 0, 0])

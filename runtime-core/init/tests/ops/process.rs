@@ -290,3 +290,33 @@ fn a_new_user_namespaces_root_is_become_with_no_groups_left() {
     assert_eq!(init.status("Groups"), "");
     assert_eq!(init.status("Uid"), "100000\t100000\t100000\t100000");
 }
+
+#[test]
+fn the_personality_is_that_of_the_plan() {
+    const LINUX32: u32 = 8;
+    let init = Trial::new("personality")
+        .step(Op::SetPersonality { persona: LINUX32 })
+        .stop();
+    assert_eq!(init.proc("personality").trim(), "00000008");
+}
+
+#[test]
+fn memory_comes_from_the_nodes_of_the_plan() {
+    const MPOL_INTERLEAVE: u32 = 3;
+    let set = |name: &str, nodes: &[u32]| {
+        let nodes = nodes.to_vec();
+        let mode = MPOL_INTERLEAVE;
+        Trial::new(name).step(Op::SetMemoryPolicy { mode, nodes })
+    };
+    if fs::metadata("/proc/self/numa_maps").is_err() {
+        let failed = set("mempolicy-none", &[1, 0]).fails();
+        assert_eq!(failed.errno, errno::ENOSYS);
+        return;
+    }
+    let init = set("mempolicy", &[1, 0]).stop();
+    assert!(init.proc("numa_maps").contains(" interleave:0 "));
+    // The last bit counts: node 63 is not there, so the kernel says no.
+    let failed = set("mempolicy-last", &[0, 1 << 31]).fails();
+    assert_eq!(failed.errno, errno::EINVAL);
+    assert_eq!(set("mempolicy-empty", &[]).fails().errno, errno::EINVAL);
+}

@@ -21,11 +21,9 @@ fn the_defaults_ask_for_nothing_that_is_not_done() {
 
 #[test]
 fn every_field_that_is_not_done_is_named() {
-    let expected = "process.apparmorProfile process.scheduler process.selinuxLabel \
-        process.ioPriority process.execCPUAffinity mounts[0].options[2] mounts[0].uidMappings \
-        mounts[0].gidMappings \
-        linux.netDevices linux.mountLabel linux.intelRdt linux.memoryPolicy \
-        linux.personality";
+    let expected = "process.apparmorProfile process.selinuxLabel mounts[0].options[2] \
+        mounts[0].uidMappings mounts[0].gidMappings linux.netDevices linux.mountLabel \
+        linux.intelRdt";
     let found = paths(&parse(FULL.as_bytes()).unwrap());
     assert_eq!(found, expected.split_whitespace().collect::<Vec<_>>());
 }

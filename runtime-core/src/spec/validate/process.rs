@@ -4,7 +4,7 @@
 
 use super::super::error::quoted;
 use super::super::{Process, SpecError, User};
-use super::{in_range, invalid, missing};
+use super::{in_range, invalid, missing, scheduling};
 
 pub(super) fn check(found: &mut Vec<SpecError>, process: &Process) {
     program(found, process);
@@ -29,6 +29,15 @@ pub(super) fn check(found: &mut Vec<SpecError>, process: &Process) {
                     .err()
                 }),
         );
+    }
+    if let Some(scheduler) = &process.scheduler {
+        scheduling::scheduler(found, scheduler);
+    }
+    if let Some(io) = &process.io_priority {
+        scheduling::io_priority(found, io);
+    }
+    if let Some(affinity) = &process.exec_cpu_affinity {
+        scheduling::affinity(found, affinity);
     }
     if let Some(score) = process.oom_score_adj {
         let path = "process.oomScoreAdj";
