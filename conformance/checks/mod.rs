@@ -17,6 +17,7 @@ mod limits;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod pause;
 mod process;
 mod propagation;
 mod regressions;
@@ -31,6 +32,7 @@ mod tmpfs;
 pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     process::CHECKS,
+    pause::CHECKS,
     mounts::CHECKS,
     mount_options::CHECKS,
     tmpfs::CHECKS,

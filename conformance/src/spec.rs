@@ -157,6 +157,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),
     ("limits::", "config-linux.md, Control groups: resources"),
+    ("pause::", "runtime.md, State; the commands are runc's"),
     ("systemd::", "config-linux.md, Control groups: cgroupsPath"),
     ("disks::hugepage", "config-linux.md, Huge page limits"),
     ("disks::", "config-linux.md, Block IO"),

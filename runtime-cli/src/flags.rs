@@ -102,7 +102,9 @@ pub(crate) enum Action {
     Delete,
     Kill,
     List,
+    Pause,
     Plan,
+    Resume,
     Run,
     Spec,
     Start,
@@ -274,6 +276,16 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        action: Action::Pause,
+        name: "pause",
+        summary: "stop all processes of a container where they are",
+        arguments: "<container-id>",
+        count: Count::Exactly(1),
+        description: "Comes back when all stand still. A process that does not within 10 s is \
+                      named, and all go\non.",
+        flags: &[],
+    },
+    Command {
         action: Action::Plan,
         name: "plan",
         summary: "print the steps that would make a container",
@@ -286,6 +298,15 @@ pub(crate) static COMMANDS: &[Command] = &[
             BUNDLE,
             Flag::text("format", "FORMAT", "text or json").or("text"),
         ],
+    },
+    Command {
+        action: Action::Resume,
+        name: "resume",
+        summary: "let the processes of a paused container go on",
+        arguments: "<container-id>",
+        count: Count::Exactly(1),
+        description: "",
+        flags: &[],
     },
     Command {
         action: Action::Run,

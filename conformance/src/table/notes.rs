@@ -55,6 +55,14 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "runc delegates only with systemd as the cgroup manager",
     ),
     (
+        "pause::a_paused_container_is_not_started",
+        "crun starts it, and it goes on when it is resumed",
+    ),
+    (
+        "pause::what_is_not_paused_is_not_resumed",
+        "crun resumes a running container without a word",
+    ),
+    (
         "disks::hugepage_limits_are_the_configured_ones",
         "crun limits the pages in use, not the reserved ones",
     ),

@@ -4,6 +4,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod kill;
 pub(crate) mod list;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod spec;
