@@ -174,6 +174,29 @@ run_machines() {
     fi
 }
 
+# What a container sees must be what it sees with runc, but for what docs/differences.md explains. Several times: what
+# differs now and then is noticed.
+compare_with_peers() {
+    local peers peer arguments
+    arguments=(--runtime "$target_dir/$triple/release/corten")
+    peers=$(bash scripts/peers.sh) || return
+    for peer in $peers; do
+        arguments+=(--runtime "$peer")
+    done
+    for _ in 1 2 3; do
+        as_root "$target_dir/$triple/debug/conformance" compare --suite "${arguments[@]}" || return
+    done
+}
+
+# Every step of the plans must be missed by some check: in the native lane, and in uml what only checks with needs have.
+mutate() {
+    local conformance=$target_dir/$triple/debug/conformance lane
+    for lane in native uml; do
+        # It calls cargo.
+        as_root env "PATH=$PATH" "HOME=$HOME" "$conformance" mutate --lane "$lane" || return
+    done
+}
+
 # Tells how many checks need something else than these lines, or a newer kernel: expected_skips LINES KERNEL [WORD...]
 expected_skips() {
     "$target_dir/$triple/debug/conformance" list "${@:3}" | here=$1 awk -F'\t' -v release="$2" '
@@ -229,6 +252,8 @@ part uml run_in uml
 if [ "$everything" ]; then
     part "uml, newest kernel" run_in uml-newest
     part "full lane" run_in full
+    part compare compare_with_peers
+    part mutate mutate
 else
     # It is slow: what only this machine has the controllers for, and the life cycle.
     part "full lane smoke" run_in full cgroup:: disks:: lifecycle:: limits:: systemd::

@@ -152,3 +152,17 @@ fn it_is_a_machine_with_systemd_and_every_controller(kind: &str) {
     assert!(mount.contains("nsdelegate"), "{mount}");
     assert!(errors.contains(&here), "{errors}");
 }
+
+#[test]
+#[ignore = "boots a machine: scripts/test.sh has a part for it"]
+fn a_scope_of_systemd_that_is_left_is_told() {
+    let command = "systemd-run --scope --unit=left sleep 1000 >/dev/null 2>&1 &
+        until systemctl --quiet is-active left.scope; do sleep 0.1; done";
+    let script = format!("exec conformance leaks --here --settle 2 -- sh -c '{command}'");
+    let (code, _, errors) = run("full", &[], &script);
+    assert_eq!(code, Some(1), "{errors}");
+    for leak in ["unit left.scope", "cgroup /system.slice/left.scope"] {
+        let told = format!("left behind: {leak}");
+        assert!(errors.lines().any(|line| line == told), "{errors}");
+    }
+}

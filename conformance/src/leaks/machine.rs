@@ -91,8 +91,10 @@ pub fn watch(command: &[OsString], limit: Duration) -> io::Result<i32> {
     let mut lines: Vec<String> = left.iter().map(|pid| process(pid)).collect();
     lines.sort();
     let processes = tell(&lines);
+    // Before they are killed: what they have is left behind too.
+    let rest = report_machine(&before, limit);
     for pid in left.iter().filter_map(|pid| pid.parse().ok()) {
-        // It would hold whatever it has for ever. If it is gone by now, good.
+        // If it is gone by now, good.
         let pid = rustix::process::Pid::from_raw(pid);
         if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::KILL))
             && error != rustix::io::Errno::SRCH
@@ -100,7 +102,6 @@ pub fn watch(command: &[OsString], limit: Duration) -> io::Result<i32> {
             return Err(error.into());
         }
     }
-    let rest = report_machine(&before, limit);
     Ok(if code == 0 { processes.max(rest) } else { code })
 }
 
