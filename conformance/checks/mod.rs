@@ -14,6 +14,7 @@ mod hooks;
 mod joined;
 mod lifecycle;
 mod limits;
+mod mount_namespace;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     tmpfs::CHECKS,
     namespaces::CHECKS,
     joined::CHECKS,
+    mount_namespace::CHECKS,
     rootfs::CHECKS,
     propagation::CHECKS,
     devices::CHECKS,

@@ -129,6 +129,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, Namespaces: one with a path is joined, and it must be of its type",
     ),
     (
+        "mount_namespace::",
+        "config-linux.md, Namespaces: without one of its own the container has the runtime's",
+    ),
+    (
+        "mount_namespace::a_joined_",
+        "config-linux.md, Namespaces: one with a path is joined",
+    ),
+    (
         "joined::a_created_container",
         "a neighbour must not see into a container that is being made (CVE-2016-9962)",
     ),

@@ -95,6 +95,34 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun can't join one",
     ),
     (
+        "mount_namespace::without_a_mount_namespace_the_root_is_entered_and_nothing_else_changes",
+        "runc needs a /proc in the root, and makes all mounts of the host slaves",
+    ),
+    (
+        "mount_namespace::without_a_mount_namespace_nothing_is_left_on_the_host",
+        "runc and crun mount on the host, and leave it there",
+    ),
+    (
+        "mount_namespace::without_a_mount_namespace_the_hosts_own_root_can_be_the_root",
+        "runc and crun replace /dev/ptmx of the host",
+    ),
+    (
+        "mount_namespace::a_user_namespace_needs_no_mount_namespace",
+        "runc and crun want to mount",
+    ),
+    (
+        "mount_namespace::a_joined_mount_namespace_stays_as_it_is",
+        "runc and crun pivot its root, for whoever else is in it",
+    ),
+    (
+        "mount_namespace::a_joined_mount_namespace_has_its_own_view_of_the_root",
+        "runc needs a /proc in the root",
+    ),
+    (
+        "mount_namespace::a_joined_mount_namespace_can_not_lead_the_root_to_the_host",
+        "runc follows the link, and makes the host's / private",
+    ),
+    (
         "propagation::what_is_mounted_in_the_root_of_the_image_keeps_what_is_asked_for",
         "crun makes all of it private",
     ),

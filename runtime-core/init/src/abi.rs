@@ -382,6 +382,15 @@ ops! {
         /// Absolute path on the host.
         path: Text,
     }
+    /// Opens the root file system, without following what leads out of `/`.
+    OpenRoot = 65 {
+        /// Absolute path.
+        path: Text,
+        /// Where it goes.
+        into: Slot,
+    }
+    /// `chroot(2)`, where the mount namespace is not the container's own.
+    Chroot = 66 {}
     /// Binds the root file system on itself, so that it is a mount.
     BindRoot = 10 {
         /// Absolute path on the host.

@@ -70,6 +70,8 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
 fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
     match *op {
         Op::Propagation { kind } => mount::propagation(kind),
+        Op::OpenRoot { path, into } => mount::open_root(init, path, into),
+        Op::Chroot {} => mount::chroot(init),
         Op::PrivateParent { path } => mount::private_parent(init, path),
         Op::BindRoot { path, into } => mount::bind_root(init, path, into),
         Op::NewFs {

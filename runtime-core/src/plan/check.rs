@@ -103,7 +103,8 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::SetAttrAt { .. } | Op::OpenDir { .. } | Op::ReadonlyPath { .. } => vec![Slot::ROOT],
         Op::MountAt { .. } | Op::Reconfigure { .. } => vec![Slot::ROOT],
         Op::MaskPath { .. } => vec![Slot::ROOT, Slot::NULL],
-        Op::PivotRoot {} | Op::MoveRoot {} | Op::OpenPty { .. } => vec![Slot::ROOT],
+        Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => vec![Slot::ROOT],
+        Op::OpenPty { .. } => vec![Slot::ROOT],
         Op::MakeNode { dir, .. } | Op::BindNode { dir, .. } | Op::MakeLink { dir, .. } => vec![dir],
         Op::BindConsole {} => vec![Slot::DEV, Slot::PTY],
         Op::SendConsole {} => vec![Slot::SOCKET, Slot::PTY_MASTER],
@@ -120,6 +121,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
 pub(super) fn fills(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::BindRoot { into, .. }
+        | Op::OpenRoot { into, .. }
         | Op::NewFs { into, .. }
         | Op::OpenTree { into, .. }
         | Op::OpenDir { into, .. }
@@ -137,7 +139,7 @@ fn closes(op: &InitOp) -> Vec<Slot> {
         Op::Close { slot } => vec![slot],
         Op::Join { from, .. } => vec![from],
         Op::EnterTime { proc } => vec![proc],
-        Op::PivotRoot {} | Op::MoveRoot {} => vec![Slot::ROOT],
+        Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => vec![Slot::ROOT],
         Op::UseConsole {} => vec![Slot::PTY],
         Op::SendConsole {} => vec![Slot::PTY_MASTER],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO],

@@ -5,6 +5,7 @@
 use corten_init::abi::Op;
 
 use super::{Context, RunOp, Step};
+use crate::spec::NamespaceKind;
 
 const ORIGIN: &str = "process.terminal";
 
@@ -25,12 +26,16 @@ pub(super) fn open(cx: &Context<'_>) -> Vec<Step> {
         rows,
         columns,
     };
-    vec![
-        Step::init(open, ORIGIN, "open a pty in /dev/pts"),
-        Step::init(Op::BindConsole {}, ORIGIN, "bind the pty on /dev/console"),
+    let mut steps = vec![Step::init(open, ORIGIN, "open a pty in /dev/pts")];
+    if cx.new_namespace(NamespaceKind::Mount) {
+        let what = "bind the pty on /dev/console";
+        steps.push(Step::init(Op::BindConsole {}, ORIGIN, what));
+    }
+    steps.extend([
         Step::init(Op::SendConsole {}, ORIGIN, "send the pty's master out"),
         Step::run(RunOp::TakeConsole, ORIGIN, "hand the pty's master on"),
-    ]
+    ]);
+    steps
 }
 
 /// Makes the pty the process's terminal.

@@ -64,6 +64,11 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         .find(|mount| clean(&mount.absolute_destination()) == "/dev" && !is_remount(mount));
     let bound = dev.is_some_and(is_bind);
     let bind = cx.other_namespace(NamespaceKind::User);
+    let own_mounts = cx.new_namespace(NamespaceKind::Mount);
+    if bind && !own_mounts {
+        // There is no way to make one, nor to mount one.
+        return Ok(Vec::new());
+    }
     let mut nodes = configured(cx)?;
     let mut steps = Vec::new();
     if bound {
@@ -83,8 +88,13 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     }
     if !bound {
         steps.extend(LINKS.map(|link| make_link(link, Existing::Keep)));
-        // An image's own would lead to another devpts.
-        steps.push(make_link(PTMX, Existing::Replace));
+        // An image's own would lead to another devpts. But the root may be the host's.
+        let ptmx = if own_mounts {
+            Existing::Replace
+        } else {
+            Existing::Keep
+        };
+        steps.push(make_link(PTMX, ptmx));
         steps.extend(cx.host.kcore.then(|| make_link(KCORE, Existing::Keep)));
     }
     Ok(steps)

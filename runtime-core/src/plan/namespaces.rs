@@ -5,7 +5,7 @@
 
 use corten_init::abi::Op;
 
-use super::{Context, Entry, PlanError, Step};
+use super::{Context, Entry, PlanError, Step, rootfs};
 use crate::host::CgroupMode;
 use crate::spec::NamespaceKind;
 use crate::sys::errno;
@@ -64,12 +64,7 @@ pub(super) fn kinds_of(cx: &Context<'_>, wanted: Origin) -> impl Iterator<Item =
 
 /// What this version can't do with namespaces, and what the caller may not do.
 pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
-    if !cx.new_namespace(NamespaceKind::Mount) {
-        return Err(PlanError::unsupported(
-            "linux.namespaces",
-            "no new mount namespace",
-        ));
-    }
+    rootfs::check(cx)?;
     if cx.new_namespace(NamespaceKind::User) {
         check_maps(cx)?;
     }

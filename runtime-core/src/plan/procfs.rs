@@ -51,7 +51,7 @@ fn may_mount(cx: &Context<'_>) -> bool {
     let joined = cx.facts.joined.get(&NamespaceKind::Pid);
     let owned =
         cx.new_namespace(NamespaceKind::Pid) || joined.is_some_and(|joined| joined.inside_user);
-    owned && !cx.host.proc_hidden
+    owned && cx.new_namespace(NamespaceKind::Mount) && !cx.host.proc_hidden
 }
 
 /// A write below that procfs, whole and at once.

@@ -1,4 +1,4 @@
-//! The root file system: propagation, the root as a mount, the pivot.
+//! The root file system: propagation, the root as a mount, the pivot; or a chroot.
 //!
 //! See mount_namespaces(7) and pivot_root(2).
 
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use corten_init::abi::{Op, Slot};
 
-use super::{Context, PlanError, Step};
-use crate::spec::NamespaceKind;
+use super::{Bytes, Context, PlanError, Step};
+use crate::spec::{Linux, NamespaceKind};
 use crate::sys::errno;
 
 const MS_REC: u64 = 0x4000;
@@ -64,28 +64,18 @@ fn propagate(kind: u64) -> Step {
     Step::init(op, PROPAGATION, format!("make {of} {word}"))
 }
 
-/// Cuts the mounts off the host's, as far as config.json wants that, and makes the root a
-/// mount of its own.
+/// The root as a mount of its own, or as a directory where there is no mount namespace to
+/// mount it in.
 pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, PlanError> {
-    let kind = propagation(cx)?.unwrap_or(MS_SLAVE | MS_REC);
-    let path = cx.facts.rootfs.as_os_str().as_encoded_bytes();
-    let shown = cx.facts.rootfs.display();
-    let mut steps = vec![
-        propagate(kind),
-        Step::init(
-            Op::PrivateParent { path: path.into() },
-            "root.path",
-            format!("make the mount private that {shown} is on"),
-        ),
-        Step::init(
-            Op::BindRoot {
-                path: path.into(),
-                into: Slot::ROOT,
-            },
-            "root.path",
-            format!("bind {shown} on itself as the root"),
-        ),
-    ];
+    let path = cx.facts.rootfs.as_os_str().as_encoded_bytes().into();
+    let into = Slot::ROOT;
+    let mut steps = if cx.new_namespace(NamespaceKind::Mount) {
+        mount_root(cx)?
+    } else {
+        let what = format!("open {}", cx.facts.rootfs.display());
+        let op = Op::OpenRoot { path, into };
+        vec![Step::init(op, "root.path", what)]
+    };
     // The mapped root may not get through the parents of the root and of bind sources.
     steps.extend(early);
     if cx.other_namespace(NamespaceKind::User) {
@@ -98,6 +88,60 @@ pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, P
         steps.push(non_dumpable());
     }
     Ok(steps)
+}
+
+/// Cuts the mounts off the host's, as far as config.json wants that, and makes the root a
+/// mount of its own.
+fn mount_root(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let kind = propagation(cx)?.unwrap_or(MS_SLAVE | MS_REC);
+    let path: Bytes = cx.facts.rootfs.as_os_str().as_encoded_bytes().into();
+    let shown = cx.facts.rootfs.display();
+    let private = format!("make the mount private that {shown} is on");
+    let bind = format!("bind {shown} on itself as the root");
+    let into = Slot::ROOT;
+    let parent = Op::PrivateParent { path: path.clone() };
+    Ok(vec![
+        propagate(kind),
+        Step::init(parent, "root.path", private),
+        Step::init(Op::BindRoot { path, into }, "root.path", bind),
+    ])
+}
+
+/// What needs mounts, where there is no mount namespace that is the container's alone: they
+/// would be everybody's, and stay.
+pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
+    if cx.new_namespace(NamespaceKind::Mount) {
+        return Ok(());
+    }
+    let linux = cx.spec.linux.as_ref();
+    let list = |of: fn(&Linux) -> bool| linux.is_some_and(of);
+    let asked = [
+        ("mounts", !cx.spec.mounts.is_empty()),
+        (
+            "root.readonly",
+            cx.spec.root.as_ref().is_some_and(|root| root.readonly),
+        ),
+        ("linux.maskedPaths", list(|l| !l.masked_paths.is_empty())),
+        (
+            "linux.readonlyPaths",
+            list(|l| !l.readonly_paths.is_empty()),
+        ),
+        (PROPAGATION, list(|l| l.rootfs_propagation.is_some())),
+        (
+            "linux.devices",
+            list(|l| !l.devices.is_empty()) && cx.other_namespace(NamespaceKind::User),
+        ),
+    ];
+    if let Some((field, _)) = asked.iter().find(|(_, asked)| *asked) {
+        let what = "needs a new mount namespace (linux.namespaces)";
+        return Err(PlanError::value(*field, what));
+    }
+    cx.warnings.push(
+        "root.path: without a new mount namespace it is entered by chroot, which a process with \
+         CAP_SYS_CHROOT can leave"
+            .to_owned(),
+    );
+    Ok(())
 }
 
 /// The place that says which ids the user namespace has.
@@ -160,6 +204,11 @@ pub(super) fn finish(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             "root.readonly",
             "make the root read-only",
         ));
+    }
+    if !cx.new_namespace(NamespaceKind::Mount) {
+        let what = "change root";
+        steps.push(Step::init(Op::Chroot {}, "root.path", what));
+        return Ok(steps);
     }
     steps.push(if cx.options.no_pivot {
         Step::init(Op::MoveRoot {}, "root.path", "move the root over /")

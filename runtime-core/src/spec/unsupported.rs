@@ -4,7 +4,7 @@
 //! support a field, delete its row. A row fires only if the field asks for something: what is
 //! empty or the kernel's default anyway may stand in the file.
 
-use super::{Linux, Mount, NamespaceKind, Process, Spec, SpecError};
+use super::{Linux, Mount, Process, Spec, SpecError};
 
 /// A path below the table's object, and whether the object asks for it.
 type Row<T> = (&'static str, fn(&T) -> bool);
@@ -41,7 +41,6 @@ pub fn unsupported(spec: &Spec) -> Vec<SpecError> {
         mount_options(&mut found, &path, mount);
         rows(&mut found, &path, mount, MOUNT);
     }
-    namespaces(&mut found, spec);
     if let Some(linux) = &spec.linux {
         of_linux(&mut found, linux);
     }
@@ -58,24 +57,6 @@ fn rows<T>(found: &mut Vec<SpecError>, path: &str, object: &T, table: &[Row<T>])
 
 fn of_linux(found: &mut Vec<SpecError>, linux: &Linux) {
     rows(found, "linux", linux, LINUX);
-}
-
-/// Doing without a mount namespace of its own.
-fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
-    for (index, ns) in spec.namespaces().iter().enumerate() {
-        let path = format!("linux.namespaces[{index}]");
-        if let (NamespaceKind::Mount, Some(file)) = (ns.kind, &ns.path) {
-            let value = Some(file.clone());
-            found.push(SpecError::Unsupported {
-                path: format!("{path}.path"),
-                value,
-            });
-        }
-    }
-    if spec.namespace(NamespaceKind::Mount).is_none() {
-        let (path, kind) = ("root".to_owned(), NamespaceKind::Mount);
-        found.push(SpecError::NeedsNamespace { path, kind });
-    }
 }
 
 fn mount_options(found: &mut Vec<SpecError>, path: &str, mount: &Mount) {

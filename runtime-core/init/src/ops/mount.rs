@@ -16,6 +16,23 @@ pub(crate) fn propagation(kind: u64) -> Outcome {
     Ok(sys::set_propagation(c"/", kind)?)
 }
 
+/// In a mount namespace that was joined, the path may have been made to lead through
+/// somebody's /proc to the root of another one.
+pub(crate) fn open_root(init: &mut Init, path: Span, into: Slot) -> Outcome {
+    let flags = flag::O_PATH | flag::O_DIRECTORY;
+    let top = sys::openat2(CWD, c"/", flags, 0)?;
+    let root = open_in(top, init.text(path)?, flags, 0)?;
+    sys::close(top)?;
+    init.store(into, root)
+}
+
+pub(crate) fn chroot(init: &mut Init) -> Outcome {
+    sys::fchdir(init.slot(Slot::ROOT)?)?;
+    sys::chroot_here()?;
+    sys::chdir_root()?;
+    init.close(Slot::ROOT)
+}
+
 /// What is mounted on a shared mount is mounted on the host too, and `pivot_root(2)` does
 /// without such a parent. Only a mount's own root can be changed: so up to there.
 pub(crate) fn private_parent(init: &Init, path: Span) -> Outcome {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use corten_init::abi::{Op, Slot};
-use corten_init::sys::flag;
+use corten_init::abi::{Barrier, Op, Slot};
+use corten_init::sys::{errno, flag};
 
 use super::flat::Hand;
 use super::trial::{Stopped, Trial};
@@ -146,4 +146,60 @@ fn a_file_of_the_host_in_the_container_is_a_slave() {
         let bind = init.mount_on(&format!("/a/b/root/{name}"));
         assert!(bind.optional.starts_with("master:"), "{bind:?}");
     }
+}
+
+#[test]
+fn a_chroot_changes_root_and_directory_and_no_mount() {
+    let trial = Trial::new("chroot").before("mkdir rootfs/a; cat /proc/self/mountinfo >first");
+    let (path, into) = (trial.root(), Slot::ROOT);
+    let mut init = trial
+        .step(Op::CloseFds {})
+        .step(Op::OpenRoot { path, into })
+        .step(Op::Wait {
+            barrier: Barrier::Entered,
+        })
+        .step(Op::Chroot {})
+        .step(Op::Wait {
+            barrier: Barrier::Ready,
+        })
+        .go();
+    init.hear_barrier(Barrier::Entered);
+    let mounts = places(&init.proc("mountinfo"));
+    let first = fs::read_to_string(init.trial.dir.join("first")).unwrap();
+    assert_eq!(mounts, places(&first));
+    let fds = |init: &Stopped| {
+        fs::read_dir(format!("/proc/{}/fd", init.pid()))
+            .unwrap()
+            .count()
+    };
+    let open = fds(&init);
+    init.go_on();
+    init.hear_barrier(Barrier::Ready);
+    for link in ["root", "cwd"] {
+        let target = fs::read_link(format!("/proc/{}/{link}", init.pid())).unwrap();
+        assert_eq!(target.to_str().unwrap(), init.trial.root());
+    }
+    assert_eq!(fds(&init), open - 1);
+}
+
+#[test]
+fn a_root_is_not_opened_by_a_way_out_of_the_tree() {
+    let open = |path: String| Op::OpenRoot {
+        path,
+        into: Slot::ROOT,
+    };
+    let link = |name: &str, target: &str| {
+        let trial = Trial::new(name).before(&format!("ln -s {target} link"));
+        let path = trial.dir.join("link").to_str().unwrap().to_owned();
+        trial.step(open(path))
+    };
+    assert_eq!(
+        link("root-magic", "/proc/self/root").fails().errno,
+        errno::ELOOP
+    );
+    assert_eq!(
+        link("root-file", "/etc/passwd").fails().errno,
+        errno::ENOTDIR
+    );
+    drop(link("root-link", "rootfs").stop());
 }

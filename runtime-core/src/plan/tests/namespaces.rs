@@ -150,10 +150,6 @@ fn choices(kind: NamespaceKind, user: From) -> Vec<From> {
     if user == From::Joined && kind != NamespaceKind::User {
         choices.insert(2, From::Inside);
     }
-    if kind == NamespaceKind::Mount {
-        // For now.
-        choices.truncate(1);
-    }
     choices
 }
 
@@ -171,7 +167,7 @@ fn every_kind_of_namespace_comes_from_where_the_table_says() {
                 for cgroup in [true, false] {
                     let mut kinds = vec![(kind, from)];
                     kinds.extend((kind != User).then_some((User, user)));
-                    // A mount namespace is always there.
+                    // Nearly every container has a mount namespace.
                     kinds.extend((kind != Mount).then_some((Mount, From::New)));
                     let mut case = case_with(&kinds);
                     case.options.no_cgroup = !cgroup;
@@ -201,15 +197,15 @@ fn every_kind_of_namespace_comes_from_where_the_table_says() {
 fn combinations() -> impl Iterator<Item = Vec<(NamespaceKind, From)>> {
     use NamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Time, User, Uts};
     const FROM: [From; 4] = [From::Host, From::New, From::Joined, From::Inside];
-    let count = FROM.len().pow(5);
+    let count = FROM.len().pow(6);
     (0..count).filter_map(move |number| {
         let digit = |place: u32| FROM[number / FROM.len().pow(place) % FROM.len()];
-        let [user, pid, network, cgroup, time] = [0, 1, 2, 3, 4].map(digit);
-        let others = [pid, network, cgroup, time];
+        let [user, pid, network, cgroup, time, mount] = [0, 1, 2, 3, 4, 5].map(digit);
+        let others = [pid, network, cgroup, time, mount];
         let inside = user == From::Joined || !others.contains(&From::Inside);
         (user != From::Inside && inside).then_some(vec![
             (User, user),
-            (Mount, From::New),
+            (Mount, mount),
             (Pid, pid),
             (Network, network),
             (Ipc, network),

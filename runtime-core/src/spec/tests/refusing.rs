@@ -39,10 +39,6 @@ fn messages_name_the_field_and_where_it_matters_the_value() {
             json!({ "/mounts": [{ "destination": "/a", "options": ["bind", "idmap=uids=0-1-2"] }] }),
             "mounts[0].options[1]: \"idmap=uids=0-1-2\" is not supported yet by this version of corten",
         ),
-        (
-            json!({ "/linux/namespaces": [] }),
-            "root: needs a mount namespace (linux.namespaces)",
-        ),
     ];
     for (changes, expected) in cases {
         let found: Vec<String> = unsupported(&with(changes))
