@@ -14,6 +14,7 @@ mod hooks;
 mod joined;
 mod lifecycle;
 mod limits;
+mod lsm;
 mod mount_namespace;
 mod mount_options;
 mod mounts;
@@ -34,6 +35,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     process::CHECKS,
     pause::CHECKS,
+    lsm::CHECKS,
     mounts::CHECKS,
     mount_options::CHECKS,
     tmpfs::CHECKS,

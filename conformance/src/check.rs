@@ -23,6 +23,8 @@ pub enum Need {
     /// systemd, on a machine of the lane's own. Such a check runs on that machine itself, for
     /// systemd knows no namespaces, and alone.
     Systemd,
+    /// This security module, switched on: `apparmor` or `selinux`.
+    Lsm(&'static str),
     /// This kind of namespace, by its name in /proc/PID/ns.
     Namespace(&'static str),
 }
@@ -46,6 +48,11 @@ impl Need {
             }
             Self::Machine => lane::is_machine(),
             Self::Systemd => lane::is_machine() && Path::new("/run/systemd/system").exists(),
+            Self::Lsm("selinux") => Path::new("/sys/fs/selinux/enforce").exists(),
+            Self::Lsm(name) => {
+                let file = format!("/sys/module/{name}/parameters/enabled");
+                std::fs::read_to_string(file).is_ok_and(|text| text.starts_with('Y'))
+            }
             Self::Namespace(kind) => Path::new("/proc/self/ns").join(kind).exists(),
         }
     }
@@ -69,6 +76,7 @@ impl fmt::Display for Need {
             }
             Self::Machine => f.write_str("a machine of its own"),
             Self::Systemd => f.write_str("systemd"),
+            Self::Lsm(name) => write!(f, "security module {name}"),
             Self::Namespace(kind) => write!(f, "{kind} namespaces"),
         }
     }

@@ -175,6 +175,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("seccomp::", "config-linux.md, Seccomp"),
     (
+        "lsm::",
+        "config.md, Linux process: apparmorProfile, selinuxLabel; config-linux.md, Mount label",
+    ),
+    (
         "sysctl::",
         "config-linux.md, Sysctl: kernel parameters to be modified at runtime for the container",
     ),

@@ -67,6 +67,10 @@ pub struct Host {
     pub kcore: bool,
     /// Whether something is mounted over a part of /proc: a user namespace then has no other.
     pub proc_hidden: bool,
+    /// Whether AppArmor confines processes.
+    pub apparmor: bool,
+    /// Whether SELinux labels processes.
+    pub selinux: bool,
     /// The architecture whose system calls programs make; none that has no table here.
     pub architecture: Option<Architecture>,
     /// Flags of `seccomp(2)` that the kernel knows, as bits; none if it has no filters.
@@ -109,11 +113,10 @@ impl Host {
             namespaces: joined::known()
                 .map_err(|errno| Error::call("namespaces", "readdir", errno))?,
             memfd_exec: memfd_exec(),
-            kcore: call("access", || {
-                rustix::fs::access("/proc/kcore", rustix::fs::Access::EXISTS)
-            })
-            .is_ok(),
+            kcore: is_there("/proc/kcore"),
             proc_hidden: proc_hidden()?,
+            apparmor: apparmor(),
+            selinux: is_there("/sys/fs/selinux/enforce"),
             architecture: Architecture::native(),
             seccomp_flags: crate::sys::seccomp::known_flags(),
         })
@@ -189,6 +192,19 @@ fn permitted_caps() -> Result<u64, Error> {
     let caps = call("capget", || rustix::thread::capabilities(None))
         .map_err(|errno| Error::call("capabilities", "capget", errno))?;
     Ok(caps.permitted.bits())
+}
+
+fn is_there(path: &str) -> bool {
+    call("access", || {
+        rustix::fs::access(path, rustix::fs::Access::EXISTS)
+    })
+    .is_ok()
+}
+
+/// The module says so itself, where it is built into the kernel at all.
+fn apparmor() -> bool {
+    let enabled = file::read(Path::new("/sys/module/apparmor/parameters/enabled"));
+    enabled.is_ok_and(|text| text.starts_with(b"Y"))
 }
 
 /// Whether a mount hides a part of /proc. Where the kernel itself has an empty directory for

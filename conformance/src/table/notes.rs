@@ -239,6 +239,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun looks at the first process only",
     ),
     (
+        "lsm::a_profile_or_label_whose_module_is_missing_is_refused",
+        "crun takes an empty label for one, and writes it",
+    ),
+    (
         "scheduling::a_memory_policy_is_set",
         "runc before 1.4 does not know the field",
     ),

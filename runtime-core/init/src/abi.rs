@@ -740,6 +740,22 @@ ops! {
         /// `PER_*`.
         persona: u32,
     }
+    /// Writes to an attribute of this thread in a procfs.
+    WriteAttribute = 75 {
+        /// The procfs.
+        proc: Slot,
+        /// Path below the thread's directory.
+        name: Text,
+        /// What is written; empty takes back what was written before.
+        value: Text,
+    }
+    /// `fsetxattr(2)`: the SELinux label of a mount's root.
+    LabelRoot = 76 {
+        /// The mount.
+        mount: Slot,
+        /// The label.
+        label: Text,
+    }
     /// `close(2)` of a slot.
     Close = 48 {
         /// The slot.

@@ -175,6 +175,10 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::LoopbackUp {} => process::loopback_up(),
         Op::ChangeDir { path } => process::change_dir(init, path),
         Op::SessionKeyring { name } => process::session_keyring(init, name),
+        Op::WriteAttribute { proc, name, value } => {
+            procfs::write_attribute(init, proc, name, value)
+        }
+        Op::LabelRoot { mount, label } => mount::label_root(init, mount, label),
         Op::WriteProc { proc, path, value } => procfs::write(init, proc, path, value),
         Op::SetUmask { mask } => process::set_umask(mask),
         Op::SetNice { nice } => process::set_nice(nice),

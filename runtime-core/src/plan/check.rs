@@ -113,7 +113,8 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::UseConsole {} => vec![Slot::PTY],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
         Op::RunHook { state, .. } => vec![state],
-        Op::WriteProc { proc, .. } => vec![proc],
+        Op::WriteProc { proc, .. } | Op::WriteAttribute { proc, .. } => vec![proc],
+        Op::LabelRoot { mount, .. } => vec![mount],
         _ => Vec::new(),
     }
 }

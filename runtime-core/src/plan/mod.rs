@@ -8,7 +8,7 @@
 //! - `check`: that every slot is filled before it is used
 //! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `hooks`, `process`,
-//!   `scheduling`, `sysctl`, `procfs` (where that is written), `credentials`, `seccomp`, `limits`
+//!   `scheduling`, `sysctl`, `lsm` (labels), `procfs` (where both are written), `credentials`, `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -20,6 +20,7 @@ mod error;
 mod flatten;
 pub(crate) mod hooks;
 mod limits;
+mod lsm;
 mod mounts;
 #[cfg(feature = "mutate")]
 mod mutate;
@@ -174,6 +175,7 @@ impl Plan {
             obstacles,
         };
         namespaces::check(&mut cx)?;
+        lsm::check(&mut cx);
         let entry = namespaces::entry(&mut cx);
         let limits = limits::settings(&cx)?;
         let devices = limits::devices(&cx)?;
@@ -194,7 +196,8 @@ impl Plan {
         steps.extend(devices::close(&steps));
         steps.extend(paths::paths(&cx));
         steps.extend(namespaces::names(&cx));
-        steps.extend(procfs::around(&cx, sysctl::sysctl(&cx)?));
+        let writes = [sysctl::sysctl(&cx)?, lsm::labels(&cx)].concat();
+        steps.extend(procfs::around(&cx, writes));
         steps.extend(rootfs::finish(&cx)?);
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));

@@ -10,7 +10,7 @@
 use corten_init::abi::{Existing, Op, Place, Slot};
 
 use super::options::{self, Change, Options};
-use super::{Bytes, Context, InitOp, PlanError, Step};
+use super::{Bytes, Context, InitOp, PlanError, Step, lsm};
 use crate::spec::{Mount, NamespaceKind};
 
 mod data;
@@ -73,6 +73,8 @@ struct Planned {
     early: Option<Slot>,
     /// Whether overlay takes its lower layers one by one.
     layers: bool,
+    /// Gives its root a label, where no option of the mount does.
+    label: Option<Step>,
 }
 
 impl Planned {
@@ -87,6 +89,8 @@ impl Planned {
             ));
         }
         let source = Source::new(cx, mount, &options, index)?;
+        let label = source.kind().and_then(|kind| lsm::context_option(cx, kind));
+        options.data.extend(label);
         let wants_ro = options.attrs.set & options::RDONLY != 0;
         let is_bind = matches!(source, Source::Bind { .. } | Source::Link { .. });
         let is_tmpfs = mount.kind.as_deref() == Some("tmpfs");
@@ -94,7 +98,7 @@ impl Planned {
         if ro_later {
             options.attrs.set &= !options::RDONLY;
         }
-        let planned = Planned {
+        let mut planned = Planned {
             source,
             destination,
             origin,
@@ -102,7 +106,10 @@ impl Planned {
             ro_later,
             early: None,
             layers: cx.facts.mounts.overlay_layers,
+            label: None,
         };
+        let kind = planned.source.kind();
+        planned.label = kind.and_then(|kind| lsm::label_root(cx, kind, planned.slot()));
         planned.check()?;
         Ok(planned)
     }
@@ -204,6 +211,7 @@ impl Planned {
                 .steps
                 .push(self.step(Op::CopyUp { path, mount: into }, what));
         }
+        mounts.steps.extend(self.label.clone());
         // A new mount has no attributes but those that it was made with.
         mounts
             .steps

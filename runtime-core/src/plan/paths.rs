@@ -4,7 +4,7 @@
 
 use corten_init::abi::{Op, Slot};
 
-use super::{Context, Step};
+use super::{Context, Step, lsm};
 use crate::sys::errno;
 
 /// Masks, then read-only paths.
@@ -15,6 +15,7 @@ pub(super) fn paths(cx: &Context<'_>) -> Vec<Step> {
     let missing = [errno::ENOENT, errno::ENOTDIR];
     let mut steps = Vec::new();
     if !linux.masked_paths.is_empty() {
+        steps.extend(lsm::mask_source(cx));
         let op = Op::OpenNull { into: Slot::NULL };
         steps.push(Step::init(
             op,

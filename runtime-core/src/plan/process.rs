@@ -6,20 +6,14 @@ use std::collections::BTreeMap;
 
 use corten_init::abi::{Barrier, Op, Slot};
 
-use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, scheduling, wait};
+use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, lsm, scheduling, wait};
 
 /// After the pivot, still with all privileges.
 pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let process = cx.process;
     let mut steps = Vec::new();
-    if !cx.options.no_new_keyring {
-        let name = format!("_ses.{}", cx.options.id);
-        let op = Op::SessionKeyring {
-            name: (&name).into(),
-        };
-        let step = Step::init(op, "process", format!("join new session keyring {name}"));
-        // A kernel may have no keyrings, and a quota or a filter may forbid one.
-        steps.push(step.or_warn());
+    if !lsm::has_keyring(cx) {
+        steps.extend(keyring(cx));
     }
     let nice = Step::init(Op::SetNice { nice: 0 }, "process", "set nice 0");
     steps.push(nice.or_warn());
@@ -55,6 +49,20 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         ));
     }
     Ok(steps)
+}
+
+/// A session keyring of the container's own.
+pub(super) fn keyring(cx: &Context<'_>) -> Option<Step> {
+    if cx.options.no_new_keyring {
+        return None;
+    }
+    let name = format!("_ses.{}", cx.options.id);
+    let op = Op::SessionKeyring {
+        name: (&name).into(),
+    };
+    let step = Step::init(op, "process", format!("join new session keyring {name}"));
+    // A kernel may have no keyrings, and a quota or a filter may forbid one.
+    Some(step.or_warn())
 }
 
 /// From the last barrier to execve, with a filter that is to be loaded last. Hooks run

@@ -4,19 +4,13 @@
 //! support a field, delete its row. A row fires only if the field asks for something: what is
 //! empty or the kernel's default anyway may stand in the file.
 
-use super::{Linux, Mount, Process, Spec, SpecError};
+use super::{Linux, Mount, Spec, SpecError};
 
 /// A path below the table's object, and whether the object asks for it.
 type Row<T> = (&'static str, fn(&T) -> bool);
 
-const PROCESS: &[Row<Process>] = &[
-    ("apparmorProfile", |p| p.apparmor_profile.is_some()),
-    ("selinuxLabel", |p| p.selinux_label.is_some()),
-];
-
 const LINUX: &[Row<Linux>] = &[
     ("netDevices", |l| !l.net_devices.is_empty()),
-    ("mountLabel", |l| l.mount_label.is_some()),
     ("intelRdt", |l| l.intel_rdt.is_some()),
 ];
 
@@ -33,9 +27,6 @@ const MOUNT_OPTIONS: &[&str] = &["idmap", "ridmap"];
 /// Meant for a spec that [`validate`](super::validate) has accepted.
 pub fn unsupported(spec: &Spec) -> Vec<SpecError> {
     let mut found = Vec::new();
-    if let Some(process) = &spec.process {
-        rows(&mut found, "process", process, PROCESS);
-    }
     for (index, mount) in spec.mounts.iter().enumerate() {
         let path = format!("mounts[{index}]");
         mount_options(&mut found, &path, mount);

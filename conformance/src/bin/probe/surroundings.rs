@@ -19,6 +19,8 @@ pub(crate) fn facts() -> Value {
         "uid_map": id_map("/proc/self/uid_map"),
         "gid_map": id_map("/proc/self/gid_map"),
         "cgroup": cgroup(),
+        "apparmor": std::fs::read_to_string("/proc/self/attr/apparmor/current").ok()
+            .map(|label| label.trim_end().to_owned()),
         "interfaces": interfaces(),
         "tty": { "0": terminal(0), "1": terminal(1), "2": terminal(2) },
         "controlling_tty": controlling_terminal(),

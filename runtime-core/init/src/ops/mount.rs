@@ -325,6 +325,14 @@ pub(crate) fn slave_bind(of: Fd) -> Result<Fd, Errno> {
     Ok(bind)
 }
 
+pub(crate) fn label_root(init: &Init, mount: Slot, label: Span) -> Outcome {
+    // The mount's own descriptor is good for paths only.
+    let flags = flag::O_RDONLY | flag::O_DIRECTORY;
+    let root = sys::openat2(init.slot(mount)?, c".", flags, 0)?;
+    sys::fsetxattr(root, c"security.selinux", init.text(label)?.to_bytes())?;
+    Ok(sys::close(root)?)
+}
+
 /// A tmpfs that holds nothing and takes nothing.
 fn empty_tmpfs() -> Result<Fd, Errno> {
     let context = sys::fsopen(c"tmpfs")?;

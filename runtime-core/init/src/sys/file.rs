@@ -227,6 +227,12 @@ pub fn stat(dir: Fd, name: &CStr) -> Result<Stat> {
     })
 }
 
+/// `fsetxattr(2)`.
+pub fn fsetxattr(file: Fd, name: &CStr, value: &[u8]) -> Result<()> {
+    let (at, len) = (value.as_ptr() as u64, value.len() as u64);
+    call(nr::FSETXATTR, &[fd(file), path(name), at, len, 0]).map(drop)
+}
+
 /// `fstatfs(2)`: the file system's magic number.
 pub fn fs_magic(of: Fd) -> Result<u64> {
     let mut raw = [0u64; 16];

@@ -529,3 +529,19 @@ fn an_empty_slot_is_a_bad_descriptor() {
     let failed = Trial::new("empty").bind_root().step(attach("/dir")).fails();
     assert_eq!((failed.errno, failed.step), (errno::EBADF, 1));
 }
+
+#[test]
+fn the_root_of_a_mount_gets_its_label() {
+    let label = "system_u:object_r:container_file_t:s0";
+    let init = with_tmpfs("label")
+        .step(Op::LabelRoot {
+            mount: Slot::MOUNT,
+            label: label.to_owned(),
+        })
+        .step(attach("/here"))
+        .stop();
+    let mut value = [0; 100];
+    let path = init.path("/here");
+    let len = rustix::fs::getxattr(path, "security.selinux", &mut value).unwrap();
+    assert_eq!(&value[..len], label.as_bytes());
+}

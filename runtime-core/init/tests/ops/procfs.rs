@@ -90,3 +90,44 @@ fn the_kernels_refusal_of_a_value_is_told() {
         .fails();
     assert_eq!((failed.errno, failed.kind), (errno::EINVAL, Kind::Plain));
 }
+
+fn write_attribute(name: &str, value: &str) -> Op<Hand> {
+    Op::WriteAttribute {
+        proc: Slot::PROC,
+        name: text(name),
+        value: text(value),
+    }
+}
+
+#[test]
+fn an_attribute_is_written_for_the_thread_itself() {
+    let open = || must(Op::OpenProc { into: Slot::PROC });
+    for (name, procfs) in [("attribute-own", own_proc()), ("attribute-hosts", open())] {
+        let init = Trial::new(name)
+            .steps([procfs, must(write_attribute("comm", "renamed"))])
+            .stop();
+        assert_eq!(init.proc("comm"), "renamed\n", "{name}");
+    }
+}
+
+#[test]
+fn the_kernels_refusal_of_a_label_is_told() {
+    // No security module, or none that knows this command.
+    let failed = Trial::new("attribute-refused")
+        .steps([
+            own_proc(),
+            must(write_attribute("attr/exec", "no such: command")),
+        ])
+        .fails();
+    assert_eq!((failed.step, failed.errno), (1, errno::EINVAL));
+    let missing = must(write_attribute("attr/none", "x"));
+    let failed = Trial::new("attribute-missing")
+        .steps([own_proc(), missing])
+        .fails();
+    assert_eq!(failed.errno, errno::ENOENT);
+    let long = must(write_attribute(&"x".repeat(300), "x"));
+    let failed = Trial::new("attribute-long")
+        .steps([own_proc(), long])
+        .fails();
+    assert_eq!(failed.errno, errno::ENAMETOOLONG);
+}

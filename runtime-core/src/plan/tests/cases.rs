@@ -39,6 +39,8 @@ impl Case {
             memfd_exec: MemfdExec::Plain,
             kcore: true,
             proc_hidden: false,
+            apparmor: true,
+            selinux: true,
             architecture: Some(Architecture::X86_64),
             seccomp_flags: Some(0x3f),
         };
@@ -160,6 +162,7 @@ fn adjust(case: &mut Case) {
         "capabilities-unknown" => host.last_cap = 39,
         "no-clone3" => host.clone3 = false,
         "no-kcore" => host.kcore = false,
+        "labels-without-modules" => (host.apparmor, host.selinux) = (false, false),
         "sysctl-user-namespace-hidden-proc" => host.proc_hidden = true,
         "time-namespace-missing" => host.namespaces.retain(|kind| *kind != NamespaceKind::Time),
         "copy-symlink" => {
