@@ -21,6 +21,7 @@ checks!("joined":
     a_joined_user_namespace_needs_no_pid_namespace,
     namespaces_that_a_joined_user_namespace_owns_are_joined_with_it,
     a_joined_user_namespace_may_be_described_by_its_own_maps,
+    a_joined_user_namespace_may_forbid_setgroups,
     a_joined_network_is_that_of_the_host_in_a_new_user_namespace,
     the_callers_own_namespaces_may_be_named_by_path,
     the_loopback_of_a_joined_network_is_left_alone,
@@ -259,6 +260,34 @@ fn a_joined_user_namespace_may_be_described_by_its_own_maps(lab: &Lab) {
         }
         bundle.config["linux"][field] = MAP.clone();
     }
+}
+
+/// Without privileges a user namespace can be made only so.
+fn a_joined_user_namespace_may_forbid_setgroups(lab: &Lab) {
+    let mut sleep = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sleep", "600"])
+        .spawn()
+        .expect("unshare is there");
+    let proc = format!("/proc/{}", sleep.id());
+    let mapped = wait::until(wait::CALL, || {
+        let map = std::fs::read_to_string(format!("{proc}/gid_map")).ok()?;
+        (number(&format!("{proc}/ns/user")) != number("/proc/self/ns/user") && !map.is_empty())
+            .then_some(())
+    });
+    let mut bundle = lab.bundle();
+    join(&mut bundle, "user", &format!("{proc}/ns/user"));
+    // It wants a group 5.
+    bundle.without_mount("/dev/pts");
+    let output = lab.run(&bundle);
+    bundle.config["process"]["user"]["additionalGids"] = json!([0]);
+    let refused = lab.run(&bundle);
+    sleep
+        .kill()
+        .and_then(|()| sleep.wait())
+        .expect("it is a child");
+    assert!(mapped.is_some(), "{proc}");
+    assert_eq!(output.json()["uid"], 0);
+    assert!(!refused.status.success(), "{refused}");
 }
 
 /// The host owns it, so it can only be joined before the user namespace is made.

@@ -19,6 +19,7 @@ mod mount_namespace;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod pairwise;
 mod pause;
 mod process;
 mod propagation;
@@ -42,6 +43,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     namespaces::CHECKS,
     joined::CHECKS,
     mount_namespace::CHECKS,
+    pairwise::CHECKS,
     rootfs::CHECKS,
     propagation::CHECKS,
     devices::CHECKS,

@@ -129,6 +129,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, Namespaces: one with a path is joined, and it must be of its type",
     ),
     (
+        "pairwise::",
+        "config-linux.md, Namespaces: each kind is new, joined or the runtime's, by itself",
+    ),
+    (
         "mount_namespace::",
         "config-linux.md, Namespaces: without one of its own the container has the runtime's",
     ),

@@ -123,6 +123,14 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "runc follows the link, and makes the host's / private",
     ),
     (
+        "joined::a_joined_user_namespace_may_forbid_setgroups",
+        "runc and crun leave additionalGids out in silence",
+    ),
+    (
+        "pairwise::any_two_choices_for_two_kinds_of_namespaces_go_together",
+        "runc needs a /proc in the root, crun wants to mount without a mount namespace of its own",
+    ),
+    (
         "propagation::what_is_mounted_in_the_root_of_the_image_keeps_what_is_asked_for",
         "crun makes all of it private",
     ),

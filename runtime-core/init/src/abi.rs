@@ -364,7 +364,7 @@ ops! {
     }
     /// `prctl(PR_SET_DUMPABLE, 0)`.
     NonDumpable = 6 {}
-    /// Becomes uid and gid 0 of the user namespace, without supplementary groups.
+    /// Becomes uid and gid 0 of the user namespace.
     BecomeRoot = 7 {}
     /// `unshare(2)`.
     Unshare = 8 {

@@ -39,6 +39,11 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
             "keep capabilities over the change of uid",
         ));
     }
+    steps.push(set_groups(
+        cx,
+        &user.additional_gids,
+        "process.user.additionalGids",
+    ));
     steps.extend(ids(user));
     steps.push(Step::init(
         Op::SetCaps {
@@ -73,16 +78,22 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
     Ok(steps)
 }
 
-/// Groups first: after setresuid(2) there is no privilege to change them.
-fn ids(user: &User) -> [Step; 3] {
-    let gids = user.additional_gids.clone();
+/// Groups first: after setresuid(2) there is no privilege to change them. A user namespace
+/// that is joined may forbid it (`/proc/PID/setgroups`); then none can be dropped.
+pub(super) fn set_groups(cx: &Context<'_>, gids: &[u32], origin: &str) -> Step {
     let words: Vec<String> = gids.iter().map(u32::to_string).collect();
+    let what = format!("set supplementary groups ({})", words.join(","));
+    let gids = gids.to_vec();
+    let step = Step::init(Op::SetGroups { gids }, origin, what);
+    if words.is_empty() && cx.joined_namespace(NamespaceKind::User) {
+        step.or_warn()
+    } else {
+        step
+    }
+}
+
+fn ids(user: &User) -> [Step; 2] {
     [
-        Step::init(
-            Op::SetGroups { gids },
-            "process.user.additionalGids",
-            format!("set supplementary groups ({})", words.join(",")),
-        ),
         Step::init(
             Op::SetGid { gid: user.gid },
             "process.user.gid",

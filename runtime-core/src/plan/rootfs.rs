@@ -6,6 +6,7 @@ use std::path::Path;
 
 use corten_init::abi::{Op, Slot};
 
+use super::credentials::set_groups;
 use super::{Bytes, Context, PlanError, Step};
 use crate::spec::{Linux, NamespaceKind};
 use crate::sys::errno;
@@ -79,6 +80,7 @@ pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, P
     // The mapped root may not get through the parents of the root and of bind sources.
     steps.extend(early);
     if cx.other_namespace(NamespaceKind::User) {
+        steps.push(set_groups(cx, &[], &user_origin(cx)));
         steps.push(Step::init(
             Op::BecomeRoot {},
             user_origin(cx),

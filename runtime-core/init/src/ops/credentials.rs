@@ -8,7 +8,6 @@ use crate::sys;
 
 /// In a new user namespace nobody is uid 0 yet; mounts and nodes need an owner.
 pub(crate) fn become_root() -> Outcome {
-    sys::setgroups(&[])?;
     sys::setresgid(0)?;
     Ok(sys::setresuid(0)?)
 }

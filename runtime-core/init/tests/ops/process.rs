@@ -276,6 +276,7 @@ fn a_new_user_namespaces_root_is_become_with_no_groups_left() {
         .step(Op::Wait {
             barrier: Barrier::Entered,
         })
+        .step(Op::SetGroups { gids: vec![] })
         .step(Op::BecomeRoot {})
         .step(Op::Wait {
             barrier: Barrier::Ready,
