@@ -32,6 +32,17 @@ pub(super) fn gives_all(
             .all(|c| has(&enabled, c)))
 }
 
+/// Whether `cgroup` itself has all that `settings` need.
+pub(super) fn has_needed(
+    cgroup: BorrowedFd<'_>,
+    at: &Path,
+    settings: &[Setting],
+) -> Result<bool, CgroupError> {
+    let there = words(cgroup, at, CONTROLLERS)?;
+    let mut needed = settings.iter().filter_map(Setting::needs);
+    Ok(needed.all(|need| has(&there, need)))
+}
+
 /// The controllers a cgroup has, before anything is switched on below it.
 pub(super) fn offered(
     cgroup: BorrowedFd<'_>,

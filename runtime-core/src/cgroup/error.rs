@@ -155,6 +155,13 @@ pub(crate) enum CgroupError {
         why: String,
     },
 
+    /// A unit of that name is there, and not failed: it is somebody else's.
+    #[error("linux.cgroupsPath: systemd unit {unit}: exists already")]
+    UnitExists {
+        /// The unit.
+        unit: String,
+    },
+
     /// systemd put the process elsewhere than where its unit should be.
     #[error("linux.cgroupsPath: systemd put the container into cgroup {found}, not {wanted}")]
     Elsewhere {

@@ -127,6 +127,28 @@ impl Cgroup {
         Ok(missing)
     }
 
+    /// Opens the cgroup `path` that systemd made, with what `settings` need.
+    ///
+    /// systemd enables only the controllers that it knows; those that are missing are
+    /// switched on here, down the path.
+    pub(crate) fn adopt(
+        mount: &Path,
+        path: &Path,
+        settings: &[Setting],
+    ) -> Result<Cgroup, CgroupError> {
+        let cgroup = Cgroup::open(mount, path)?;
+        if cgroup.events()?.frozen {
+            let path = path.to_owned();
+            return Err(CgroupError::Frozen { path });
+        }
+        if !enable::has_needed(cgroup.dir(), path, settings)? {
+            let root = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
+            let above = path.parent().unwrap_or(path);
+            Cgroup::descend(root, above, settings, &mut Vec::new())?;
+        }
+        Ok(cgroup)
+    }
+
     /// Opens the cgroup `path` of the hierarchy on `mount`.
     pub(crate) fn open(mount: &Path, path: &Path) -> Result<Cgroup, CgroupError> {
         let dir =
@@ -267,6 +289,21 @@ impl Cgroup {
             .map_err(io("write cgroup.freeze", &self.path))
     }
 
+    /// Kills everything in the cgroup and below it, and waits until it is gone.
+    ///
+    /// What is still there after `timeout` is named.
+    pub(crate) fn end(&self, timeout: Duration) -> Result<(), CgroupError> {
+        self.kill()?;
+        if self.wait_empty(timeout)? {
+            return Ok(());
+        }
+        Err(CgroupError::NotRemoved {
+            path: self.path.clone(),
+            timeout,
+            processes: Stuck::all(&self.procs()?),
+        })
+    }
+
     /// Sends SIGKILL to everything in the cgroup and below it; does not wait.
     ///
     /// New processes can't slip through: by `cgroup.kill`, or, before Linux 5.14, one by
@@ -313,7 +350,6 @@ impl Cgroup {
     }
 
     /// Waits until no process lives in the cgroup or below it; false after `timeout`.
-    #[allow(dead_code, reason = "for pause and for what waits without removing")]
     pub(crate) fn wait_empty(&self, timeout: Duration) -> Result<bool, CgroupError> {
         self.wait_for(timeout, |events| !events.populated)
     }

@@ -83,27 +83,41 @@ pub(crate) fn start(scope: &Scope, pid: i32) -> Result<(), CgroupError> {
     let body = body.into_bytes();
     let mut talk = Talk::new(unit)?;
     match talk.job(&START, &body) {
-        Err(Answer::Error { name, .. }) if name.ends_with(".UnitExists") => {
+        Err(Answer::Error { name, .. }) if exists(&name) => {
             talk.call(&RESET_FAILED, &[&unit.name]);
             talk.job(&START, &body)
         }
         other => other,
     }
-    .map_err(|answer| talk.error("start", answer))
+    .map_err(|answer| match answer {
+        Answer::Error { name, .. } if exists(&name) => CgroupError::UnitExists {
+            unit: unit.name.clone(),
+        },
+        answer => talk.error("start", answer),
+    })
+}
+
+fn exists(error: &str) -> bool {
+    error.ends_with(".UnitExists")
 }
 
 /// Stops the unit, whatever is still in it, and forgets that it failed. A unit that is not
 /// there is no error.
 pub(crate) fn stop(unit: &Unit) -> Result<(), CgroupError> {
     let mut talk = Talk::new(unit)?;
-    let mut body = Writer::default();
-    body.text(&unit.name);
-    body.text("replace");
-    let stopped = match talk.job(&STOP, &body.into_bytes()) {
-        Err(Answer::Error { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
-        other => other,
-    };
-    stopped.map_err(|answer| talk.error("stop", answer))?;
+    // A unit's name says nothing of its slice: one of this name elsewhere is not ours.
+    let path = unit.path();
+    let group = Path::new(super::MOUNT).join(super::below_root(&path));
+    if crate::sys::file::open_dir_at(rustix::fs::CWD, &group).is_ok() {
+        let mut body = Writer::default();
+        body.text(&unit.name);
+        body.text("replace");
+        let stopped = match talk.job(&STOP, &body.into_bytes()) {
+            Err(Answer::Error { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
+            other => other,
+        };
+        stopped.map_err(|answer| talk.error("stop", answer))?;
+    }
     // It may have failed, and then stays listed; if not, this is an error that says so.
     let reset = talk.call(&RESET_FAILED, &[&unit.name]);
     match talk.answer(reset) {

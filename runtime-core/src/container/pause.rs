@@ -15,14 +15,15 @@ impl Container {
     /// See cgroups(7), `cgroup.freeze`. Signals sent meanwhile wait, save SIGKILL.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::NotRunning`] if the container has ended. When a process does not
+    /// [`crate::ErrorKind::NotRunning`] if the container has ended, or is paused. When a process does not
     /// stop within 10 s, all go on, and the error names that process and where in the
     /// kernel it waits.
     pub fn pause(&self) -> Result<(), Error> {
-        if self.has_ended() {
-            return Err(Cause::NotRunning.into());
+        let _lock = self.dir.lock()?;
+        match self.status()? {
+            Status::Created | Status::Running => Ok(self.freezer()?.freeze(LIMIT)?),
+            Status::Paused | Status::Stopped => Err(Cause::NotRunning.into()),
         }
-        Ok(self.freezer()?.freeze(LIMIT)?)
     }
 
     /// Lets a paused container go on.
@@ -30,6 +31,7 @@ impl Container {
     /// # Errors
     /// [`crate::ErrorKind::WrongState`] if it is not paused.
     pub fn resume(&self) -> Result<(), Error> {
+        let _lock = self.dir.lock()?;
         if self.status()? != Status::Paused {
             return Err(Cause::WrongState("container not paused".to_owned()).into());
         }

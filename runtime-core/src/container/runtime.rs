@@ -264,6 +264,10 @@ pub(super) fn remove_cgroup(
         cgroup.kill()?;
     }
     if let Some(unit) = unit {
+        // systemd would wait for what hangs, longer than anybody, and not name it.
+        if let Ok(cgroup) = Cgroup::open(mount, path) {
+            cgroup.end(super::delete::LIMIT)?;
+        }
         systemd::stop(unit)?;
     }
     Ok(cgroup::remove(mount, path, made, super::delete::LIMIT)?)

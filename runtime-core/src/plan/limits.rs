@@ -99,8 +99,9 @@ pub(super) fn before(cgroup: Vec<Step>) -> Vec<Step> {
 fn owner(cx: &Context<'_>) -> Option<u32> {
     let private = [NamespaceKind::User, NamespaceKind::Cgroup];
     let access = |mount: &Mount| {
-        let access = |option: &&String| matches!(option.as_str(), "ro" | "rro" | "rw");
-        mount.options.iter().rfind(access).is_none_or(|o| o == "rw")
+        let words = mount.options.iter().flat_map(|option| option.split(','));
+        let access = |word: &&str| matches!(*word, "ro" | "rro" | "rw");
+        words.rev().find(access).is_none_or(|word| word == "rw")
     };
     let is_cgroup = |mount: &&Mount| {
         let kind = mount.kind.as_deref().unwrap_or_default();

@@ -360,14 +360,18 @@ impl Driver<'_> {
         let scope = self.plan.scope.as_ref().ok_or_else(out_of_step)?;
         let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
         process::pidfd_send_signal(process.pidfd.as_fd(), 0)?;
-        self.made.scope = true;
-        systemd::start(scope, process.pid).map_err(told)?;
+        let started = systemd::start(scope, process.pid);
+        // What is not ours is not to be stopped.
+        self.made.scope = !matches!(started, Err(CgroupError::UnitExists { .. }));
+        started.map_err(told)?;
+        process::pidfd_send_signal(process.pidfd.as_fd(), 0)?;
         let found = cgroup::cgroup_of(process.pid).map_err(told)?;
         let wanted = scope.unit.path();
         if found != wanted {
             return Err(told(CgroupError::Elsewhere { found, wanted }));
         }
-        let made = Cgroup::open(Path::new(cgroup::MOUNT), &wanted).map_err(told)?;
+        let mount = Path::new(cgroup::MOUNT);
+        let made = Cgroup::adopt(mount, &wanted, &self.plan.limits).map_err(told)?;
         self.made.cgroup = Some(made);
         Ok(())
     }
@@ -588,7 +592,7 @@ fn remove_cgroup(cgroup: Cgroup, started: bool) -> Result<(), cgroup::CgroupErro
 /// Ends a scope that was asked for, whether it came or not.
 fn stop_scope(cgroup: Option<Cgroup>, scope: &Scope) -> Result<(), CgroupError> {
     // systemd would ask first, and wait for an answer.
-    cgroup.map_or(Ok(()), |cgroup| cgroup.kill())?;
+    cgroup.map_or(Ok(()), |cgroup| cgroup.end(REMOVE_LIMIT))?;
     systemd::stop(&scope.unit)
 }
 

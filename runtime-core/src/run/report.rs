@@ -150,7 +150,7 @@ impl Page {
         let detail = detail.get(..len.min(DETAIL_MAX)).unwrap_or(&[]);
         Ok(Some(ReportFailure {
             index,
-            errno: i32::try_from(cause & 0xffff).unwrap_or(0),
+            errno: i32::try_from(cause & 0xffff_ffff).unwrap_or(0),
             kind: Kind::from_number((cause >> 32) as u32),
             detail: printable(detail),
         }))

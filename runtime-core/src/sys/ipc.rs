@@ -90,6 +90,12 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Errno> {
             None,
         )
     })?;
+    // A listener with a full backlog, and a peer that reads nothing, are not waited for.
+    let timeout = std::time::Duration::from_secs(10);
+    call("setsockopt", || {
+        let kind = rustix::net::sockopt::Timeout::Send;
+        rustix::net::sockopt::set_socket_timeout(&socket, kind, Some(timeout))
+    })?;
     let address = SocketAddrUnix::new(path)?;
     call("connect", || rustix::net::connect(&socket, &address))?;
     Ok(socket)

@@ -71,6 +71,7 @@ fn a_hook_gets_nothing_of_the_program() {
         let null = std::fs::File::open("/dev/null").expect("the lane has one");
         sys::put_at(std::os::fd::AsFd::as_fd(&null), 77);
         live(lab, &folder);
+        sys::close(77);
         for kind in KINDS {
             let text = read(&format!("{}.{kind}", seen.display()));
             let has = |line: &str| text.lines().any(|found| found == line);

@@ -32,8 +32,8 @@ fn a_paused_container_stands_still_until_it_is_resumed() {
         let before = used(&container);
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(used(&container), before);
-        // Again is no error, as with runc.
-        lab::done(container.pause());
+        let error = container.pause().expect_err("it stands still");
+        assert_eq!(error.kind(), ErrorKind::NotRunning);
         lab::done(container.resume());
         assert_eq!(status(&container), Status::Running);
         assert!(grows());

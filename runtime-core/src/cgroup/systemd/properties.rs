@@ -34,6 +34,13 @@ fn of_setting(all: &mut Vec<Property>, file: &str, value: &str) {
         "memory.swap.max" => "MemorySwapMax",
         "pids.max" => "TasksMax",
         "cpu.weight" => "CPUWeight",
+        "cpu.idle" => {
+            if value.trim() == "1" {
+                // As systemd 252 and newer say it.
+                push("CPUWeight", Value::U64(0));
+            }
+            return;
+        }
         "cpuset.cpus" | "cpuset.mems" => {
             let name = match file {
                 "cpuset.cpus" => "AllowedCPUs",
@@ -214,6 +221,8 @@ mod tests {
         ] {
             assert_eq!(set(file, value), [named(name, Value::U64(number))]);
         }
+        assert_eq!(set("cpu.idle", "1"), [named("CPUWeight", Value::U64(0))]);
+        assert_eq!(set("cpu.idle", "0"), []);
         assert_eq!(set("io.max", "8:0 rbps=1"), []);
         assert_eq!(set("memory.max", "much"), []);
     }
