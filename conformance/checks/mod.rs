@@ -11,6 +11,7 @@ mod devices;
 mod disks;
 mod errors;
 mod hooks;
+mod idmap;
 mod joined;
 mod lifecycle;
 mod limits;
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     lsm::CHECKS,
     mounts::CHECKS,
     mount_options::CHECKS,
+    idmap::CHECKS,
     tmpfs::CHECKS,
     namespaces::CHECKS,
     joined::CHECKS,

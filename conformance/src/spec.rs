@@ -89,6 +89,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "config.md, Mounts: the destination is made if it is missing",
     ),
     (
+        "idmap::",
+        "config.md, POSIX-platform mounts: uidMappings, gidMappings, idmap and ridmap",
+    ),
+    (
         "mountoptions::",
         "config.md, Linux mount options, and mount(8)",
     ),

@@ -227,6 +227,18 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "runc takes it for a mount over the root",
     ),
     (
+        "idmap::an_option_can_have_the_map",
+        "runc knows only uidMappings and gidMappings; the same for a relative map",
+    ),
+    (
+        "idmap::a_plain_bind_of_a_tree_with_mounts_works_in_a_user_namespace",
+        "runc binds in the container's mount namespace, where what is mounted below is locked",
+    ),
+    (
+        "idmap::a_map_is_for_uids_and_gids",
+        "crun leaves the cgroup behind when it fails late; the same for the other errors here",
+    ),
+    (
         "regressions::what_is_made_in_the_root_does_not_depend_on_the_callers_umask",
         "runc makes directories with its caller's umask",
     ),

@@ -20,6 +20,8 @@ pub const ARGS: usize = 8;
 pub const STEP_WORDS: usize = 2 + ARGS;
 /// Free entries behind argv and envp, each: `HOME` and a terminating null.
 pub const SPARE: usize = 4;
+/// How many user namespaces there can be for the ids of mounts.
+pub const ID_MAPS: usize = 8;
 /// Longest detail text of a failure, in bytes.
 pub const DETAIL_MAX: usize = 256;
 
@@ -122,6 +124,8 @@ impl Slot {
     pub const HOOK_STATE: Slot = Slot(20);
     /// A procfs in which nobody can put anything in the way.
     pub const PROC: Slot = Slot(21);
+    /// The first of [`ID_MAPS`] user namespaces, whose ids mounts are mapped to.
+    pub const ID_MAPS: Slot = Slot(24);
     /// No slot.
     pub const NONE: Slot = Slot(255);
 }
@@ -253,6 +257,9 @@ pub enum Kind {
     HookKilled = 12,
     /// A hook ran longer than it may, the seconds in errno's place; the detail as above.
     HookTimeout = 13,
+    /// The ids of a file system can't be mapped; the detail is its number, as statfs(2)
+    /// has it, in hexadecimal digits.
+    NoIdMap = 14,
 }
 
 impl Kind {
@@ -273,6 +280,7 @@ impl Kind {
             11 => Kind::HookExited,
             12 => Kind::HookKilled,
             13 => Kind::HookTimeout,
+            14 => Kind::NoIdMap,
             _ => Kind::Plain,
         }
     }
@@ -431,6 +439,27 @@ ops! {
         nofollow: bool,
         /// Where the tree goes.
         into: Slot,
+    }
+    /// Mounts a tmpfs that holds other mounts, and makes it the working directory.
+    MountTrees = 54 {
+        /// Absolute path on the host.
+        path: Text,
+    }
+    /// `move_mount(2)` to a name in the working directory, made as the mount's root is.
+    KeepTree = 55 {
+        /// The detached mount.
+        mount: Slot,
+        /// The name.
+        name: Text,
+    }
+    /// `mount_setattr(2)` with `MOUNT_ATTR_IDMAP`.
+    Idmap = 56 {
+        /// The detached mount.
+        mount: Slot,
+        /// The user namespace.
+        map: Slot,
+        /// With everything mounted below it.
+        recursive: bool,
     }
     /// `mount_setattr(2)` on a slot.
     SetAttr = 13 {

@@ -12,6 +12,7 @@ mod namespaces;
 mod process;
 mod procfs;
 mod seccomp;
+mod trees;
 mod walk;
 
 use crate::abi::{Op, Slot};
@@ -111,6 +112,13 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             flags,
             path,
         } => mount::mount_at(init, [kind, source, data, path], flags),
+        Op::MountTrees { path } => trees::mount_trees(init, path),
+        Op::KeepTree { mount, name } => trees::keep_tree(init, mount, name),
+        Op::Idmap {
+            mount,
+            map,
+            recursive,
+        } => trees::idmap(init, mount, map, recursive),
         Op::Reconfigure { path, data } => mount::reconfigure(init, path, data),
         Op::PivotRoot {} => mount::pivot_root(init),
         Op::MoveRoot {} => mount::move_root(init),

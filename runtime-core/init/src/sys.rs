@@ -97,6 +97,7 @@ pub mod flag {
     pub const MOUNT_ATTR_NOSUID: u64 = 2;
     pub const MOUNT_ATTR_NODEV: u64 = 4;
     pub const MOUNT_ATTR_NOEXEC: u64 = 8;
+    pub const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
     pub const FSOPEN_CLOEXEC: u64 = 1;
     pub const FSMOUNT_CLOEXEC: u64 = 1;
     pub const FSCONFIG_SET_FLAG: u64 = 0;

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Cause, Error};
+use crate::plan::TREES;
 use crate::sys::{call, file, ipc};
 
 /// How long somebody else may hold the lock.
@@ -183,6 +184,7 @@ impl StateDir {
         for name in [REPORT, EXEC_FIFO, DONE, INTENT, STATE] {
             self.unlink(name)?;
         }
+        self.remove_trees()?;
         match self.rmdir() {
             // What a writer that was killed had not yet renamed.
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
@@ -192,6 +194,15 @@ impl StateDir {
             other => other,
         }
         .map_err(|errno| self.failed("", "rmdir", errno))
+    }
+
+    /// The directory on which init mounted the sources of binds, in a namespace of its own.
+    fn remove_trees(&self) -> Result<(), Error> {
+        let path = self.path.join(TREES);
+        match call("rmdir", || rustix::fs::rmdir(&path)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed(TREES, "rmdir", errno)),
+        }
     }
 
     fn rmdir(&self) -> Result<(), Errno> {

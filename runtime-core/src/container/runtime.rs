@@ -147,6 +147,7 @@ impl Runtime {
     ) -> Result<(Plan, Facts), Error> {
         let options = PlanOptions {
             id: id.to_owned(),
+            root: self.root.clone(),
             no_new_keyring: options.no_new_keyring,
             no_pivot: options.no_pivot,
             no_cgroup: self.cgroups == Cgroups::Disabled,

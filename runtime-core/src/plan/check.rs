@@ -60,6 +60,10 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
                 slots.fill(Slot::CGROUP, ALWAYS);
                 continue;
             }
+            Action::Run(RunOp::MakeIdMap { slot, .. }) => {
+                slots.fill(*slot, ALWAYS);
+                continue;
+            }
             Action::Run(_) => continue,
             Action::Init(op) => op,
         };
@@ -98,7 +102,8 @@ fn reads(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::Clone { cgroup, .. } if cgroup != Slot::NONE => vec![Slot::SOCKET, cgroup],
         Op::Clone { .. } | Op::Wait { .. } => vec![Slot::SOCKET],
-        Op::SetAttr { mount, .. } => vec![mount],
+        Op::SetAttr { mount, .. } | Op::KeepTree { mount, .. } => vec![mount],
+        Op::Idmap { mount, map, .. } => vec![mount, map],
         Op::Attach { mount, .. } | Op::CopyUp { mount, .. } => vec![Slot::ROOT, mount],
         Op::SetAttrAt { .. } | Op::OpenDir { .. } | Op::ReadonlyPath { .. } => vec![Slot::ROOT],
         Op::MountAt { .. } | Op::Reconfigure { .. } => vec![Slot::ROOT],

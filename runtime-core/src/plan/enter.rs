@@ -48,8 +48,14 @@ fn second_enters_cgroup(cx: &Context<'_>) -> bool {
 
 /// From the launch to a process that is in all its namespaces and its cgroup.
 ///
-/// `in_cgroup` is what makes its cgroup, if that comes only now.
-pub(super) fn enter(cx: &Context<'_>, entry: Entry, in_cgroup: Vec<Step>) -> Vec<Step> {
+/// `in_cgroup` is what makes its cgroup, if that comes only now; `outside` is done in the
+/// namespaces of the host.
+pub(super) fn enter(
+    cx: &Context<'_>,
+    entry: Entry,
+    in_cgroup: Vec<Step>,
+    outside: Vec<Step>,
+) -> Vec<Step> {
     // What is made in the container does not depend on the caller's umask.
     let mask = DEFAULT_UMASK;
     let what = format!("set umask {mask:04o}");
@@ -59,6 +65,7 @@ pub(super) fn enter(cx: &Context<'_>, entry: Entry, in_cgroup: Vec<Step>) -> Vec
         process(Op::ResetSignals {}, "reset all signals"),
         process(Op::SetUmask { mask }, &what),
     ];
+    steps.extend(outside);
     steps.extend(join(cx));
     if clones_twice(cx) {
         let into_cgroup = entry == Entry::IntoCgroup && second_enters_cgroup(cx);
@@ -199,7 +206,7 @@ fn one_line(lines: &str) -> String {
 }
 
 /// The lines of `/proc/PID/uid_map`: inside, outside, count.
-fn map_text(maps: &[IdMapping]) -> String {
+pub(super) fn map_text(maps: &[IdMapping]) -> String {
     let line = |map: &IdMapping| format!("{} {} {}\n", map.container_id, map.host_id, map.size);
     maps.iter().map(line).collect()
 }

@@ -39,6 +39,8 @@ mod sysctl;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use corten_init::abi::{Barrier, Op};
 
 use crate::cgroup::systemd::Scope;
@@ -49,7 +51,8 @@ use crate::spec::{NamespaceKind, Process, Resources, Spec};
 pub use crate::sys::scheduling::SchedAttributes;
 pub use error::PlanError;
 pub(crate) use flatten::{Fds, Flat};
-pub(crate) use mounts::has_long_layers;
+use mounts::Mounts;
+pub(crate) use mounts::{TREES, has_long_layers};
 pub(crate) use options::copies_symlink;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
@@ -59,6 +62,8 @@ pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 pub struct PlanOptions {
     /// The container's id.
     pub id: String,
+    /// The directory of all containers' state.
+    pub root: PathBuf,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
     /// Move the root over `/` instead of `pivot_root(2)`.
@@ -183,9 +188,9 @@ impl Plan {
 
         let scope = limits::scope(&cx, &limits)?;
         let attach = limits::attach(devices.is_some());
-        let mut steps = up_to_namespaces(&cx, entry, &limits, attach);
-        let mounts = mounts::mounts(&mut cx)?;
-        steps.extend(rootfs::prepare(&cx, mounts.early)?);
+        let mut mounts = mounts::mounts(&mut cx)?;
+        let mut steps = up_to_namespaces(&cx, entry, &limits, attach, &mut mounts);
+        steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts.steps);
         steps.extend(devices::devices(&cx)?);
         steps.extend(console::open(&cx));
@@ -248,6 +253,7 @@ fn up_to_namespaces(
     entry: Entry,
     limits: &[Setting],
     attach: Option<Step>,
+    mounts: &mut Mounts,
 ) -> Vec<Step> {
     let cgroup = limits::cgroup(cx, entry, limits);
     // With systemd the cgroup comes when the process is there.
@@ -259,10 +265,12 @@ fn up_to_namespaces(
         _ => ((cgroup, attach), Vec::new()),
     };
     let mut steps = limits::before(cgroup);
+    steps.append(&mut mounts.before);
     steps.push(enter::launch(cx, entry));
     steps.extend(limits::beside(attach));
     steps.extend(hooks::directory(cx));
-    steps.extend(enter::enter(cx, entry, late));
+    let outside = std::mem::take(&mut mounts.outside);
+    steps.extend(enter::enter(cx, entry, late, outside));
     steps
 }
 

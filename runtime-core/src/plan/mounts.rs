@@ -6,29 +6,33 @@
 //! # Layout
 //! - `source`: what is mounted
 //! - `data`: how a file system gets its options
+//! - `idmap`: the ids of mounts
+//! - `outside`: sources that are opened before the container's namespaces are there
 
 use corten_init::abi::{Existing, Op, Place, Slot};
 
 use super::options::{self, Change, Options};
 use super::{Bytes, Context, InitOp, PlanError, Step, lsm};
-use crate::spec::{Mount, NamespaceKind};
+use crate::spec::Mount;
 
 mod data;
+mod idmap;
+mod outside;
 mod source;
 
 use data::Way;
 pub(crate) use data::has_long_layers;
+use idmap::Maps;
+pub(crate) use outside::TREES;
 use source::Source;
-
-/// How many bind sources are opened before the process becomes the mapped root: one
-/// slot each.
-const EARLY_BINDS: u8 = 20;
 
 /// Steps of `mounts`, by when they happen.
 #[derive(Default)]
 pub(super) struct Mounts {
-    /// Before the process becomes root of its user namespace.
-    pub(super) early: Vec<Step>,
+    /// The runtime half's, before init is started.
+    pub(super) before: Vec<Step>,
+    /// In the host's user namespace.
+    pub(super) outside: Vec<Step>,
     /// In order of the list.
     pub(super) steps: Vec<Step>,
     /// When all nodes and mount points are made.
@@ -38,19 +42,19 @@ pub(super) struct Mounts {
 /// The mounts of config.json.
 pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
     let mut mounts = Mounts::default();
-    let user = cx.other_namespace(NamespaceKind::User);
-    let mut free = (0..EARLY_BINDS).map(|number| Slot(Slot::MOUNT.0 + 1 + number));
+    let mut maps = Maps::default();
+    let outside = outside::is_needed(cx);
     for (index, mount) in cx.spec.mounts.iter().enumerate() {
         let mut planned = Planned::new(cx, mount, index)?;
-        let bind = matches!(planned.source, Source::Bind { .. });
-        // A /dev keeps its own slot, for the console.
-        if user && bind && planned.destination != "/dev" {
-            planned.early = free.next();
-        }
+        let is_bind = matches!(planned.source, Source::Bind { .. });
+        planned.outside = (outside && is_bind).then(|| index.to_string());
+        planned.map = maps.of(cx, mount, &planned.options, &planned.origin)?;
+        planned.check()?;
         cx.warnings.extend(planned.warnings());
         planned.add_to(&mut mounts)?;
         mounts.last.extend(planned.deferred());
     }
+    outside::frame(cx, &mut mounts, &maps);
     // Another working directory is opened into the same slot, which closes what it held.
     if !mounts.steps.is_empty() && cx.process.cwd == "/" {
         mounts.steps.push(Step::init(
@@ -69,8 +73,10 @@ struct Planned {
     options: Options,
     /// Read-only only after the nodes and mount points in it are made.
     ro_later: bool,
-    /// Where the source is held that only the host's root may be able to reach.
-    early: Option<Slot>,
+    /// The name under which the source is kept that was opened outside.
+    outside: Option<String>,
+    /// The user namespace whose ids it gets, and whether all below gets them too.
+    map: Option<(Slot, bool)>,
     /// Whether overlay takes its lower layers one by one.
     layers: bool,
     /// Gives its root a label, where no option of the mount does.
@@ -104,13 +110,13 @@ impl Planned {
             origin,
             options,
             ro_later,
-            early: None,
+            outside: None,
+            map: None,
             layers: cx.facts.mounts.overlay_layers,
             label: None,
         };
         let kind = planned.source.kind();
         planned.label = kind.and_then(|kind| lsm::label_root(cx, kind, planned.slot()));
-        planned.check()?;
         Ok(planned)
     }
 
@@ -122,9 +128,12 @@ impl Planned {
         if options.copy_symlink && (options.source_nofollow || options.dest_nofollow) {
             return refused("copy-symlink can't be with src-nofollow or dest-nofollow".to_owned());
         }
-        match self.source.kind() {
-            Some(kind) if options.copy_up && kind != "tmpfs" => {
+        match &self.source {
+            Source::Fs { kind, .. } if options.copy_up && kind != "tmpfs" => {
                 refused(format!("tmpcopyup is for a tmpfs, not for {kind}"))
+            }
+            Source::Fs { .. } | Source::Remount if self.map.is_some() => {
+                refused("an id map is for a bind mount".to_owned())
             }
             _ => Ok(()),
         }
@@ -224,25 +233,46 @@ impl Planned {
         let shown = String::from_utf8_lossy(path);
         let word = if recursive { "rbind" } else { "bind" };
         let what = format!("{word} {shown} on {}", self.destination);
-        let op = Op::OpenTree {
-            path: path.into(),
-            recursive,
-            nofollow: self.options.source_nofollow,
-            into,
-        };
-        let open = self.step(op, what);
-        match self.early {
-            Some(_) => mounts.early.push(open),
-            None => mounts.steps.push(open),
+        let nofollow = self.options.source_nofollow;
+        match &self.outside {
+            Some(name) => {
+                let outer = Slot::MOUNT;
+                let open = open_tree(path, recursive, nofollow, outer);
+                mounts.outside.push(self.step(open, what));
+                mounts.outside.extend(self.map_ids(outer, &shown));
+                mounts.outside.push(self.keep(outer, name));
+                // With all that is below: the kernel lets nobody take it apart any more.
+                let what = format!("take the source of {}", self.destination);
+                let take = open_tree(name.as_bytes(), true, true, into);
+                mounts.steps.push(self.step(take, what));
+            }
+            None => {
+                let open = open_tree(path, recursive, nofollow, into);
+                mounts.steps.push(self.step(open, what));
+                mounts.steps.extend(self.map_ids(into, &shown));
+            }
         }
         mounts
             .steps
             .extend(self.attributes(into, self.options.attrs));
         mounts.steps.push(self.attach(into));
-        if let Some(slot) = self.early {
-            let what = format!("close the source of {}", self.destination);
-            mounts.steps.push(self.step(Op::Close { slot }, what));
-        }
+    }
+
+    fn map_ids(&self, mount: Slot, source: &str) -> Option<Step> {
+        let (map, recursive) = self.map?;
+        let tree = if recursive { " and all below" } else { "" };
+        let op = Op::Idmap {
+            mount,
+            map,
+            recursive,
+        };
+        Some(self.step(op, format!("map the ids of {source}{tree}")))
+    }
+
+    fn keep(&self, mount: Slot, name: &str) -> Step {
+        let what = format!("keep the source of {}", self.destination);
+        let name = name.into();
+        self.step(Op::KeepTree { mount, name }, what)
     }
 
     /// A file system whose options are one text is made where it belongs.
@@ -322,10 +352,9 @@ impl Planned {
 
     /// /dev stays open: nodes and links are made by its descriptor.
     fn slot(&self) -> Slot {
-        match self.early {
-            Some(slot) => slot,
-            None if self.destination == "/dev" => Slot::DEV,
-            None => Slot::MOUNT,
+        match self.destination.as_str() {
+            "/dev" => Slot::DEV,
+            _ => Slot::MOUNT,
         }
     }
 
@@ -408,6 +437,15 @@ impl Planned {
         } else {
             format!(" ({names})")
         }
+    }
+}
+
+fn open_tree(path: &[u8], recursive: bool, nofollow: bool, into: Slot) -> InitOp {
+    Op::OpenTree {
+        path: path.into(),
+        recursive,
+        nofollow,
+        into,
     }
 }
 

@@ -38,6 +38,13 @@ impl Change {
     }
 }
 
+/// `idmap` (or, for all below, `ridmap`), with its map if it has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Idmap {
+    pub(super) recursive: bool,
+    pub(super) map: Option<String>,
+}
+
 /// A mount's options, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
@@ -58,6 +65,8 @@ pub(super) struct Options {
     pub(super) source_nofollow: bool,
     /// `dest-nofollow`: the destination must be there, and may be a link.
     pub(super) dest_nofollow: bool,
+    /// `idmap` or `ridmap`.
+    pub(super) idmap: Option<Idmap>,
     /// What the file system gets, in order, as it is written.
     pub(super) data: Vec<String>,
     /// What asks for something that can't be had.
@@ -74,6 +83,8 @@ pub(super) fn parse(options: &[String]) -> Options {
             sorted.recursive.add(change);
         } else if let Some(propagation) = propagation(word) {
             sorted.propagation.push(propagation);
+        } else if let Some(idmap) = idmap(word) {
+            sorted.idmap = Some(idmap);
         } else {
             sorted.add_other(word);
         }
@@ -208,6 +219,21 @@ fn propagation(word: &str) -> Option<(u64, bool)> {
     match known(word) {
         Some(kind) => Some((kind, false)),
         None => Some((known(word.strip_prefix('r')?)?, true)),
+    }
+}
+
+fn idmap(word: &str) -> Option<Idmap> {
+    let (name, map) = match word.split_once('=') {
+        Some((name, map)) => (name, Some(map)),
+        None => (word, None),
+    };
+    let map = map.filter(|map| !map.is_empty()).map(str::to_owned);
+    match name {
+        "idmap" | "ridmap" => Some(Idmap {
+            recursive: name == "ridmap",
+            map,
+        }),
+        _ => None,
     }
 }
 

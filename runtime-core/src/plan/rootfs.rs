@@ -67,7 +67,7 @@ fn propagate(kind: u64) -> Step {
 
 /// The root as a mount of its own, or as a directory where there is no mount namespace to
 /// mount it in.
-pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, PlanError> {
+pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let path = cx.facts.rootfs.as_os_str().as_encoded_bytes().into();
     let into = Slot::ROOT;
     let mut steps = if cx.new_namespace(NamespaceKind::Mount) {
@@ -77,8 +77,7 @@ pub(super) fn prepare(cx: &Context<'_>, early: Vec<Step>) -> Result<Vec<Step>, P
         let op = Op::OpenRoot { path, into };
         vec![Step::init(op, "root.path", what)]
     };
-    // The mapped root may not get through the parents of the root and of bind sources.
-    steps.extend(early);
+    // Only now: the mapped root may not get through the parents of the root.
     if cx.other_namespace(NamespaceKind::User) {
         steps.push(set_groups(cx, &[], &user_origin(cx)));
         steps.push(Step::init(

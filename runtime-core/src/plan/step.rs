@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use corten_init::abi::{Form, OnError, Op};
+use corten_init::abi::{Form, OnError, Op, Slot};
 
 use crate::spec::Hook;
 use crate::sys::scheduling::SchedAttributes;
@@ -83,6 +83,17 @@ pub enum RunOp {
     AttachDevices,
     /// Makes exec.fifo and the `done` fifo.
     MakeFifos,
+    /// Makes the directory on which init mounts the sources of binds.
+    MakeTrees,
+    /// Makes a user namespace whose ids mounts are mapped to.
+    MakeIdMap {
+        /// Where init gets it.
+        slot: Slot,
+        /// Lines of its `uid_map`.
+        uids: String,
+        /// Lines of its `gid_map`.
+        gids: String,
+    },
     /// Starts init: `clone3(2)` and `execveat(2)`.
     Launch {
         /// Namespaces of the clone, `CLONE_NEW*`.

@@ -22,7 +22,7 @@ use crate::plan::hooks::HookState;
 use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
 use crate::spec::Hook;
 use crate::sys::launch::{Launch, launch};
-use crate::sys::{file, ipc, process, scheduling};
+use crate::sys::{file, ipc, process, scheduling, user_namespace};
 
 /// How long the kernel may take to let go of a cgroup whose processes were killed.
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
@@ -76,6 +76,7 @@ pub(crate) struct Made {
     /// Whether systemd was asked for a scope.
     scope: bool,
     fifos: Option<[OwnedFd; 2]>,
+    id_maps: Vec<(Slot, OwnedFd)>,
     report: Option<Report>,
     link: Option<Link>,
     /// What init's own clone came from; gone when the process is known.
@@ -268,6 +269,12 @@ impl Driver<'_> {
                 self.made.fifos = Some([fifo("exec.fifo")?, fifo("done")?]);
                 Ok(())
             }
+            RunOp::MakeTrees => Ok(file::make_dir_at(self.dir, Path::new(crate::plan::TREES))?),
+            RunOp::MakeIdMap { slot, uids, gids } => {
+                let made = user_namespace::make(uids, gids)?;
+                self.made.id_maps.push((*slot, made));
+                Ok(())
+            }
             RunOp::Launch {
                 namespaces,
                 into_cgroup,
@@ -424,6 +431,9 @@ impl Driver<'_> {
         let [exec, done] = self.made.fifos.take().ok_or_else(out_of_step)?;
         slots.push((Slot::EXEC_FIFO, high(exec)?));
         slots.push((Slot::DONE, high(done)?));
+        for (slot, map) in self.made.id_maps.drain(..) {
+            slots.push((slot, high(map)?));
+        }
         if let (Some(cgroup), true) = (&self.made.cgroup, pass_cgroup) {
             slots.push((Slot::CGROUP, ipc::copy_at_least(cgroup.dir(), least)?));
         }

@@ -111,6 +111,7 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
             step.what
         ),
         Kind::NotThatNamespace => format!("{}: it is none of that kind", step.what),
+        Kind::NoIdMap => format!("{}: {}", step.what, no_id_map(detail)),
         Kind::Outside => format!("{}: leads out of the container", step.what),
         Kind::RuntimeGone => format!("{}: the runtime went away", step.what),
         Kind::Plain | Kind::NotExecutable if detail.is_empty() => {
@@ -122,6 +123,33 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
         }
     };
     step.failed(what, of)
+}
+
+/// The file system whose ids can't be mapped, by the digits of its number.
+fn no_id_map(digits: &str) -> String {
+    // Of linux/magic.h, and statfs(2).
+    const NAMES: [(u64, &str); 16] = [
+        (0x0102_1994, "tmpfs"),
+        (0x794c_7630, "overlay"),
+        (0x6573_5546, "fuse"),
+        (0x6969, "nfs"),
+        (0x0102_1997, "9p"),
+        (0xfe53_4d42, "smb2"),
+        (0x9fa0, "proc"),
+        (0x6265_6572, "sysfs"),
+        (0x6367_7270, "cgroup2"),
+        (0x1cd1, "devpts"),
+        (0x1980_0202, "mqueue"),
+        (0x8584_58f6, "ramfs"),
+        (0x7371_7368, "squashfs"),
+        (0xe0f5_e1e2, "erofs"),
+        (0x2fc1_2fc1, "zfs"),
+        (0x00c0_ffee, "hostfs"),
+    ];
+    let number = u64::from_str_radix(digits, 16).unwrap_or(0);
+    let known = NAMES.iter().find(|(magic, _)| *magic == number);
+    let name = known.map_or_else(|| format!("0x{digits}"), |(_, name)| (*name).to_owned());
+    format!("the ids of its file system ({name}), or of one mounted below, can't be mapped")
 }
 
 /// How a hook failed, and what it wrote last.

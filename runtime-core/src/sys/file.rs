@@ -44,6 +44,11 @@ pub(crate) fn open_dir_at(dir: impl AsFd, path: &Path) -> Result<OwnedFd, Errno>
     open_at(dir, path, flags)
 }
 
+/// `mkdirat(2)`: a directory that only its owner may enter.
+pub(crate) fn make_dir_at(dir: impl AsFd, path: &Path) -> Result<(), Errno> {
+    call("mkdirat", || rustix::fs::mkdirat(&dir, path, Mode::RWXU))
+}
+
 /// The absolute path of an existing file, without symbolic links; as realpath(3).
 pub(crate) fn real_path(path: &Path) -> Result<PathBuf, Errno> {
     let file = open_at(rustix::fs::CWD, path, OFlags::PATH)?;

@@ -50,18 +50,18 @@ pub(crate) struct Launched {
 /// `struct clone_args` of linux/sched.h.
 #[repr(C)]
 #[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub(super) flags: u64,
+    pub(super) pidfd: u64,
+    pub(super) child_tid: u64,
+    pub(super) parent_tid: u64,
+    pub(super) exit_signal: u64,
+    pub(super) stack: u64,
+    pub(super) stack_size: u64,
+    pub(super) tls: u64,
+    pub(super) set_tid: u64,
+    pub(super) set_tid_size: u64,
+    pub(super) cgroup: u64,
 }
 
 /// What the child sees; it lives in the caller's frame.
@@ -76,7 +76,21 @@ struct Child {
 }
 
 #[repr(C, align(16))]
-struct Stack([u8; STACK]);
+pub(super) struct Stack([u8; STACK]);
+
+impl Stack {
+    /// Bytes of it.
+    pub(super) const SIZE: u64 = STACK as u64;
+
+    pub(super) fn new() -> Box<Stack> {
+        Box::new(Stack([0; STACK]))
+    }
+
+    /// The lowest address.
+    pub(super) fn start(&mut self) -> u64 {
+        self.0.as_mut_ptr() as u64
+    }
+}
 
 /// Starts the program; comes back when it runs.
 pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
@@ -84,7 +98,7 @@ pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
 }
 
 fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
-    let mut stack = Box::new(Stack([0; STACK]));
+    let mut stack = Stack::new();
     let child = Box::new(Child {
         program: launch.program.as_raw_fd(),
         argv: [
@@ -116,15 +130,15 @@ fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
         pidfd: &raw mut pidfd as u64,
         child_tid: alive.as_ptr() as u64,
         exit_signal: libc::SIGCHLD as u64,
-        stack: stack.0.as_mut_ptr() as u64,
-        stack_size: STACK as u64,
+        stack: stack.start(),
+        stack_size: Stack::SIZE,
         cgroup: launch.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         ..CloneArgs::default()
     };
     // SAFETY: the flags ask for a child on `stack`, which is aligned, large enough and
     // outlives it (`finish` waits until the child has left, or gives the memory up);
     // `pidfd` and `alive` are valid for writes for as long.
-    let pid = unsafe { clone_and_run(&args, &child) }?;
+    let pid = unsafe { clone_and_run(&args, (&raw const *child).cast(), child_main) }?;
     // SAFETY: the kernel has just stored a new descriptor, which nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     if let Err(errno) = finish(&alive, &pidfd) {
@@ -158,7 +172,7 @@ fn finish(alive: &AtomicU32, pidfd: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// `futex(2)`: waits until the word is zero; false when the time is over first.
-fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
+pub(super) fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
     loop {
         let value = word.load(Ordering::Acquire);
         if value == 0 {
@@ -191,7 +205,7 @@ fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
 
 /// Blocks every signal of the calling thread meanwhile: a handler must not run in the
 /// child, on its small stack, with the caller's memory. Init unblocks them.
-fn with_signals_blocked<T>(run: impl FnOnce() -> T) -> T {
+pub(super) fn with_signals_blocked<T>(run: impl FnOnce() -> T) -> T {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigfillset initialises `all`; both pointers are valid for the calls; `old`
@@ -208,12 +222,17 @@ fn with_signals_blocked<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-/// `clone3(2)`; the child calls [`child_main`] on its stack and never returns.
+/// `clone3(2)`; the child calls `main` on its stack and never returns.
 ///
 /// # Safety
-/// `args` asks for a child with its own, valid stack, and `child` outlives its use.
+/// `args` asks for a child with its own, valid stack, and `child` is what `main` takes and
+/// outlives its use. `main` makes raw system calls only.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
+pub(super) unsafe fn clone_and_run(
+    args: &CloneArgs,
+    child: *const c_void,
+    main: extern "C" fn(*const c_void) -> !,
+) -> Result<Pid, Errno> {
     let ret: i64;
     // SAFETY: by this function's contract; the child leaves by `call` and never comes
     // back to this frame, whose registers the parent keeps.
@@ -231,7 +250,7 @@ unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
             in("rdi") args,
             in("rsi") size_of::<CloneArgs>(),
             in("r12") child,
-            in("r13") child_main as extern "C" fn(*const Child) -> !,
+            in("r13") main,
             lateout("rcx") _,
             lateout("r11") _,
         );
@@ -239,12 +258,17 @@ unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
     to_pid(ret)
 }
 
-/// `clone3(2)`; the child calls [`child_main`] on its stack and never returns.
+/// `clone3(2)`; the child calls `main` on its stack and never returns.
 ///
 /// # Safety
-/// `args` asks for a child with its own, valid stack, and `child` outlives its use.
+/// `args` asks for a child with its own, valid stack, and `child` is what `main` takes and
+/// outlives its use. `main` makes raw system calls only.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
+pub(super) unsafe fn clone_and_run(
+    args: &CloneArgs,
+    child: *const c_void,
+    main: extern "C" fn(*const c_void) -> !,
+) -> Result<Pid, Errno> {
     let ret: i64;
     // SAFETY: by this function's contract; the child leaves by `blr` and never comes
     // back to this frame, whose registers the parent keeps.
@@ -261,7 +285,7 @@ unsafe fn clone_and_run(args: &CloneArgs, child: &Child) -> Result<Pid, Errno> {
             inlateout("x0") args as *const CloneArgs as i64 => ret,
             in("x1") size_of::<CloneArgs>(),
             in("x20") child,
-            in("x21") child_main as extern "C" fn(*const Child) -> !,
+            in("x21") main,
         );
     }
     to_pid(ret)
@@ -275,9 +299,10 @@ fn to_pid(ret: i64) -> Result<Pid, Errno> {
 }
 
 /// The child, until it has executed the program.
-extern "C" fn child_main(child: *const Child) -> ! {
-    // SAFETY: the parent keeps `child` alive until this process has left its memory.
-    let child = unsafe { &*child };
+extern "C" fn child_main(child: *const c_void) -> ! {
+    // SAFETY: `start` passes a `Child` and keeps it alive until this process has left its
+    // memory.
+    let child = unsafe { &*child.cast::<Child>() };
     for index in 0..child.inherit_len {
         // SAFETY: `inherit` points to `inherit_len` numbers, which the parent keeps.
         let fd = unsafe { *child.inherit.add(index) };
@@ -302,7 +327,7 @@ extern "C" fn child_main(child: *const Child) -> ! {
 }
 
 /// A system call without errno, which is thread-local and here the parent's.
-fn raw_call(number: i64, args: [u64; 5]) -> i64 {
+pub(super) fn raw_call(number: i64, args: [u64; 5]) -> i64 {
     let [a0, a1, a2, a3, a4] = args;
     let ret: i64;
     #[cfg(target_arch = "x86_64")]

@@ -14,6 +14,7 @@ pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
+pub(crate) mod user_namespace;
 
 use rustix::io::Errno;
 

@@ -49,6 +49,23 @@ pub fn mount_setattr(
     .map(drop)
 }
 
+/// `mount_setattr(2)` that maps the ids of a descriptor's mount.
+pub fn mount_idmap(mount: Fd, namespace: Fd, recursive: bool) -> Result<()> {
+    let attr = [flag::MOUNT_ATTR_IDMAP, 0, 0, fd(namespace)];
+    let flags = flag::AT_EMPTY_PATH | if recursive { flag::AT_RECURSIVE } else { 0 };
+    call(
+        nr::MOUNT_SETATTR,
+        &[
+            fd(mount),
+            path(c""),
+            flags,
+            attr.as_ptr() as u64,
+            size_of_val(&attr) as u64,
+        ],
+    )
+    .map(drop)
+}
+
 /// `mount(2)` that only changes the propagation of a mount, with `MS_REC` of all below.
 pub fn set_propagation(place: &CStr, kind: u64) -> Result<()> {
     call(nr::MOUNT, &[0, path(place), 0, kind, 0]).map(drop)

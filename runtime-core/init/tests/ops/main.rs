@@ -4,7 +4,7 @@
 //! # Layout
 //! - `trial`: a plan of a few steps, and what became of it
 //! - `flat`: such a plan as bytes, laid out here and not by the library
-//! - `mounts_in_place`: options as one text, remounts, links
+//! - `mounts_in_place`: options as one text, remounts, links; `trees`: sources opened outside
 //! - `mounts`, `copy` (tmpcopyup), `root`, `devices`, `process`, `enter`, `namespaces`, `exec`, `console`,
 //!   `hooks`, `procfs`: the tests, by facility
 #![allow(
@@ -25,4 +25,5 @@ mod namespaces;
 mod process;
 mod procfs;
 mod root;
+mod trees;
 mod trial;

@@ -46,6 +46,7 @@ impl Case {
         };
         let options = PlanOptions {
             id: "web".to_owned(),
+            root: PathBuf::from("/run/corten"),
             ..PlanOptions::default()
         };
         Case {
@@ -147,7 +148,7 @@ fn adjust(case: &mut Case) {
         "no-new-keyring" => options.no_new_keyring = true,
         "preserve-fds" => options.preserve_fds = 2,
         "cgroups-disabled" | "user-namespace-cgroups-disabled" => options.no_cgroup = true,
-        "not-root" | "spec-rootless" => {
+        "not-root" | "spec-rootless" | "idmap-not-root" => {
             (host.euid, host.permitted_caps) = (1000, 0);
         }
         "hybrid-host" => host.cgroup = CgroupMode::Hybrid,
