@@ -202,9 +202,11 @@ fn a_clean_command_leaves_nothing() {
 
 #[test]
 fn the_machines_files_can_be_protected() {
-    let file = std::env::temp_dir().join("corten-lane-must-not-exist");
+    // Not in /tmp, which is the lane's own then.
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("must-not-exist");
     let output = native(&["--read-only"], &format!("touch {}", file.display()));
     assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("Read-only file system"));
     assert!(!file.exists());
 }
 

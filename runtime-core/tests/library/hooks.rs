@@ -86,6 +86,7 @@ fn a_hook_gets_nothing_of_the_program() {
             );
             std::fs::remove_file(format!("{}.{kind}", seen.display())).expect("just read");
         }
+        sys::close(77);
     });
 }
 
