@@ -26,6 +26,8 @@ checks!("joined":
     the_callers_own_namespaces_may_be_named_by_path,
     the_loopback_of_a_joined_network_is_left_alone,
     the_hostname_is_set_in_a_joined_uts_namespace,
+    the_hosts_name_is_not_changed_by_way_of_a_path,
+    a_name_of_70000_bytes_is_refused_in_few_words,
     a_joined_cgroup_namespace_has_another_root,
     a_joined_time_namespace_has_its_clocks [Need::Namespace("time")],
     a_path_that_is_no_namespace_of_its_type_is_refused,
@@ -364,6 +366,35 @@ fn told(bundle: &Bundle, container: &Container<'_>, words: &str) -> Value {
         serde_json::from_str(printed.trim()).ok()
     };
     wait::until(wait::CALL, whole).unwrap_or_else(|| panic!("{:?}", container.printed()))
+}
+
+fn the_hosts_name_is_not_changed_by_way_of_a_path(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    join(&mut bundle, "uts", "/proc/1/ns/uts");
+    bundle.config["hostname"] = json!("other");
+    let output = lab.run(&bundle);
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name != "lane" {
+        // For the next check.
+        rustix::system::sethostname(b"lane").expect("root may");
+    }
+    assert_eq!(name, "lane", "{output}");
+    assert!(!output.status.success(), "{output}");
+}
+
+/// CVE-2021-43784: a length that does not fit into 16 bits.
+fn a_name_of_70000_bytes_is_refused_in_few_words(lab: &Lab) {
+    for field in ["hostname", "domainname"] {
+        let mut bundle = lab.bundle_of(&["true"]);
+        bundle.config[field] = json!("x".repeat(70_000));
+        let output = lab.run(&bundle);
+        assert!(!output.status.success(), "{field}");
+        let text = output.stderr();
+        assert!(text.len() < 2000 || !lab.is_corten(), "{output}");
+    }
 }
 
 fn a_joined_cgroup_namespace_has_another_root(lab: &Lab) {

@@ -20,6 +20,7 @@ mod mount_namespace;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod netdevices;
 mod pairwise;
 mod pause;
 mod process;
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     joined::CHECKS,
     mount_namespace::CHECKS,
     pairwise::CHECKS,
+    netdevices::CHECKS,
     rootfs::CHECKS,
     propagation::CHECKS,
     devices::CHECKS,

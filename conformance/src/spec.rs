@@ -133,6 +133,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, Namespaces: one with a path is joined, and it must be of its type",
     ),
     (
+        "netdevices::",
+        "config-linux.md, Network devices: moved with their name or another, their addresses and attributes",
+    ),
+    (
+        "netdevices::a_device_stays_in_a_joined",
+        "config-linux.md, Network devices: not moved out before the namespace goes",
+    ),
+    (
         "pairwise::",
         "config-linux.md, Namespaces: each kind is new, joined or the runtime's, by itself",
     ),

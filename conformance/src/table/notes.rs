@@ -1,6 +1,6 @@
 //! Why a runtime fails a check, where that is known.
 
-/// A check and the reason.
+/// A check, or a whole file of them, and the reason.
 pub(super) const NOTES: &[(&str, &str)] = &[
     (
         "lifecycle::a_create_killed_at_any_time_is_cleaned_up_by_delete_force",
@@ -123,6 +123,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "runc follows the link, and makes the host's / private",
     ),
     (
+        "joined::the_hosts_name_is_not_changed_by_way_of_a_path",
+        "runc and crun change it",
+    ),
+    (
         "joined::a_joined_user_namespace_may_forbid_setgroups",
         "runc and crun leave additionalGids out in silence",
     ),
@@ -130,6 +134,27 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "pairwise::any_two_choices_for_two_kinds_of_namespaces_go_together",
         "runc needs a /proc in the root, crun wants to mount without a mount namespace of its own",
     ),
+    (
+        "netdevices::a_name_may_leave_a_number_to_the_kernel",
+        "runc 1.3 does not know the field; crun looks for a device of the name as it stands",
+    ),
+    (
+        "netdevices::two_devices_of_one_name_are_refused_before_any_moves",
+        "runc 1.3 does not know the field; crun takes the first",
+    ),
+    (
+        "netdevices::a_name_that_is_taken_in_the_container_is_an_error",
+        "runc 1.3 does not know the field; crun loses the device",
+    ),
+    (
+        "netdevices::a_create_that_fails_gives_the_devices_back",
+        "crun loses them",
+    ),
+    (
+        "netdevices::devices_without_a_network_namespace_are_refused",
+        "runc 1.3 does not know the field; crun ignores it",
+    ),
+    ("netdevices::", "runc 1.3 does not know the field"),
     (
         "propagation::what_is_mounted_in_the_root_of_the_image_keeps_what_is_asked_for",
         "crun makes all of it private",
@@ -322,6 +347,8 @@ pub(super) const NOTES: &[(&str, &str)] = &[
 
 /// The note of a check.
 pub(super) fn of(path: &str) -> Option<&'static str> {
-    let found = NOTES.iter().find(|(check, _)| *check == path);
+    let own = NOTES.iter().find(|(check, _)| *check == path);
+    let whole = |(check, _): &&(&str, &str)| check.ends_with("::") && path.starts_with(check);
+    let found = own.or_else(|| NOTES.iter().find(whole));
     found.map(|(_, note)| *note)
 }

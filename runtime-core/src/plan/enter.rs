@@ -8,7 +8,7 @@ use corten_init::abi::{Barrier, Op, Slot};
 use super::namespaces::{Origin, clones_twice, kinds_of, origin};
 use super::rootfs::non_dumpable;
 use super::{Context, Entry, RunOp, Step, wait};
-use crate::spec::{IdMapping, Linux, NamespaceKind, TimeOffset, quoted};
+use crate::spec::{IdMapping, Linux, NamespaceKind, TimeOffset, member, quoted};
 
 const ORIGIN: &str = "linux.namespaces";
 
@@ -171,6 +171,14 @@ fn entered(cx: &Context<'_>) -> Vec<Step> {
         let words = format!("write timens_offsets: {}", one_line(&offsets));
         let op = RunOp::WriteTimeOffsets(offsets);
         steps.push(Step::run(op, "linux.timeOffsets", words));
+    }
+    for (name, device) in &linux.net_devices {
+        let new_name = device.name.as_ref().unwrap_or(name).clone();
+        let what = format!("move network device {name} into the container as {new_name}");
+        let name = name.clone();
+        let origin = member("linux.netDevices", &name);
+        let op = RunOp::MoveNetDevice { name, new_name };
+        steps.push(Step::run(op, origin, what));
     }
     steps
 }

@@ -80,9 +80,39 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
             "corten must run as root: rootless containers are not supported by this version",
         ));
     }
+    check_contents(cx)?;
     check_kinds(cx);
     check_joined(cx);
     Ok(())
+}
+
+/// The host's own namespace may be named by its path; it is not to be changed.
+fn check_contents(cx: &Context<'_>) -> Result<(), PlanError> {
+    let devices = cx.spec.linux.as_ref().map(|linux| &linux.net_devices);
+    let asked = [
+        ("hostname", NamespaceKind::Uts, cx.spec.hostname.is_some()),
+        (
+            "domainname",
+            NamespaceKind::Uts,
+            cx.spec.domainname.is_some(),
+        ),
+        (
+            "linux.netDevices",
+            NamespaceKind::Network,
+            devices.is_some_and(|devices| !devices.is_empty()),
+        ),
+    ];
+    let of_host = |kind| !cx.other_namespace(kind);
+    match asked
+        .iter()
+        .find(|(_, kind, asked)| *asked && of_host(*kind))
+    {
+        Some((field, kind, _)) => {
+            let what = format!("needs a {kind} namespace that is not the host's");
+            Err(PlanError::value(*field, what))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A kernel may be built without some kind.

@@ -113,6 +113,13 @@ pub enum RunOp {
     CheckGidMap(String),
     /// Writes `timens_offsets`.
     WriteTimeOffsets(String),
+    /// Moves a network device of the host into the container.
+    MoveNetDevice {
+        /// Its name.
+        name: String,
+        /// Its name in the container.
+        new_name: String,
+    },
     /// Writes `oom_score_adj`.
     SetOomScoreAdj(i64),
     /// `prlimit(2)`.

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use corten_init::abi::{Op, Slot};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, OFlags};
 use rustix::io::Errno;
 
 use super::hooks::Hooks;
 use super::link::{Link, Said};
+use super::netdevices::NetDevices;
 use super::report::Report;
 use super::trace::{Span, Trace, now};
 use super::{InitProgram, failure};
@@ -85,6 +86,8 @@ pub(crate) struct Made {
     /// What the process said before stage 0 told of it.
     early: Option<Said>,
     master: Option<OwnedFd>,
+    /// Those of the host that are the container's now.
+    devices: Option<NetDevices>,
     /// Whether a hook was begun on the host.
     hooked: bool,
 }
@@ -190,6 +193,7 @@ impl Driver<'_> {
     fn finish(&mut self) -> Result<Process, Error> {
         self.collect();
         self.made.link = None;
+        self.made.devices = None;
         self.made.process.take().ok_or_else(out_of_step)
     }
 
@@ -289,6 +293,7 @@ impl Driver<'_> {
                 let made = self.made.cgroup.as_ref().map_or(&[][..], Cgroup::made);
                 Ok(self.keeper.state(process, made)?)
             }
+            RunOp::MoveNetDevice { name, new_name } => self.move_net_device(name, new_name),
             _ => self.perform_on_process(op),
         }
     }
@@ -331,6 +336,22 @@ impl Driver<'_> {
             }
             _ => Err(out_of_step().into()),
         }
+    }
+
+    fn move_net_device(&mut self, name: &str, new_name: &str) -> Result<(), Failed> {
+        let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
+        let devices = match &mut self.made.devices {
+            Some(devices) => devices,
+            none => {
+                let path = format!("/proc/{}", process.pid);
+                let own = file::open_dir_at(rustix::fs::CWD, Path::new(&path))?;
+                process::pidfd_send_signal(process.pidfd.as_fd(), 0)?;
+                let namespace = file::open_at(own, Path::new("ns/net"), OFlags::RDONLY)?;
+                none.insert(NetDevices::new(namespace)?)
+            }
+        };
+        let taken = devices.take(name, new_name);
+        taken.map_err(|refusal| Failed::Because(refusal.to_string()))
     }
 
     /// Init waits meanwhile, for as long as the hook may take.
@@ -519,6 +540,10 @@ impl Driver<'_> {
     /// Takes back what was made, as far as it can be.
     fn undo(&mut self) {
         let hooked = self.made.hooked || self.init_hooked();
+        // Their sockets keep the container's network alive, whatever became of init.
+        if let Some(devices) = self.made.devices.take() {
+            devices.give_back();
+        }
         // Descriptors that the rest does without: there may be no free one for it.
         self.made.fifos = None;
         self.made.report = None;

@@ -7,6 +7,7 @@
 //! - `driver`: the walk, and the way back when a step fails
 //! - `init_program`: init as a file that can be executed
 //! - `link`: the socket to init
+//! - `netdevices`: network devices, by way of `netlink`
 //! - `report`: what init wrote about its steps
 //! - `failure`: a failed step as one sentence
 //! - `hooks`: hooks on the host
@@ -19,6 +20,8 @@ mod failure;
 mod hooks;
 mod init_program;
 mod link;
+mod netdevices;
+mod netlink;
 mod report;
 mod trace;
 

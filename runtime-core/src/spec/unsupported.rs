@@ -9,10 +9,7 @@ use super::{Linux, Spec, SpecError};
 /// A path below the table's object, and whether the object asks for it.
 type Row<T> = (&'static str, fn(&T) -> bool);
 
-const LINUX: &[Row<Linux>] = &[
-    ("netDevices", |l| !l.net_devices.is_empty()),
-    ("intelRdt", |l| l.intel_rdt.is_some()),
-];
+const LINUX: &[Row<Linux>] = &[("intelRdt", |l| l.intel_rdt.is_some())];
 
 /// Everything the spec asks for that is not done yet, in the order of the fields.
 ///

@@ -8,6 +8,7 @@ use super::{Mount, NamespaceKind, Spec, SpecError};
 
 mod devices;
 mod idmap;
+mod namespaces;
 mod process;
 mod resources;
 mod scheduling;
@@ -45,8 +46,7 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
     for (index, mount) in spec.mounts.iter().enumerate() {
         check_mount(&mut found, &format!("mounts[{index}]"), mount);
     }
-    namespaces(&mut found, spec);
-    time_offsets(&mut found, spec);
+    namespaces::check(&mut found, spec);
     idmap::check(&mut found, spec);
     if let Some(linux) = &spec.linux {
         devices::check(&mut found, &linux.devices);
@@ -208,59 +208,6 @@ fn check_mount(found: &mut Vec<SpecError>, path: &str, mount: &Mount) {
     }
     idmap::entries(found, &member(path, "uidMappings"), &mount.uid_mappings);
     idmap::entries(found, &member(path, "gidMappings"), &mount.gid_mappings);
-}
-
-fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
-    let all = spec.namespaces();
-    for (index, ns) in all.iter().enumerate() {
-        let path = format!("linux.namespaces[{index}]");
-        if let Some(first) = all
-            .iter()
-            .take(index)
-            .position(|other| other.kind == ns.kind)
-        {
-            found.push(SpecError::Duplicate {
-                path: path.clone(),
-                what: "ns",
-                value: ns.kind.to_string(),
-                first: format!("linux.namespaces[{first}]"),
-            });
-        }
-        if let Some(file) = ns.path.as_ref().filter(|file| !file.starts_with('/')) {
-            let (path, value) = (member(&path, "path"), file.clone());
-            found.push(SpecError::NotAbsolute { path, value });
-        }
-    }
-}
-
-/// See time_namespaces(7).
-fn time_offsets(found: &mut Vec<SpecError>, spec: &Spec) {
-    let Some(linux) = spec.linux.as_ref() else {
-        return;
-    };
-    let path = "linux.timeOffsets";
-    if linux.time_offsets.is_empty() {
-        return;
-    }
-    needs(found, spec, path, NamespaceKind::Time);
-    let time = spec.namespace(NamespaceKind::Time);
-    if time.is_some_and(|time| time.path.is_some()) {
-        found.push(invalid(
-            path,
-            "the clocks of a namespace that is joined are set already",
-        ));
-    }
-    for (clock, offset) in &linux.time_offsets {
-        if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            found.push(SpecError::Unknown {
-                path: path.to_owned(),
-                value: clock.clone(),
-                expected: "monotonic or boottime",
-            });
-        }
-        let path = format!("{}.nanosecs", member(path, clock));
-        found.extend(in_range(path, offset.nanosecs, 0..=999_999_999, "0 to 999999999").err());
-    }
 }
 
 fn propagation(found: &mut Vec<SpecError>, value: Option<&str>) {

@@ -11,6 +11,7 @@ pub(crate) mod ipc;
 pub(crate) mod launch;
 pub(crate) mod mount;
 pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub(crate) mod process;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
