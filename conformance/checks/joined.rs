@@ -22,6 +22,7 @@ checks!("joined":
     namespaces_that_a_joined_user_namespace_owns_are_joined_with_it,
     a_joined_user_namespace_may_be_described_by_its_own_maps,
     a_joined_user_namespace_may_forbid_setgroups,
+    no_group_of_the_caller_comes_along_into_a_user_namespace,
     a_joined_network_is_that_of_the_host_in_a_new_user_namespace,
     the_callers_own_namespaces_may_be_named_by_path,
     the_loopback_of_a_joined_network_is_left_alone,
@@ -261,6 +262,27 @@ fn a_joined_user_namespace_may_be_described_by_its_own_maps(lab: &Lab) {
             assert!(output.stderr().starts_with(&start), "{output}");
         }
         bundle.config["linux"][field] = MAP.clone();
+    }
+}
+
+/// A hook sees it: the container's own groups are set later.
+fn no_group_of_the_caller_comes_along_into_a_user_namespace(lab: &Lab) {
+    let pod = pod_with_users(lab);
+    let first = lab.start(&pod);
+    let folder = lab.folder().join("shared");
+    std::fs::create_dir(&folder).expect("the lab is writable");
+    std::os::unix::fs::chown(&folder, Some(100_000), Some(100_000)).expect("root may");
+    for (name, mut bundle) in [("joined", guest(lab, &first)), ("new", pod_with_users(lab))] {
+        let file = folder.join(name);
+        let line = format!("grep ^Groups: /proc/self/status >{}", file.display());
+        bundle.config["hooks"] = json!({"createContainer": [
+            {"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin"]}
+        ]});
+        bundle.probe(&["true"]);
+        let output = lab.run_under(&["setpriv", "--groups", "0,7", "--"], &bundle);
+        assert!(output.status.success(), "{output}");
+        let groups = std::fs::read_to_string(file).expect("the hook ran");
+        assert_eq!(groups.trim(), "Groups:", "{name}");
     }
 }
 

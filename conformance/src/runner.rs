@@ -227,8 +227,9 @@ pub fn in_lane(check: &Check) -> Result<i32, String> {
     let folder = Folder(PathBuf::from("/run/lab"));
     let lab = Lab::new(Runtime::program_to_test()?, folder.0.clone())?;
     (check.run)(&lab);
-    drop(lab);
+    // It is in the lab's folder.
     crate::mutate::print_steps();
+    drop(lab);
     Ok(0)
 }
 

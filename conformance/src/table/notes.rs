@@ -123,6 +123,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "runc follows the link, and makes the host's / private",
     ),
     (
+        "joined::no_group_of_the_caller_comes_along_into_a_user_namespace",
+        "runc keeps them in a user namespace that is joined",
+    ),
+    (
         "joined::the_hosts_name_is_not_changed_by_way_of_a_path",
         "runc and crun change it",
     ),
