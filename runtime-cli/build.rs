@@ -1,4 +1,4 @@
-//! Tells the program which commit it was built from.
+//! Tells the program which commit it was built from, and the linker what a release build does not need.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,10 +8,20 @@ fn main() {
     println!("cargo::rustc-env=CORTEN_COMMIT={commit}");
     // HEAD's log grows with every commit and checkout; without git there is nothing to watch.
     println!("cargo::rerun-if-changed=build.rs");
+    leave_out_unwinding();
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()
     {
         println!("cargo::rerun-if-changed={log}");
+    }
+}
+
+/// The tables for unwinding are for panics that unwind, as those of debug builds do.
+fn leave_out_unwinding() {
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/no-unwind.ld");
+        println!("cargo::rerun-if-changed={script}");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
     }
 }
 

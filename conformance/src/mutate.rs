@@ -75,13 +75,20 @@ pub(crate) fn print_steps() {
 ///
 /// # Errors
 ///
-/// If the test build fails, or a check fails with nothing left out.
+/// If the test build fails, a check fails with nothing left out, or no step is wanted.
 pub fn run(options: &Options) -> Result<bool, String> {
     let runtime = options.runtime.clone().map_or_else(build, Ok)?;
     let baseline = baseline(&runtime, options.jobs)?;
     let mut mutants = mutants(&baseline, &options.words);
     if options.needy && options.words.is_empty() {
         mutants.retain(|(_, checks)| checks.iter().all(|check| !check.needs.is_empty()));
+    }
+    // Nothing to leave out is no success.
+    if mutants.is_empty() {
+        return Err(format!(
+            "no plan of a check has a step like {:?}",
+            options.words
+        ));
     }
     let mut survived = 0;
     let begin = Instant::now();
