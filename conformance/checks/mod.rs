@@ -29,6 +29,7 @@ mod regressions;
 mod rootfs;
 mod scheduling;
 mod seccomp;
+mod sockets;
 mod sysctl;
 mod systemd;
 mod tmpfs;
@@ -60,6 +61,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     regressions::CHECKS,
     scheduling::CHECKS,
     seccomp::CHECKS,
+    sockets::CHECKS,
     sysctl::CHECKS,
     systemd::CHECKS,
 ];

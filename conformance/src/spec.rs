@@ -191,6 +191,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("seccomp::", "config-linux.md, Seccomp"),
     (
+        "sockets::",
+        "runc's systemd integration: LISTEN_FDS and NOTIFY_SOCKET",
+    ),
+    (
         "lsm::",
         "config.md, Linux process: apparmorProfile, selinuxLabel; config-linux.md, Mount label",
     ),

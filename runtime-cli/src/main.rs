@@ -16,6 +16,7 @@ mod help;
 mod logging;
 #[cfg(feature = "mutate")]
 mod mutate;
+mod notify;
 mod output;
 mod parse;
 mod pid_file;

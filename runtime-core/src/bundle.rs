@@ -81,6 +81,15 @@ impl Bundle {
         })
     }
 
+    /// The same with another configuration.
+    pub(crate) fn with_spec(&self, spec: Spec) -> Bundle {
+        Bundle {
+            path: self.path.clone(),
+            rootfs: self.rootfs.clone(),
+            spec,
+        }
+    }
+
     /// The bundle's directory, absolute.
     #[must_use]
     pub fn path(&self) -> &Path {

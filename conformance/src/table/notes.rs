@@ -288,6 +288,34 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun looks at the first process only",
     ),
     (
+        "sockets::sockets_of_the_service_manager_are_passed_with_their_number",
+        "crun passes them without LISTEN_FDS",
+    ),
+    (
+        "sockets::sockets_come_before_preserved_descriptors",
+        "crun passes them without LISTEN_FDS",
+    ),
+    (
+        "sockets::sockets_for_another_process_are_not_passed",
+        "crun does not look at LISTEN_PID",
+    ),
+    (
+        "sockets::readiness_is_told_by_a_detached_run",
+        "crun does not tell the main process",
+    ),
+    (
+        "sockets::a_foreground_run_is_itself_the_main_process",
+        "crun does not tell the main process",
+    ),
+    (
+        "sockets::a_container_that_ends_before_it_is_ready_ends_the_wait",
+        "runc waits for ever: the process that it looks for is its own zombie",
+    ),
+    (
+        "sockets::without_a_service_manager_there_is_no_notify_socket",
+        "runc waits for ever, as above; crun's socket is at the host's path",
+    ),
+    (
         "lsm::a_profile_or_label_whose_module_is_missing_is_refused",
         "crun takes an empty label for one, and writes it",
     ),

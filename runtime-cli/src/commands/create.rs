@@ -10,7 +10,7 @@ use super::{bundle, id};
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::parse::Matches;
-use crate::{pid_file, sys};
+use crate::{notify, pid_file, sys};
 
 /// Whether this program stays while the container runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +30,17 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
 
 /// Makes the container; the library logs its warnings itself.
 pub(super) fn create(app: &App, matches: &Matches, stay: Stay) -> Result<Container, Failure> {
-    check_environment(|name| env::var(name).ok())?;
-    check_preserved(matches.number("preserve-fds"))?;
+    let listen = listen_fds(|name| env::var(name).ok())?;
+    check_preserved(listen.saturating_add(matches.number("preserve-fds")))?;
     let runtime = app.runtime()?;
     let bundle = bundle(matches)?;
     check_terminal(app.program, wants_terminal(&bundle), matches, stay)?;
     runtime
-        .create(&id(matches), &bundle, options(matches))
+        .create(&id(matches), &bundle, options(matches, listen))
         .map_err(|error| Failure::not_started(&error))
 }
 
-fn options(matches: &Matches) -> CreateOptions {
+fn options(matches: &Matches, listen_fds: u32) -> CreateOptions {
     let path = |flag| {
         matches
             .value(flag)
@@ -50,6 +50,8 @@ fn options(matches: &Matches) -> CreateOptions {
     let mut options = CreateOptions::default();
     options.console_socket = path("console-socket");
     options.pidfd_socket = path("pidfd-socket");
+    options.listen_fds = listen_fds;
+    options.notify_socket = notify::is_wanted();
     options.preserve_fds = matches.number("preserve-fds");
     options.no_pivot = matches.switch("no-pivot");
     options.no_new_keyring = matches.switch("no-new-keyring");
@@ -64,18 +66,14 @@ fn wants_terminal(bundle: &Bundle) -> bool {
         .is_some_and(|process| process.terminal)
 }
 
-/// What a service manager asks for by the environment and would not get.
-fn check_environment(variable: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+/// How many sockets a service manager has opened for this program, see sd_listen_fds(3).
+fn listen_fds(variable: impl Fn(&str) -> Option<String>) -> Result<u32, Failure> {
     let for_us = variable("LISTEN_PID").is_some_and(|pid| pid == process::id().to_string());
-    if for_us && variable("LISTEN_FDS").is_some_and(|count| count != "0") {
-        return Err(Failure::new(
-            "LISTEN_FDS: socket activation is not supported yet",
-        ));
-    }
-    if variable("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty()) {
-        log::warn!("NOTIFY_SOCKET: not supported yet, the container does not get it");
-    }
-    Ok(())
+    let Some(count) = variable("LISTEN_FDS").filter(|_| for_us) else {
+        return Ok(0);
+    };
+    let wrong = |_| Failure::new(format_args!("LISTEN_FDS: {count:?} is no number"));
+    count.parse().map_err(wrong)
 }
 
 /// Files to pass on must be the caller's: this program's own log file or signalfd would be open too.
@@ -157,17 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn sockets_that_would_not_reach_the_container_are_refused() {
+    fn sockets_are_passed_on_that_are_meant_for_this_program() {
         let own = process::id().to_string();
-        let check = |pid: &str| {
-            check_environment(|name| match name {
+        let count = |pid: &str, count: &str| {
+            listen_fds(|name| match name {
                 "LISTEN_PID" => Some(pid.to_owned()),
-                "LISTEN_FDS" => Some("2".to_owned()),
+                "LISTEN_FDS" => Some(count.to_owned()),
                 _ => None,
             })
         };
-        assert!(check(&own).unwrap_err().message.starts_with("LISTEN_FDS: "));
-        assert!(check("1").is_ok());
+        assert_eq!(count(&own, "2").ok(), Some(2));
+        assert_eq!(count("1", "2").ok(), Some(0));
+        let wrong = count(&own, "x").unwrap_err().message;
+        assert_eq!(wrong, "LISTEN_FDS: \"x\" is no number");
+        assert_eq!(listen_fds(|_| None).ok(), Some(0));
     }
 
     #[test]

@@ -6,9 +6,11 @@ use corten_core::{Container, Delete, Exit, ExitStatus};
 use nix::sys::signalfd::SignalFd;
 
 use super::create::{Stay, become_subreaper, create, undo, write_pid_file, write_trace};
+use super::id;
 use crate::app::App;
 use crate::console::{Console, Raw, resize};
 use crate::failure::{Failure, Outcome};
+use crate::notify::Notify;
 use crate::parse::Matches;
 use crate::{foreground, signals, sys};
 
@@ -25,17 +27,20 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
 
 fn detached(app: &App, matches: &Matches) -> Outcome {
     let mut container = create(app, matches, Stay::Detached)?;
-    match start(&mut container, matches) {
-        Ok(()) => Ok(0),
-        Err(failure) => Err(undo(container, failure)),
+    let pid = container.pid();
+    match start(&mut container, app, matches) {
+        Ok(Some(notify)) => notify.relay(container.as_fd(), pid),
+        Ok(None) => {}
+        Err(failure) => return Err(undo(container, failure)),
     }
+    Ok(0)
 }
 
 fn attended(app: &App, matches: &Matches) -> Outcome {
     sys::default_sigchld().map_err(|errno| Failure::call("SIGCHLD", errno))?;
     let taken = signals::take()?;
     let mut container = create(app, matches, Stay::Foreground)?;
-    let exit = match attend(&mut container, &taken, matches) {
+    let exit = match attend(&mut container, &taken, app, matches) {
         Ok(exit) => exit,
         Err(failure) => return Err(undo(container, failure)),
     };
@@ -46,7 +51,12 @@ fn attended(app: &App, matches: &Matches) -> Outcome {
 }
 
 /// Starts the program and stays with it; the caller's terminal is its own again on every way out.
-fn attend(container: &mut Container, taken: &SignalFd, matches: &Matches) -> Result<Exit, Failure> {
+fn attend(
+    container: &mut Container,
+    taken: &SignalFd,
+    app: &App,
+    matches: &Matches,
+) -> Result<Exit, Failure> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let hosts: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     let master = container.take_console();
@@ -61,14 +71,30 @@ fn attend(container: &mut Container, taken: &SignalFd, matches: &Matches) -> Res
         None => None,
     };
     let pid = container.pid();
-    start(container, matches)?;
+    if let Some(notify) = start(container, app, matches)? {
+        relay_beside(notify, container)?;
+    }
     foreground::attend(container, pid, taken, console.as_mut(), &hosts)?;
     drop(raw);
     Ok(container.wait()?)
 }
 
+/// The manager's process is this one. It ends with the container, and the thread with it.
+fn relay_beside(notify: Notify, container: &Container) -> Result<(), Failure> {
+    let pidfd = container.as_fd().try_clone_to_owned();
+    let pidfd = pidfd.map_err(|error| Failure::call("NOTIFY_SOCKET", error))?;
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    std::thread::spawn(move || notify.relay(pidfd.as_fd(), own));
+    Ok(())
+}
+
 /// The trace is written also when the start fails: then it is wanted most.
-fn start(container: &mut Container, matches: &Matches) -> Result<(), Failure> {
+fn start(
+    container: &mut Container,
+    app: &App,
+    matches: &Matches,
+) -> Result<Option<Notify>, Failure> {
+    let notify = Notify::bind(app.runtime()?.root(), &id(matches))?;
     // Asked before: a short program has ended by then, and has no pid any more.
     let pid = container.pid();
     let started = container
@@ -78,6 +104,7 @@ fn start(container: &mut Container, matches: &Matches) -> Result<(), Failure> {
     started
         .and(traced)
         .and_then(|()| write_pid_file(pid, matches))
+        .map(|()| notify)
 }
 
 /// The exit status of a shell: the program's own, or 128 and the signal.

@@ -785,6 +785,11 @@ ops! {
         /// The label.
         label: Text,
     }
+    /// Adds a variable with this process's own pid to the environment.
+    AddPid = 77 {
+        /// The name with its `=`.
+        name: Text,
+    }
     /// `close(2)` of a slot.
     Close = 48 {
         /// The slot.

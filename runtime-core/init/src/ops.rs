@@ -37,6 +37,7 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::Close { slot } => init.close(slot),
         Op::WaitStart {} => exec::wait_start(init),
         Op::FindProgram {} => exec::find_program(init),
+        Op::AddPid { name } => process::add_pid(init, name),
         Op::FindHome { uid } => process::find_home(init, uid),
         Op::Exec {} => exec::exec(init),
         Op::HookState {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dir::{self, StateDir};
+use super::notify;
 use super::state::{self, Intent, Saved};
 use super::{Container, Runtime};
 use crate::bundle::Bundle;
@@ -47,6 +48,13 @@ pub struct CreateOptions {
     /// How many of the caller's descriptors from 3 on the container keeps. Each must be
     /// open.
     pub preserve_fds: u32,
+    /// How many of those, the first ones, are sockets for sd_listen_fds(3): besides
+    /// `preserve_fds`, and told to the container by `LISTEN_FDS` and `LISTEN_PID`.
+    pub listen_fds: u32,
+    /// Give the container a directory `/run/notify` and the variable `NOTIFY_SOCKET`. The
+    /// socket is `notify/notify.sock` in the state directory; the caller binds it before
+    /// [`Container::start`], and reads it.
+    pub notify_socket: bool,
     /// Move the root over `/` instead of `pivot_root(2)`, for a host whose own root is the
     /// initial ramfs. Weaker: the host's root stays below.
     pub no_pivot: bool,
@@ -71,6 +79,8 @@ impl Runtime {
     ) -> Result<Container, Error> {
         dir::check_id(id)?;
         check_options(bundle, &options)?;
+        let edited = notify::bundle(bundle, &options, &self.root.join(id));
+        let bundle = &*edited;
         let host = Host::probe()?;
         let (mut plan, facts) = self.plan_on(&host, id, bundle, &options)?;
         if !plan.obstacles.is_empty() {
@@ -90,7 +100,12 @@ impl Runtime {
             facts,
         };
         // Given back before anything is removed: the descriptor may be the last one.
-        let made = dir.lock().and_then(|_lock| new.run(self, id, &dir));
+        let made = dir.lock().and_then(|_lock| {
+            if new.options.notify_socket {
+                notify::make(&dir)?;
+            }
+            new.run(self, id, &dir)
+        });
         match made {
             Ok(parts) => Ok(parts.into_container(dir, Arc::clone(&self.program))),
             Err(error) => {
@@ -112,7 +127,8 @@ fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> 
     if options.console_socket.is_some() && !terminal {
         return Err(Error::other("console socket: process.terminal is not true"));
     }
-    for number in (0..options.preserve_fds).filter_map(|n| i32::try_from(n).ok()) {
+    let passed = options.preserve_fds.saturating_add(options.listen_fds);
+    for number in (0..passed).filter_map(|n| i32::try_from(n).ok()) {
         if !ipc::is_open_number(number.saturating_add(3)) {
             let text = format!(
                 "preserve-fds: descriptor {} is not open",

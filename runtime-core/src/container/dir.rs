@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::notify;
 use crate::error::{Cause, Error};
 use crate::plan::TREES;
 use crate::sys::{call, file, ipc};
@@ -217,6 +218,12 @@ impl StateDir {
         for entry in &entries {
             if entry.file_type != FileType::Directory {
                 self.unlink(&entry.name.to_string_lossy())?;
+            } else if entry.name == notify::NAME {
+                self.unlink(notify::SOCKET)?;
+                call("unlinkat", || {
+                    rustix::fs::unlinkat(&self.fd, notify::NAME, AtFlags::REMOVEDIR)
+                })
+                .map_err(|errno| self.failed(notify::NAME, "rmdir", errno))?;
             }
         }
         Ok(())

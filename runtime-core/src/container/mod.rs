@@ -4,6 +4,7 @@
 //! - `runtime`: [`Runtime`], where containers are kept
 //! - `create`, `start`, `kill`, `pause`, `stats`, `wait`, `delete`: operations of
 //!   [`Container`]
+//! - `notify`: the socket for sd_notify(3)
 //! - `state`: [`State`] and what is kept on disk
 //! - `dir`: the state directory and its lock
 
@@ -11,6 +12,7 @@ mod create;
 mod delete;
 mod dir;
 mod kill;
+mod notify;
 mod pause;
 mod runtime;
 mod start;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::dir::{self, StateDir};
+use super::notify;
 use super::state::{Intent, Saved};
 use super::{Container, CreateOptions, State};
 use crate::bundle::Bundle;
@@ -134,7 +135,8 @@ impl Runtime {
     pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan, Error> {
         dir::check_id(id)?;
         let host = Host::probe()?;
-        let (plan, _) = self.plan_on(&host, id, bundle, options)?;
+        let bundle = notify::bundle(bundle, options, &self.root.join(id));
+        let (plan, _) = self.plan_on(&host, id, &bundle, options)?;
         Ok(plan)
     }
 
@@ -153,6 +155,7 @@ impl Runtime {
             no_cgroup: self.cgroups == Cgroups::Disabled,
             systemd: self.cgroups == Cgroups::Systemd,
             preserve_fds: options.preserve_fds,
+            listen_fds: options.listen_fds,
         };
         let spec = bundle.spec();
         let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), &options)?;

@@ -74,6 +74,8 @@ pub struct PlanOptions {
     pub systemd: bool,
     /// How many descriptors from 3 on the container gets.
     pub preserve_fds: u32,
+    /// How many of them come before these and are sockets for sd_listen_fds(3).
+    pub listen_fds: u32,
 }
 
 /// The ordered steps that make a container, and what they refer to.
@@ -219,7 +221,7 @@ impl Plan {
         Ok(Plan {
             steps,
             argv: process.args.iter().map(Bytes::from).collect(),
-            envp: process::environment(&process.env),
+            envp: process::full_environment(&cx),
             entry,
             peak_fds,
             warnings: cx.warnings,
@@ -227,7 +229,7 @@ impl Plan {
             limits,
             scope,
             devices,
-            preserve_fds: options.preserve_fds,
+            preserve_fds: options.preserve_fds.saturating_add(options.listen_fds),
         })
     }
 

@@ -39,6 +39,11 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             format!("find HOME of uid {uid}"),
         ));
     }
+    if cx.options.listen_fds > 0 {
+        let name = "LISTEN_PID=".into();
+        let what = "add LISTEN_PID to the environment";
+        steps.push(Step::init(Op::AddPid { name }, "process.env", what));
+    }
     steps.extend(console::use_it(cx));
     if let Some(mask) = process.user.umask {
         let what = format!("set umask {mask:04o}");
@@ -104,6 +109,18 @@ pub(super) fn environment(env: &[String]) -> Vec<Bytes> {
         last.get(&entry[..name(entry)]) == Some(index) && entry.as_str() != "HOME="
     });
     kept.map(|(_, entry)| Bytes::from(entry)).collect()
+}
+
+/// The same with what the caller passes on; LISTEN_PID is added by init, who knows it.
+pub(super) fn full_environment(cx: &Context<'_>) -> Vec<Bytes> {
+    let mut all = environment(&cx.process.env);
+    if cx.options.listen_fds > 0 {
+        let replaced: [&[u8]; 2] = [b"LISTEN_PID=", b"LISTEN_FDS="];
+        all.retain(|entry| !replaced.iter().any(|name| entry.0.starts_with(name)));
+        let count = format!("LISTEN_FDS={}", cx.options.listen_fds);
+        all.push(Bytes::from(count));
+    }
+    all
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{files, sys};
 pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-self SIGNAL | \
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
-    stat PATH... | list PATH | allocate MIB | burn | personality N | \
+    notify TEXT | stat PATH... | list PATH | allocate MIB | burn | personality N | \
     words-of PATH | mount-tmpfs PATH | remount-rw PATH";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
@@ -42,6 +42,7 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("open", [mode @ ("r" | "w"), paths @ ..]) => say(&open(mode, paths).to_string()),
         ("read-file", [path]) => read_file(path),
         ("write-file", [path, text]) => result(write_file(path, text)),
+        ("notify", [text]) => notify(text),
         ("stat", paths) => say(&stat(paths).to_string()),
         ("personality", [persona]) => personality(persona.parse().ok()?),
         ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
@@ -104,6 +105,17 @@ fn outcome(result: Result<(), rustix::io::Errno>) -> i32 {
     match result {
         Ok(()) => say("done"),
         Err(error) => say(&errno_name(&error.into())),
+    }
+}
+
+/// Says something to the service manager, and stays.
+fn notify(text: &str) -> i32 {
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let sent = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(text.as_bytes(), path));
+    match sent {
+        Ok(_) => sleep(None),
+        Err(error) => result::<()>(Err(error)),
     }
 }
 

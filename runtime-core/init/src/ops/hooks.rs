@@ -48,7 +48,7 @@ fn write_all(file: Fd, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-fn decimal(number: u32, digits: &mut [u8; 10]) -> &[u8] {
+pub(super) fn decimal(number: u32, digits: &mut [u8; 10]) -> &[u8] {
     let mut rest = number;
     let mut first = 0;
     for (index, digit) in digits.iter_mut().enumerate().rev() {

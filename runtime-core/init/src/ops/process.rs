@@ -9,6 +9,7 @@ const PASSWD_MAX: usize = 1 << 20;
 /// Longest line of /etc/passwd that is looked at.
 const LINE_MAX: usize = 4096;
 
+static OWN_PID: Once<64> = Once::new();
 static HOME: Once<{ LINE_MAX + 8 }> = Once::new();
 
 pub(crate) fn set_hostname(init: &Init, name: Span) -> Outcome {
@@ -83,6 +84,15 @@ pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
     let home = if home.is_empty() { b"/" } else { home };
     let entry = HOME
         .fill(&[b"HOME=", home])
+        .ok_or(Failure::from(Errno(errno::EIO)))?;
+    init.add_env(entry)
+}
+
+pub(crate) fn add_pid(init: &mut Init, name: Span) -> Outcome {
+    let mut digits = [0; 10];
+    let digits = super::hooks::decimal(sys::getpid(), &mut digits);
+    let entry = OWN_PID
+        .fill(&[init.text(name)?.to_bytes(), digits])
         .ok_or(Failure::from(Errno(errno::EIO)))?;
     init.add_env(entry)
 }

@@ -147,6 +147,7 @@ fn adjust(case: &mut Case) {
         "systemd-missing" => (options.systemd, host.systemd) = (true, false),
         "no-new-keyring" => options.no_new_keyring = true,
         "preserve-fds" => options.preserve_fds = 2,
+        "listen-fds" => (options.listen_fds, options.preserve_fds) = (2, 1),
         "cgroups-disabled" | "user-namespace-cgroups-disabled" => options.no_cgroup = true,
         "not-root" | "spec-rootless" | "idmap-not-root" => {
             (host.euid, host.permitted_caps) = (1000, 0);

@@ -178,7 +178,7 @@ fn a_flat_plan_reads_back_as_the_steps_it_was_made_from() {
         }
         assert_eq!(reader.table(header::ARGV, header::ARGC), plan.argv);
         assert_eq!(reader.table(header::ENVP, header::ENVC), plan.envp);
-        let preserved = u64::from(case.options.preserve_fds);
+        let preserved = u64::from(case.options.preserve_fds + case.options.listen_fds);
         assert_eq!(reader.word(header::KEEP_BELOW), 3 + preserved);
         assert_eq!(reader.word(header::REPORT_FD), 9);
         let slot = |slot: Slot| reader.word(header::SLOTS + usize::from(slot.0)) as i64;
