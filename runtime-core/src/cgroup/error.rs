@@ -105,6 +105,29 @@ pub(crate) enum CgroupError {
         path: PathBuf,
     },
 
+    /// The cgroup of a container that has ended has processes that are not the container's.
+    #[error(
+        "cgroup {path}: the container has stopped, and others use its cgroup: {}; \
+         a delete by force would kill them",
+        stuck::list(.processes)
+    )]
+    Strangers {
+        /// The cgroup.
+        path: PathBuf,
+        /// Its processes, as far as they can be seen.
+        processes: Vec<Stuck>,
+    },
+
+    /// Another creation is about to use the cgroup.
+    #[error(
+        "cgroup {path}: container's cgroup is not empty: \
+         another container is being created in it"
+    )]
+    Taken {
+        /// The cgroup.
+        path: PathBuf,
+    },
+
     /// The cgroup, or one above it, is frozen: what enters it would never run.
     #[error("cgroup {path}: container's cgroup unexpectedly frozen")]
     Frozen {

@@ -13,7 +13,7 @@ use super::settings::{Absent, Setting};
 use super::stuck::Stuck;
 use super::walk::{Visit, walk};
 use super::{CgroupError, below_root, enable, io, is_gone};
-use crate::sys::{call, file};
+use crate::sys::{call, file, ipc};
 
 /// A cgroup, held open.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub(crate) struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
     made: Vec<PathBuf>,
+    /// From `create` on: no other creation takes the cgroup before a process is in it.
+    #[allow(dead_code, reason = "held for its drop")]
+    lock: Option<OwnedFd>,
 }
 
 /// What `cgroup.events` says.
@@ -36,7 +39,8 @@ impl Cgroup {
     /// Makes the cgroup `path` of the hierarchy on `mount`, with what `settings` need.
     ///
     /// Makes the missing directories and switches controllers on down the path; writes
-    /// no limit yet. A cgroup that is there already must be empty, and not frozen. After
+    /// no limit yet. A cgroup that is there already must be empty, not frozen, and not about
+    /// to be used by another creation: it is locked for as long as this value lives. After
     /// an error nothing that was made is left.
     pub(crate) fn create(
         mount: &Path,
@@ -49,17 +53,22 @@ impl Cgroup {
         loop {
             let mut made = Vec::new();
             match Cgroup::create_once(mount, path, settings, &mut made) {
-                Ok(dir) => {
+                Ok((dir, lock)) => {
                     return Ok(Cgroup {
                         path: path.to_owned(),
                         dir,
                         made,
+                        lock: Some(lock),
                     });
                 }
                 Err(CgroupError::Io { errno, .. }) if is_gone(errno) && attempt < ATTEMPTS => {
                     undo(mount, &made);
                 }
                 Err(error) => {
+                    if matches!(error, CgroupError::Taken { .. }) {
+                        // Whoever has it relies on it by now, even if it was made here.
+                        made.retain(|dir| dir != path);
+                    }
                     undo(mount, &made);
                     return Err(error);
                 }
@@ -73,7 +82,7 @@ impl Cgroup {
         path: &Path,
         settings: &[Setting],
         made: &mut Vec<PathBuf>,
-    ) -> Result<OwnedFd, CgroupError> {
+    ) -> Result<(OwnedFd, OwnedFd), CgroupError> {
         let root = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
         let above = path.parent().unwrap_or(path);
         let above = match file::open_dir_at(&root, below_root(above)) {
@@ -83,8 +92,9 @@ impl Cgroup {
             Err(errno) => return Err(io("open", above)(errno)),
         };
         let dir = make(above.as_fd(), path, made)?;
+        let lock = lock(dir.as_fd(), path)?;
         refuse_used(dir.as_fd(), path)?;
-        Ok(dir)
+        Ok((dir, lock))
     }
 
     /// Makes what is missing from `root` to `path`, all with their controllers for what
@@ -157,6 +167,7 @@ impl Cgroup {
             path: path.to_owned(),
             dir,
             made: Vec::new(),
+            lock: None,
         })
     }
 
@@ -287,6 +298,19 @@ impl Cgroup {
     pub(crate) fn thaw(&self) -> Result<(), CgroupError> {
         self.write("cgroup.freeze", b"0")
             .map_err(io("write cgroup.freeze", &self.path))
+    }
+
+    /// Refuses a cgroup that others use, now that all of its container's processes are dead.
+    pub(crate) fn refuse_strangers(&self) -> Result<(), CgroupError> {
+        /// The kernel tells of an end a moment before it takes the process out of its cgroup.
+        const MOMENT: Duration = Duration::from_secs(1);
+        if self.wait_empty(MOMENT)? {
+            return Ok(());
+        }
+        Err(CgroupError::Strangers {
+            path: self.path.clone(),
+            processes: Stuck::all(&self.procs()?),
+        })
     }
 
     /// Kills everything in the cgroup and below it, and waits until it is gone.
@@ -486,6 +510,18 @@ fn make(
         Err(errno) => return Err(io("mkdir", path)(errno)),
     }
     file::open_dir_at(above, name).map_err(io("open", path))
+}
+
+/// flock(2) on a cgroup, by an open of its own: init gets `dir` and would keep the lock.
+fn lock(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, CgroupError> {
+    let own = file::open_dir_at(dir, Path::new(".")).map_err(io("open", path))?;
+    match ipc::try_lock(own.as_fd()) {
+        Ok(true) => Ok(own),
+        Ok(false) => Err(CgroupError::Taken {
+            path: path.to_owned(),
+        }),
+        Err(errno) => Err(io("flock", path)(errno)),
+    }
 }
 
 fn refuse_used(dir: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {

@@ -166,9 +166,23 @@ fn a_cgroup_with_processes_is_refused_and_stays_as_it_was() {
 }
 
 #[test]
+fn a_cgroup_that_another_creation_is_about_to_use_is_refused_and_left_to_it() {
+    in_a_lane(|lane| {
+        let first = lane.create("a").unwrap();
+        let error = lane.create("a").unwrap_err();
+        let path = lane.path("a");
+        assert_eq!(error, CgroupError::Taken { path });
+        assert!(lane.file("a", "").exists());
+        drop(first);
+        lane.create("a").map(drop).unwrap();
+    });
+}
+
+#[test]
 fn a_frozen_cgroup_is_refused_also_when_one_above_it_is() {
     in_a_lane(|lane| {
-        let a = lane.create("a").unwrap();
+        lane.create("a").map(drop).unwrap();
+        let a = Cgroup::open(&lane.mount, &lane.path("a")).unwrap();
         a.freeze(LONG).unwrap();
         for below in ["a", "a/b"] {
             let error = lane.create(below).unwrap_err();

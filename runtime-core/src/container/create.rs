@@ -13,7 +13,7 @@ use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
 use crate::plan::Plan;
 use crate::plan::hooks::HookState;
-use crate::run::{Driver, InitProgram, Keeper, Made, Process, Trace, hand_on, late_steps};
+use crate::run::{Driver, InitProgram, Keeper, Made, Process, Trace, Undone, hand_on, late_steps};
 use crate::spec::NamespaceKind;
 use crate::sys::{ipc, process};
 
@@ -70,7 +70,8 @@ impl Runtime {
     ///
     /// # Errors
     /// When config.json, this machine or the caller's rights do not allow it. Then
-    /// nothing is left.
+    /// nothing is left; what can't be taken back in a bounded time the log names, and
+    /// [`Runtime::delete_leftovers`] can go on with.
     pub fn create(
         &self,
         id: &str,
@@ -100,19 +101,19 @@ impl Runtime {
             facts,
         };
         // Given back before anything is removed: the descriptor may be the last one.
-        let made = dir.lock().and_then(|_lock| {
-            if new.options.notify_socket {
-                notify::make(&dir)?;
-            }
-            new.run(self, id, &dir)
-        });
+        let made = match dir.lock() {
+            Ok(_lock) => new.prepare_and_run(self, id, &dir),
+            Err(error) => Err(error.into()),
+        };
         match made {
             Ok(parts) => Ok(parts.into_container(dir, Arc::clone(&self.program))),
-            Err(error) => {
-                if let Err(left) = dir.remove() {
+            Err(undone) => {
+                if undone.left {
+                    log::warn!("container {id}: not all could be taken back: delete it by force");
+                } else if let Err(left) = dir.remove() {
                     log::warn!("{left:#}");
                 }
-                Err(error)
+                Err(undone.error)
             }
         }
     }
@@ -184,7 +185,14 @@ impl Parts {
 }
 
 impl New<'_> {
-    fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Error> {
+    fn prepare_and_run(self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Undone> {
+        if self.options.notify_socket {
+            notify::make(dir)?;
+        }
+        self.run(runtime, id, dir)
+    }
+
+    fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Undone> {
         let stdio = std::mem::take(&mut self.options.stdio);
         let spec = self.bundle.spec();
         let mut keeper = StateKeeper {

@@ -21,7 +21,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 pub enum Delete {
     /// Refuse, unless it has stopped or was never started.
     IfStopped,
-    /// Kill everything in it.
+    /// Kill everything in it, and in its cgroup, whoever that is by now.
     Force,
 }
 
@@ -31,16 +31,23 @@ impl Container {
     ///
     /// # Errors
     /// [`crate::ErrorKind::WrongState`] if it runs and `how` does not allow that. When
-    /// something can't be killed or removed in a bounded time the error names it, the
-    /// state is kept, and a repeated call goes on.
+    /// something can't be killed or removed in a bounded time, or is somebody else's and
+    /// `how` is not [`Delete::Force`], the error names it, the state is kept, and a
+    /// repeated call goes on.
     pub fn delete(self, how: Delete) -> Result<(), Error> {
         let _lock = self.dir.lock()?;
         self.delete_locked(how)
     }
 
     pub(super) fn delete_locked(&self, how: Delete) -> Result<(), Error> {
+        // With its pid namespace all that was the container's is dead: who is in its cgroup
+        // now is a stranger, as another container of the same path.
+        let mut strangers = false;
         match self.status()? {
-            Status::Stopped => self.reap(),
+            Status::Stopped => {
+                self.reap();
+                strangers = self.saved.own_pid_namespace && how == Delete::IfStopped;
+            }
             Status::Created => self.end()?,
             Status::Running | Status::Paused if how == Delete::Force => self.end()?,
             status => {
@@ -48,6 +55,9 @@ impl Container {
                 let text = format!("cannot delete container {id} that is not stopped: {status}");
                 return Err(wrong_state(text));
             }
+        }
+        if let (true, Some(cgroup)) = (strangers, self.saved.open_cgroup()) {
+            cgroup.refuse_strangers()?;
         }
         if let Some(path) = &self.saved.cgroup {
             remove_cgroup(path, &self.saved.made_cgroups, self.saved.unit.as_ref())?;

@@ -92,16 +92,27 @@ pub(crate) struct Made {
     hooked: bool,
 }
 
+/// A creation that failed, and was taken back.
+pub(crate) struct Undone {
+    pub(crate) error: Error,
+    /// Something is still on the host: what was recorded of it must be kept.
+    pub(crate) left: bool,
+}
+
+impl From<Error> for Undone {
+    fn from(error: Error) -> Self {
+        Undone { error, left: false }
+    }
+}
+
 impl Driver<'_> {
-    /// Runs the plan up to the wait for `start`. After an error nothing is left of it.
-    pub(crate) fn run(&mut self) -> Result<Process, Error> {
-        match self.walk() {
-            Ok(process) => Ok(process),
-            Err(error) => {
-                self.undo();
-                Err(error)
-            }
-        }
+    /// Runs the plan up to the wait for `start`. What can't be taken back after an error
+    /// is told in the log.
+    pub(crate) fn run(&mut self) -> Result<Process, Undone> {
+        self.walk().map_err(|error| Undone {
+            error,
+            left: !self.undo(),
+        })
     }
 
     fn walk(&mut self) -> Result<Process, Error> {
@@ -537,8 +548,8 @@ impl Driver<'_> {
         given.into_iter().zip(own).map(pick).collect()
     }
 
-    /// Takes back what was made, as far as it can be.
-    fn undo(&mut self) {
+    /// Takes back what was made, as far as it can be; false if something is left.
+    fn undo(&mut self) -> bool {
         let hooked = self.made.hooked || self.init_hooked();
         // Their sockets keep the container's network alive, whatever became of init.
         if let Some(devices) = self.made.devices.take() {
@@ -549,27 +560,11 @@ impl Driver<'_> {
         self.made.report = None;
         self.made.master = None;
         let started = self.made.stage0.is_some() || self.made.process.is_some();
-        if let Some(stage0) = self.made.stage0.take() {
-            // It waits for nobody. Killed between its clone and its message, it would leave
-            // a child of the caller that nobody knows.
-            if process::has_ended(stage0.as_fd(), Some(REMOVE_LIMIT)) != Ok(true) {
-                log::warn!("init does not end");
-            }
-            end(&stage0);
-            // It may have made the process before; that one is a child of the caller too.
-            while let (None, Some(Ok(Some(said)))) = (
-                &self.made.process,
-                self.made.link.as_ref().map(Link::waiting),
-            ) {
-                if let Said::Cloned { pid, pidfd } = said {
-                    self.made.process = Some(Process { pid, pidfd });
-                }
-            }
-        }
+        let mut undone = self.end_stage0();
         // End of file tells an init that waits; one that does not gets SIGKILL.
         self.made.link = None;
         if let Some(process) = self.made.process.take() {
-            end(&process.pidfd);
+            undone &= end(&process.pidfd);
         }
         let removed = match (self.made.cgroup.take(), &self.plan.scope) {
             (cgroup, Some(scope)) if self.made.scope => stop_scope(cgroup, scope),
@@ -578,12 +573,37 @@ impl Driver<'_> {
         };
         if let Err(error) = removed {
             log::warn!("{error}");
+            undone = false;
         }
         // What its hooks have made is theirs to take back.
         if hooked {
             let state = self.hook_state.json("stopped", None);
             self.hooks().poststop(self.poststop, &state);
         }
+        undone
+    }
+
+    /// Ends stage 0, and looks for the process that it may have made; false if it hangs.
+    fn end_stage0(&mut self) -> bool {
+        let Some(stage0) = self.made.stage0.take() else {
+            return true;
+        };
+        // It waits for nobody. Killed between its clone and its message, it would leave
+        // a child of the caller that nobody knows.
+        if process::has_ended(stage0.as_fd(), Some(REMOVE_LIMIT)) != Ok(true) {
+            log::warn!("init does not end");
+        }
+        let ended = end(&stage0);
+        // It may have made the process before; that one is a child of the caller too.
+        while let (None, Some(Ok(Some(said)))) = (
+            &self.made.process,
+            self.made.link.as_ref().map(Link::waiting),
+        ) {
+            if let Said::Cloned { pid, pidfd } = said {
+                self.made.process = Some(Process { pid, pidfd });
+            }
+        }
+        ended
     }
 
     /// Whether init has begun a hook.
@@ -599,8 +619,9 @@ impl Driver<'_> {
     }
 }
 
-/// Kills a child and reaps it, within a limit: one that hangs in the kernel stays.
-fn end(pidfd: &OwnedFd) {
+/// Kills a child and reaps it, within a limit: one that hangs in the kernel stays, and
+/// the answer is false.
+fn end(pidfd: &OwnedFd) -> bool {
     let killed = process::kill(pidfd.as_fd())
         .and_then(|()| process::has_ended(pidfd.as_fd(), Some(REMOVE_LIMIT)));
     match killed {
@@ -608,6 +629,7 @@ fn end(pidfd: &OwnedFd) {
         Ok(false) => log::warn!("init was killed and does not end"),
         Err(errno) => log::warn!("init could not be killed: {errno}"),
     }
+    killed == Ok(true)
 }
 
 /// Kills what may be in a new cgroup and removes it. One that was there before is left:

@@ -26,7 +26,7 @@ mod report;
 mod trace;
 
 pub(crate) use console::hand_on;
-pub(crate) use driver::{Driver, Keeper, Made, Process};
+pub(crate) use driver::{Driver, Keeper, Made, Process, Undone};
 pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
 pub(crate) use hooks::Hooks;
 pub(crate) use init_program::InitProgram;

@@ -179,6 +179,32 @@ fn a_run_killed_at_any_system_call_leaves_nothing_that_delete_can_not_remove() {
     });
 }
 
+#[test]
+fn what_a_failed_create_can_not_take_back_a_delete_by_force_can() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&[]);
+        folder.args(&["/not-there"]);
+        folder.write().expect("the lab is writable");
+        let clean = Snapshot::of_lane();
+        // No file and no cgroup can be removed.
+        let options = [
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=unlinkat",
+            "-e",
+            "inject=unlinkat:error=EIO",
+        ];
+        let status = finish(strace(lab, &options, "create", &folder));
+        assert_eq!(status.code(), Some(1));
+        let left = lab::left(&clean, Duration::ZERO, |line| line.contains("cgroup"));
+        assert!(!left.is_empty());
+        assert!(lab.runtime.root().join(ID).join("intent.json").exists());
+        delete(lab, true, "after the create that failed");
+        lab::assert_same(&clean, "after the delete", |_| true);
+    });
+}
+
 /// Calls of the program's own runtime rather than of Corten: what fails there ends it.
 const RUNTIME: [&str; 11] = [
     "brk",

@@ -8,6 +8,7 @@
 //! # Layout
 //! - [`lab`]: what a test is given; [`snapshot`]: what is process-wide, to compare;
 //!   [`sys`]: the calls that need `unsafe`
+//! - [`cgroup`]: a cgroup that somebody else has, or wants
 //! - [`embedder`]: what the program itself keeps: its state, its memory
 //! - [`hooks`]: hooks on the host, whatever the program does with its children
 //! - [`hung`]: a process that no signal reaches
@@ -18,6 +19,7 @@
 //! - [`pause`]: pause, resume, and what was used
 //! - [`wait`]: how a container ended, for its parent and for others
 
+mod cgroup;
 mod embedder;
 mod hooks;
 mod hung;
