@@ -17,6 +17,7 @@ checks!("console":
     the_console_socket_gets_the_master_of_the_containers_terminal,
     the_terminal_comes_from_the_containers_own_devpts,
     the_terminal_is_dev_console_and_the_controlling_terminal,
+    the_terminal_is_bound_in_whatever_is_on_dev,
     the_terminal_has_the_configured_size,
     the_terminal_belongs_to_the_process_user,
     the_console_message_names_the_pty,
@@ -90,6 +91,23 @@ fn the_terminal_is_dev_console_and_the_controlling_terminal(lab: &Lab) {
         .as_str()
         .and_then(|device| device.split(':').next());
     assert_eq!(major, Some("136"), "not a pty: {console}");
+}
+
+/// An option too long for fsconfig(2), so that it is mounted by mount(2).
+fn the_terminal_is_bound_in_whatever_is_on_dev(lab: &Lab) {
+    let long = format!("mode={}755", "0".repeat(300));
+    let facts = detached(lab, |config| {
+        let mounts = config["mounts"].as_array_mut().expect("a list");
+        let dev = mounts
+            .iter_mut()
+            .find(|mount| mount["destination"] == "/dev");
+        dev.expect("it is in the default configuration")["options"] = json!(["nosuid", long]);
+    })
+    .facts;
+    assert_eq!(facts["controlling_tty"], true);
+    for name in ["console", "null", "ptmx"] {
+        assert!(facts::find(&facts["dev"], "name", name).is_some(), "{name}");
+    }
 }
 
 fn the_terminal_has_the_configured_size(lab: &Lab) {

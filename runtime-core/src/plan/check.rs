@@ -124,7 +124,15 @@ fn reads(op: &InitOp) -> Vec<Slot> {
     }
 }
 
-pub(super) fn fills(op: &InitOp) -> Vec<Slot> {
+/// Whether a step of init's leaves a descriptor in the slot.
+pub(super) fn fills_slot(step: &Step, slot: Slot) -> bool {
+    match &step.action {
+        Action::Init(op) => fills(op).contains(&slot),
+        Action::Run(_) => false,
+    }
+}
+
+fn fills(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::BindRoot { into, .. }
         | Op::OpenRoot { into, .. }

@@ -7,7 +7,7 @@
 use corten_init::abi::{Existing, Op, Slot};
 
 use super::mounts::clean;
-use super::{Action, Context, PlanError, Step, check, options};
+use super::{Context, PlanError, Step, check, options};
 use crate::spec::{Device, NamespaceKind};
 
 const S_IFIFO: u32 = 0o010_000;
@@ -54,8 +54,9 @@ struct Node {
     gid: u32,
 }
 
-/// The nodes and links; in /dev none where config.json binds a /dev of its own.
-pub(super) fn devices(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+/// The nodes and links; in /dev none where config.json binds a /dev of its own. `dev_is_open`:
+/// the mounts have left what is on /dev in [`Slot::DEV`].
+pub(super) fn devices(cx: &Context<'_>, dev_is_open: bool) -> Result<Vec<Step>, PlanError> {
     let dev = cx
         .spec
         .mounts
@@ -75,13 +76,15 @@ pub(super) fn devices(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         nodes.retain(|node| !node.path.starts_with("/dev/"));
     } else {
         nodes.splice(0..0, missing(&nodes));
-        if dev.is_none() {
-            let op = Op::OpenDir {
-                path: "/dev".into(),
-                into: Slot::DEV,
-            };
-            steps.push(Step::init(op, ORIGIN, "open /dev"));
-        }
+    }
+    // The terminal is bound in it, whatever it is.
+    let console = cx.process.terminal && own_mounts;
+    if !dev_is_open && (!bound || console) {
+        let op = Op::OpenDir {
+            path: "/dev".into(),
+            into: Slot::DEV,
+        };
+        steps.push(Step::init(op, ORIGIN, "open /dev"));
     }
     for node in nodes {
         steps.extend(node.steps(bind));
@@ -241,12 +244,8 @@ fn make_link((name, target): (&str, &str), existing: Existing) -> Step {
 /// Closes what nodes, links and the console were made by, so that a created container
 /// holds no descriptor but those it needs.
 pub(super) fn close(steps: &[Step]) -> Option<Step> {
-    let opens = |step: &Step| match &step.action {
-        Action::Init(op) => check::fills(op).contains(&Slot::DEV),
-        Action::Run(_) => false,
-    };
     let close = Op::Close { slot: Slot::DEV };
-    let is_open = steps.iter().any(opens);
+    let is_open = steps.iter().any(|step| check::fills_slot(step, Slot::DEV));
     is_open.then(|| Step::init(close, ORIGIN, "close /dev"))
 }
 

@@ -194,7 +194,7 @@ impl Plan {
         let mut steps = up_to_namespaces(&cx, entry, &limits, attach, &mut mounts);
         steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts.steps);
-        steps.extend(devices::devices(&cx)?);
+        steps.extend(devices::devices(&cx, mounts.dev_is_open)?);
         steps.extend(console::open(&cx));
         steps.extend(rootfs::working_directory(&cx));
         // Before all that is meant to hold for the container: hooks mount and write in it.

@@ -12,7 +12,7 @@
 use corten_init::abi::{Existing, Op, Place, Slot};
 
 use super::options::{self, Change, Options};
-use super::{Bytes, Context, InitOp, PlanError, Step, lsm};
+use super::{Bytes, Context, InitOp, PlanError, Step, check, lsm};
 use crate::spec::Mount;
 
 mod data;
@@ -37,6 +37,8 @@ pub(super) struct Mounts {
     pub(super) steps: Vec<Step>,
     /// When all nodes and mount points are made.
     pub(super) last: Vec<Step>,
+    /// Whether what is on /dev in the end is open in [`Slot::DEV`].
+    pub(super) dev_is_open: bool,
 }
 
 /// The mounts of config.json.
@@ -51,7 +53,12 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         planned.map = maps.of(cx, mount, &planned.options, &planned.origin)?;
         planned.check()?;
         cx.warnings.extend(planned.warnings());
+        let before = mounts.steps.len();
         planned.add_to(&mut mounts)?;
+        if planned.slot() == Slot::DEV && !matches!(planned.source, Source::Remount) {
+            let opens = |step: &Step| check::fills_slot(step, Slot::DEV);
+            mounts.dev_is_open = mounts.steps.iter().skip(before).any(opens);
+        }
         mounts.last.extend(planned.deferred());
     }
     outside::frame(cx, &mut mounts, &maps);

@@ -7,7 +7,7 @@ use corten_init::abi::Op;
 
 use super::{Context, Entry, PlanError, Step, rootfs};
 use crate::host::CgroupMode;
-use crate::spec::NamespaceKind;
+use crate::spec::{Linux, NamespaceKind};
 use crate::sys::errno;
 
 /// How a namespace comes to be, or is kept.
@@ -88,7 +88,8 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
 
 /// The host's own namespace may be named by its path; it is not to be changed.
 fn check_contents(cx: &Context<'_>) -> Result<(), PlanError> {
-    let devices = cx.spec.linux.as_ref().map(|linux| &linux.net_devices);
+    let linux = cx.spec.linux.as_ref();
+    let has = |of: fn(&Linux) -> bool| linux.is_some_and(of);
     let asked = [
         ("hostname", NamespaceKind::Uts, cx.spec.hostname.is_some()),
         (
@@ -99,7 +100,17 @@ fn check_contents(cx: &Context<'_>) -> Result<(), PlanError> {
         (
             "linux.netDevices",
             NamespaceKind::Network,
-            devices.is_some_and(|devices| !devices.is_empty()),
+            has(|linux| !linux.net_devices.is_empty()),
+        ),
+        (
+            "linux.uidMappings",
+            NamespaceKind::User,
+            has(|linux| !linux.uid_mappings.is_empty()),
+        ),
+        (
+            "linux.gidMappings",
+            NamespaceKind::User,
+            has(|linux| !linux.gid_mappings.is_empty()),
         ),
     ];
     let of_host = |kind| !cx.other_namespace(kind);

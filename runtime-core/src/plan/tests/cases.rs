@@ -170,6 +170,9 @@ fn adjust(case: &mut Case) {
         "copy-symlink" => {
             mounts.links.insert(0, PathBuf::from("../run/stub"));
         }
+        "terminal-dev-link" => {
+            mounts.links.insert(0, PathBuf::from("run/dev"));
+        }
         "overlay-layers" => mounts.overlay_layers = true,
         "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),
         _ => {}

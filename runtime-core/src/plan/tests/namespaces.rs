@@ -302,3 +302,33 @@ fn nobody_can_look_into_init_from_the_first_namespace_that_is_joined() {
         }
     }
 }
+
+#[test]
+fn what_belongs_to_the_hosts_own_namespace_is_refused_by_name() {
+    use NamespaceKind::{User, Uts};
+    let map = IdMapping {
+        container_id: 0,
+        host_id: 100_000,
+        size: 65536,
+    };
+    let refused = |kind, field: &str, edit: &dyn Fn(&mut Spec)| {
+        let mut case = case_with(&[(NamespaceKind::Mount, From::New), (kind, From::Own)]);
+        assert!(case.plan().is_ok());
+        edit(&mut case.spec);
+        let error = case.plan().unwrap_err().to_string();
+        let expected = format!("{field}: needs a {kind} namespace that is not the host's");
+        assert_eq!(error, expected);
+    };
+    refused(Uts, "hostname", &|spec| {
+        spec.hostname = Some("db1".to_owned());
+    });
+    refused(Uts, "domainname", &|spec| {
+        spec.domainname = Some("local".to_owned());
+    });
+    refused(User, "linux.uidMappings", &|spec| {
+        spec.linux.get_or_insert_default().uid_mappings = vec![map];
+    });
+    refused(User, "linux.gidMappings", &|spec| {
+        spec.linux.get_or_insert_default().gid_mappings = vec![map];
+    });
+}
