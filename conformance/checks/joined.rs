@@ -28,12 +28,14 @@ checks!("joined":
     the_loopback_of_a_joined_network_is_left_alone,
     the_hostname_is_set_in_a_joined_uts_namespace,
     the_hosts_name_is_not_changed_by_way_of_a_path,
+    id_maps_for_the_hosts_own_user_namespace_are_refused,
     a_name_of_70000_bytes_is_refused_in_few_words,
     a_joined_cgroup_namespace_has_another_root,
     a_joined_time_namespace_has_its_clocks [Need::Namespace("time")],
     a_path_that_is_no_namespace_of_its_type_is_refused,
     a_fifo_in_place_of_a_namespace_is_not_waited_for,
     a_created_container_is_closed_to_its_neighbours,
+    a_container_that_is_being_created_is_closed_to_its_neighbours,
 );
 
 /// Names in config.json and in /proc/PID/ns.
@@ -407,6 +409,21 @@ fn the_hosts_name_is_not_changed_by_way_of_a_path(lab: &Lab) {
     assert!(!output.status.success(), "{output}");
 }
 
+/// There is nobody to map the ids for: they would be ignored.
+fn id_maps_for_the_hosts_own_user_namespace_are_refused(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    join(&mut bundle, "user", "/proc/1/ns/user");
+    for field in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][field] = MAP.clone();
+    }
+    let output = lab.run(&bundle);
+    assert!(!output.status.success(), "{output}");
+    if lab.is_corten() {
+        let text = "corten: linux.uidMappings: needs a user namespace that is not the host's\n";
+        assert_eq!(output.stderr(), text);
+    }
+}
+
 /// CVE-2021-43784: a length that does not fit into 16 bits.
 fn a_name_of_70000_bytes_is_refused_in_few_words(lab: &Lab) {
     for field in ["hostname", "domainname"] {
@@ -524,5 +541,33 @@ fn a_created_container_is_closed_to_its_neighbours(lab: &Lab) {
             opened[&path] == "EACCES" || opened[&path] == "EPERM",
             "{path}: {opened:#}"
         );
+    }
+}
+
+/// At no moment, with whatever ids it has then.
+fn a_container_that_is_being_created_is_closed_to_its_neighbours(lab: &Lab) {
+    for users in [false, true] {
+        let mut pod = if users { pod_with_users(lab) } else { pod(lab) };
+        pod.probe(&["snoop", "/tmp/stop"]);
+        let first = lab.start(&pod);
+        let ready = wait::until(wait::CALL, || {
+            first.printed().contains("ready").then_some(())
+        });
+        assert!(ready.is_some(), "{}", first.printed());
+        for _ in 0..12 {
+            let mut bundle = lab.bundle_of(&["sleep"]);
+            join(&mut bundle, "pid", &path_of(&first, "pid"));
+            if users {
+                join(&mut bundle, "user", &path_of(&first, "user"));
+                bundle.give_to(100_000).expect("root may");
+            }
+            drop(lab.create(&bundle));
+        }
+        pod.file("tmp/stop", "").expect("the bundle is writable");
+        first.wait_for("stopped");
+        let printed = first.printed();
+        let seen: Value = serde_json::from_str(printed.trim_start_matches("ready").trim())
+            .unwrap_or_else(|error| panic!("{error}: {printed}"));
+        assert_eq!(seen, json!([]), "with a user namespace: {users}");
     }
 }

@@ -153,6 +153,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, Namespaces: one with a path is joined",
     ),
     (
+        "joined::a_container_that_is_being_created",
+        "a neighbour must not see into a container that is being made (CVE-2016-9962)",
+    ),
+    (
         "joined::a_created_container",
         "a neighbour must not see into a container that is being made (CVE-2016-9962)",
     ),

@@ -15,7 +15,7 @@ pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-se
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
     notify TEXT | stat PATH... | list PATH | allocate MIB | burn | personality N | \
-    words-of PATH | mount-tmpfs PATH | remount-rw PATH";
+    words-of PATH | mount-tmpfs PATH | remount-rw PATH | snoop UNTIL";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
 pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
@@ -58,6 +58,7 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("remount-rw", [path]) => {
             outcome(rustix::mount::mount_remount(*path, MountFlags::BIND, ""))
         }
+        ("snoop", [until]) => snoop(Path::new(until)),
         ("words-of", [path]) => words_of(path)?,
         _ => return None,
     })
@@ -183,6 +184,29 @@ fn words_of(path: &str) -> Option<i32> {
     let code = run(words.next()?, &words.collect::<Vec<_>>())?;
     std::io::stdout().flush().ok()?;
     Some(code.max(sleep(None)))
+}
+
+/// Tries what ptrace(2) access is needed for on every other process that it sees, until a file is there. Says "ready"
+/// first, and in the end what it could look at, as a list.
+fn snoop(until: &Path) -> i32 {
+    say("ready");
+    let own = std::process::id();
+    let mut seen = std::collections::BTreeSet::new();
+    while !until.exists() {
+        let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids.filter(|pid| *pid != own) {
+            let file = |name: &str| format!("/proc/{pid}/{name}");
+            let opened = ["mem", "environ", "auxv"]
+                .into_iter()
+                .filter(|name| std::fs::File::open(file(name)).is_ok());
+            let linked = ["exe", "cwd", "root", "fd/0", "fd/5", "ns/mnt"]
+                .into_iter()
+                .filter(|name| std::fs::read_link(file(name)).is_ok());
+            seen.extend(opened.chain(linked));
+        }
+    }
+    say(&json!(seen).to_string())
 }
 
 /// Uses a processor for ever.
