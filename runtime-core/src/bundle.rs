@@ -65,9 +65,6 @@ impl Bundle {
 
     fn checked(spec: Spec, path: PathBuf, rootfs: &Path) -> Result<Bundle, Error> {
         spec::validate(&spec)?;
-        if let Some(error) = spec::unsupported(&spec).into_iter().next() {
-            return Err(error.into());
-        }
         let object = || format!("root.path: {}", rootfs.display());
         let stat = crate::sys::call("stat", || rustix::fs::stat(rootfs))
             .map_err(|errno| Error::call(object(), "stat", errno))?;

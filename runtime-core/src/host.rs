@@ -93,6 +93,8 @@ pub struct Facts {
     pub joined: BTreeMap<NamespaceKind, Joined>,
     /// What `mounts` refers to.
     pub mounts: MountFacts,
+    /// Where resctrl is mounted; only looked up where `linux.intelRdt` asks for it.
+    pub resctrl: Option<PathBuf>,
 }
 
 impl Host {
@@ -158,6 +160,10 @@ impl Facts {
             unit,
             joined: joined::probe(spec),
             mounts: mounts::probe(spec, bundle),
+            resctrl: match linux.is_some_and(|linux| linux.intel_rdt.is_some()) {
+                true => resctrl(options)?,
+                false => None,
+            },
         })
     }
 }
@@ -222,6 +228,28 @@ fn hides_proc(mount: &str) -> bool {
     below.is_some_and(|below| below != "sys/fs/binfmt_misc")
 }
 
+/// Where resctrl is: where the caller says, else where it is mounted.
+fn resctrl(options: &PlanOptions) -> Result<Option<PathBuf>, Error> {
+    if options.resctrl.is_some() {
+        return Ok(options.resctrl.clone());
+    }
+    let path = "/proc/self/mountinfo";
+    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
+    Ok(resctrl_mount(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Where resctrl is mounted, by the text of /proc/self/mountinfo.
+fn resctrl_mount(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (own, file_system) = line.split_once(" - ")?;
+        let is_it = file_system.split(' ').next() == Some("resctrl");
+        // Only a mount of its root has classes in it.
+        let mut fields = own.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (is_it && root == "/").then(|| PathBuf::from(point))
+    })
+}
+
 /// `MFD_EXEC` is refused where memfds may never be executed, and unknown before 6.3.
 fn memfd_exec() -> MemfdExec {
     use rustix::fs::MemfdFlags;
@@ -243,4 +271,21 @@ pub(crate) fn own_stdio() -> [Option<BorrowedFd<'static>>; 3] {
         rustix::stdio::stderr(),
     ]
     .map(|fd| crate::sys::ipc::is_open(fd).then_some(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_of_the_whole_of_resctrl_is_found() {
+        let info = "20 1 0:20 / /proc rw - proc proc rw\n\
+            30 1 0:30 /class /mnt rw shared:1 - resctrl resctrl rw\n\
+            31 1 0:30 / /sys/fs/resctrl rw,nosuid shared:2 - resctrl resctrl rw,mba_MBps\n";
+        assert_eq!(resctrl_mount(info), Some(PathBuf::from("/sys/fs/resctrl")));
+        assert_eq!(
+            resctrl_mount("20 1 0:20 / /resctrl rw - tmpfs resctrl rw\n"),
+            None
+        );
+    }
 }

@@ -269,6 +269,7 @@ impl Keeper for StateKeeper<'_> {
             cgroup: self.new.facts.cgroup.clone(),
             made_cgroups: missing.to_vec(),
             unit: self.new.facts.unit.clone(),
+            resctrl: self.new.plan.resctrl_groups(),
         };
         let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
         self.dir.write(dir::INTENT, &bytes)
@@ -339,6 +340,7 @@ impl StateKeeper<'_> {
             cgroup: facts.cgroup.clone(),
             made_cgroups: made.to_vec(),
             unit: facts.unit.clone(),
+            resctrl: plan.resctrl_groups(),
             own_pid_namespace: spec
                 .namespace(NamespaceKind::Pid)
                 .is_some_and(|pid| pid.path.is_none()),

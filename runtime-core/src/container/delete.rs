@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::create::wrong_state;
-use super::runtime::remove_cgroup;
+use super::runtime::{remove_cgroup, remove_resctrl};
 use super::{Container, Status};
 use crate::cgroup::Stuck;
 use crate::error::Error;
@@ -62,6 +62,7 @@ impl Container {
         if let Some(path) = &self.saved.cgroup {
             remove_cgroup(path, &self.saved.made_cgroups, self.saved.unit.as_ref())?;
         }
+        remove_resctrl(&self.saved.resctrl)?;
         self.dir.remove()?;
         self.poststop();
         Ok(())

@@ -14,7 +14,7 @@ use crate::cgroup::{self, Cgroup, systemd};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Facts, Host, Unit};
 use crate::plan::{Plan, PlanOptions};
-use crate::run::{InitProgram, Trace};
+use crate::run::{self, InitProgram, Trace};
 use crate::sys::{call, file};
 
 /// Which cgroups containers get.
@@ -49,6 +49,7 @@ pub enum Cgroups {
 pub struct Runtime {
     pub(super) root: PathBuf,
     pub(super) cgroups: Cgroups,
+    pub(super) resctrl: Option<PathBuf>,
     pub(super) program: Arc<InitProgram>,
     #[cfg(feature = "mutate")]
     pub(super) edit: Option<fn(&mut Plan)>,
@@ -59,6 +60,7 @@ pub struct Runtime {
 pub struct RuntimeBuilder {
     root: PathBuf,
     cgroups: Cgroups,
+    resctrl: Option<PathBuf>,
     #[cfg(feature = "mutate")]
     edit: Option<fn(&mut Plan)>,
 }
@@ -76,6 +78,14 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn cgroups(mut self, cgroups: Cgroups) -> Self {
         self.cgroups = cgroups;
+        self
+    }
+
+    /// Where the resctrl file system is, which `linux.intelRdt` needs; where
+    /// /proc/self/mountinfo says if not set.
+    #[must_use]
+    pub fn resctrl(mut self, mount_point: impl Into<PathBuf>) -> Self {
+        self.resctrl = Some(mount_point.into());
         self
     }
 
@@ -102,6 +112,7 @@ impl RuntimeBuilder {
         Ok(Runtime {
             root: self.root,
             cgroups: self.cgroups,
+            resctrl: self.resctrl,
             program: Arc::default(),
             #[cfg(feature = "mutate")]
             edit: self.edit,
@@ -116,6 +127,7 @@ impl Runtime {
         RuntimeBuilder {
             root: PathBuf::from("/run/corten"),
             cgroups: Cgroups::default(),
+            resctrl: None,
             #[cfg(feature = "mutate")]
             edit: None,
         }
@@ -156,6 +168,7 @@ impl Runtime {
             systemd: self.cgroups == Cgroups::Systemd,
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
+            resctrl: self.resctrl.clone(),
         };
         let spec = bundle.spec();
         let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), &options)?;
@@ -236,6 +249,7 @@ impl Runtime {
             if let Some(path) = intent.cgroup {
                 remove_cgroup(&path, &intent.made_cgroups, intent.unit.as_ref())?;
             }
+            remove_resctrl(&intent.resctrl)?;
         }
         dir.remove()
     }
@@ -275,4 +289,10 @@ pub(super) fn remove_cgroup(
         systemd::stop(unit)?;
     }
     Ok(cgroup::remove(mount, path, made, super::delete::LIMIT)?)
+}
+
+/// Removes groups of resctrl. Whoever is still in one is in the group above it then.
+pub(super) fn remove_resctrl(groups: &[PathBuf]) -> Result<(), Error> {
+    run::remove_resctrl(groups)
+        .map_err(|(path, errno)| Error::call(path.display().to_string(), "rmdir", errno))
 }

@@ -83,6 +83,9 @@ pub(super) struct Intent {
     /// The unit that systemd made it for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unit: Option<Unit>,
+    /// Directories of resctrl that go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) resctrl: Vec<PathBuf>,
 }
 
 /// state.json.
@@ -109,6 +112,9 @@ pub(super) struct Saved {
     /// The unit that systemd made it for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unit: Option<Unit>,
+    /// Directories of resctrl that go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) resctrl: Vec<PathBuf>,
     /// Whether it has a pid namespace of its own, which dies with its process.
     pub(super) own_pid_namespace: bool,
     /// Steps that `start` drives.

@@ -8,7 +8,7 @@
 //! - `check`: that every slot is filled before it is used
 //! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `hooks`, `process`,
-//!   `scheduling`, `sysctl`, `lsm` (labels), `procfs` (where both are written), `credentials`, `seccomp`, `limits`
+//!   `resctrl`, `scheduling`, `sysctl`, `lsm` (labels), `procfs` (where both are written), `credentials`, `seccomp`, `limits`
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -30,6 +30,7 @@ mod paths;
 mod print;
 mod process;
 mod procfs;
+mod resctrl;
 mod rootfs;
 mod scheduling;
 mod seccomp;
@@ -54,6 +55,7 @@ pub(crate) use flatten::{Fds, Flat};
 use mounts::Mounts;
 pub(crate) use mounts::{TREES, has_long_layers};
 pub(crate) use options::copies_symlink;
+pub use resctrl::{Group, Ownership};
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.
@@ -76,6 +78,8 @@ pub struct PlanOptions {
     pub preserve_fds: u32,
     /// How many of them come before these and are sockets for sd_listen_fds(3).
     pub listen_fds: u32,
+    /// Where resctrl is, if not where /proc/self/mountinfo says.
+    pub resctrl: Option<PathBuf>,
 }
 
 /// The ordered steps that make a container, and what they refer to.
@@ -208,7 +212,8 @@ impl Plan {
         steps.extend(rootfs::finish(&cx)?);
         steps.extend(process::process(&cx)?);
         steps.extend(hooks::prepare(&cx));
-        let ready = [limits::ready(&cx), scheduling::ready(&cx)].concat();
+        let classes = resctrl::ready(&mut cx);
+        let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)].concat();
         steps.extend(wait(Barrier::Ready, ready));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);

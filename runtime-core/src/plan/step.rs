@@ -6,6 +6,7 @@ use std::fmt;
 
 use corten_init::abi::{Form, OnError, Op, Slot};
 
+use super::resctrl::Group;
 use crate::spec::Hook;
 use crate::sys::scheduling::SchedAttributes;
 
@@ -135,6 +136,10 @@ pub enum RunOp {
     SetScheduler(SchedAttributes),
     /// `ioprio_set(2)` with class and level.
     SetIoPriority(u32),
+    /// Makes a class of service, or looks whether it is what config.json says.
+    MakeResctrl(Group),
+    /// Moves the process into it.
+    JoinResctrl(Group),
     /// Runs a hook on the host and waits for it.
     RunHook(Hook),
     /// Takes the pty's master and hands it on.

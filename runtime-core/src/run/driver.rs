@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corten_init::abi::{Op, Slot};
@@ -14,7 +14,7 @@ use super::link::{Link, Said};
 use super::netdevices::NetDevices;
 use super::report::Report;
 use super::trace::{Span, Trace, now};
-use super::{InitProgram, failure};
+use super::{InitProgram, failure, resctrl};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::error::{Cause, Error, errno_text};
@@ -88,6 +88,8 @@ pub(crate) struct Made {
     master: Option<OwnedFd>,
     /// Those of the host that are the container's now.
     devices: Option<NetDevices>,
+    /// Groups of resctrl that go with the container.
+    resctrl: Vec<PathBuf>,
     /// Whether a hook was begun on the host.
     hooked: bool,
 }
@@ -305,6 +307,9 @@ impl Driver<'_> {
                 Ok(self.keeper.state(process, made)?)
             }
             RunOp::MoveNetDevice { name, new_name } => self.move_net_device(name, new_name),
+            RunOp::MakeResctrl(group) => {
+                group.make(&mut self.made.resctrl).map_err(Failed::Because)
+            }
             _ => self.perform_on_process(op),
         }
     }
@@ -344,6 +349,10 @@ impl Driver<'_> {
             RunOp::SetIoPriority(priority) => {
                 unreaped()?;
                 Ok(scheduling::ioprio_set(process.pid, *priority)?)
+            }
+            RunOp::JoinResctrl(group) => {
+                unreaped()?;
+                group.join(process.pid).map_err(Failed::Because)
             }
             _ => Err(out_of_step().into()),
         }
@@ -574,6 +583,9 @@ impl Driver<'_> {
         if let Err(error) = removed {
             log::warn!("{error}");
             undone = false;
+        }
+        if let Err((path, errno)) = resctrl::remove(&self.made.resctrl) {
+            log::warn!("{}: not removed: {errno}", path.display());
         }
         // What its hooks have made is theirs to take back.
         if hooked {

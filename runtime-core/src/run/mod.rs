@@ -11,6 +11,7 @@
 //! - `report`: what init wrote about its steps
 //! - `failure`: a failed step as one sentence
 //! - `hooks`: hooks on the host
+//! - `resctrl`: classes of service
 //! - `console`: the pty's master
 //! - `trace`: when each step began and ended
 
@@ -23,6 +24,7 @@ mod link;
 mod netdevices;
 mod netlink;
 mod report;
+mod resctrl;
 mod trace;
 
 pub(crate) use console::hand_on;
@@ -31,4 +33,5 @@ pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
 pub(crate) use hooks::Hooks;
 pub(crate) use init_program::InitProgram;
 pub(crate) use report::Report;
+pub(crate) use resctrl::remove as remove_resctrl;
 pub use trace::Trace;

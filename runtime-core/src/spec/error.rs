@@ -130,17 +130,6 @@ pub enum SpecError {
         /// Where.
         path: String,
     },
-    /// Right, but this version can't do it; ignoring it would be worse.
-    #[error(
-        "{path}: {}not supported yet by this version of corten",
-        subject(value)
-    )]
-    Unsupported {
-        /// Where.
-        path: String,
-        /// The value, where only some values are not supported.
-        value: Option<String>,
-    },
     /// Can't be said in the other crate's types.
     #[error("{}{cause}", prefix(path))]
     Convert {
@@ -168,7 +157,6 @@ impl SpecError {
             | Self::NeedsNamespace { path, .. }
             | Self::Invalid { path, .. }
             | Self::OnlyCgroupV1 { path }
-            | Self::Unsupported { path, .. }
             | Self::Convert { path, .. } => path,
         }
     }
@@ -224,11 +212,4 @@ fn prefix(path: &str) -> String {
     } else {
         format!("{path}: ")
     }
-}
-
-fn subject(value: &Option<String>) -> String {
-    value
-        .as_ref()
-        .map(|value| format!("{} is ", quoted(value)))
-        .unwrap_or_default()
 }

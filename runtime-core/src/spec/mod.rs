@@ -20,7 +20,6 @@ mod read;
 mod resources;
 pub(crate) mod scheduling;
 mod seccomp;
-mod unsupported;
 mod validate;
 
 #[cfg(test)]
@@ -44,7 +43,6 @@ pub use resources::{
     Resources, ThrottleDevice, WeightDevice,
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
-pub use unsupported::unsupported;
 pub use validate::{problems, validate, warnings};
 
 use json::{nullable, objects, optional, text, unset};

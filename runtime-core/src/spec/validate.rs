@@ -10,13 +10,12 @@ mod devices;
 mod idmap;
 mod namespaces;
 mod process;
+mod resctrl;
 mod resources;
 mod scheduling;
 mod strings;
 
 /// Refuses a spec that can't work or contradicts itself.
-///
-/// Says nothing of fields that this version doesn't do, see [`unsupported`](super::unsupported).
 ///
 /// # Errors
 /// The first of [`problems`].
@@ -50,6 +49,7 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
     idmap::check(&mut found, spec);
     if let Some(linux) = &spec.linux {
         devices::check(&mut found, &linux.devices);
+        resctrl::check(&mut found, linux.intel_rdt.as_ref());
         propagation(&mut found, linux.rootfs_propagation.as_deref());
         hidden_paths(&mut found, spec, "linux.maskedPaths", &linux.masked_paths);
         hidden_paths(

@@ -29,6 +29,7 @@ mod lab;
 mod lifecycle;
 mod options;
 mod pause;
+mod resctrl;
 mod snapshot;
 #[allow(
     unsafe_code,

@@ -83,6 +83,7 @@ impl Case {
             unit,
             joined: self.joined.clone(),
             mounts: self.mounts.clone(),
+            resctrl: self.options.resctrl.clone(),
         }
     }
 
@@ -172,6 +173,9 @@ fn adjust(case: &mut Case) {
         }
         "terminal-dev-link" => {
             mounts.links.insert(0, PathBuf::from("run/dev"));
+        }
+        "resctrl" | "resctrl-class" | "resctrl-monitored" => {
+            options.resctrl = Some(PathBuf::from("/sys/fs/resctrl"));
         }
         "overlay-layers" => mounts.overlay_layers = true,
         "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),

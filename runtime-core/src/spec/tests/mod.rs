@@ -4,7 +4,6 @@ mod checking;
 mod converting;
 mod limits;
 mod reading;
-mod refusing;
 mod writing;
 
 use serde_json::{Value, json};
