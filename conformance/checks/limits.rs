@@ -15,6 +15,8 @@ use crate::wait;
 
 checks!("limits":
     a_memory_hog_is_killed_at_its_limit [Controller("memory")],
+    a_hog_without_a_limit_is_killed_at_that_of_a_cgroup_above [Controller("memory")],
+    an_end_after_the_kill_of_a_container_before_is_not_for_want_of_memory [Controller("memory")],
     memory_within_the_limit_is_given [Controller("memory")],
     the_memory_limits_are_the_configured_ones [Controller("memory")],
     memory_without_a_limit_has_none [Controller("memory")],
@@ -69,6 +71,9 @@ fn a_memory_hog_is_killed_at_its_limit(lab: &Lab) {
     let output = lab.run(&bundle_with(lab, &["allocate", "256"], "memory", limit));
     assert_eq!(output.code(), 137, "{output}");
     assert_eq!(output.stdout(), "", "{output}");
+    if lab.is_corten() {
+        assert!(output.stderr().contains("out of memory"), "{output}");
+    }
 }
 
 fn memory_within_the_limit_is_given(lab: &Lab) {
@@ -80,6 +85,55 @@ fn memory_within_the_limit_is_given(lab: &Lab) {
         .parse()
         .expect("a number");
     assert!((64 * MIB..=128 * MIB).contains(&used), "{used}");
+}
+
+fn a_hog_without_a_limit_is_killed_at_that_of_a_cgroup_above(lab: &Lab) {
+    let root = Path::new("/sys/fs/cgroup");
+    let above = root.join("narrow");
+    std::fs::create_dir(&above).expect("the lane's cgroup is writable");
+    for (file, text) in [("memory.max", "67108864"), ("memory.swap.max", "0")] {
+        std::fs::write(above.join(file), text).expect("memory is enabled for it");
+    }
+    for pid in [true, false] {
+        let mut bundle = lab.bundle_of(&["allocate", "256"]);
+        bundle.config["linux"]["cgroupsPath"] = json!("/narrow/box");
+        if !pid {
+            bundle.without_namespace("pid");
+        }
+        let output = lab.run(&bundle);
+        assert_eq!(output.code(), 137, "{output}");
+        if lab.is_corten() {
+            assert!(output.stderr().contains("out of memory"), "{output}");
+        }
+    }
+    std::fs::remove_dir(above).expect("no container is in it");
+}
+
+fn an_end_after_the_kill_of_a_container_before_is_not_for_want_of_memory(lab: &Lab) {
+    let group = Path::new("/sys/fs/cgroup/reused");
+    std::fs::create_dir(group).expect("the lane's cgroup is writable");
+    let limit = json!({"limit": 64 * MIB, "swap": 64 * MIB});
+    let mut bundle = bundle_with(lab, &["sleep"], "memory", limit);
+    bundle.config["linux"]["cgroupsPath"] = json!("/reused");
+    std::fs::write(group.join("memory.max"), "1048576").expect("memory is enabled for it");
+    std::fs::write(group.join("memory.swap.max"), "0").expect("memory is enabled for it");
+    let mut hog = std::process::Command::new("/bin/sh");
+    // Waits until it is in the cgroup.
+    hog.args(["-c", "read line; head -c 64m /dev/zero | tail >/dev/null"]);
+    let mut hog = hog
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    std::fs::write(group.join("cgroup.procs"), hog.id().to_string()).expect("it runs");
+    drop(hog.stdin.take());
+    hog.wait().expect("an own child");
+    let kills = || number(&group.join("memory.events"), "oom_kill");
+    assert!(kills() > 0);
+    std::fs::write(group.join("memory.max"), "max").expect("memory is enabled for it");
+    bundle.probe(&["true"]);
+    let output = lab.run(&bundle).ok();
+    assert!(!output.stderr().contains("out of memory"), "{output}");
+    drop(std::fs::remove_dir(group));
 }
 
 fn the_memory_limits_are_the_configured_ones(lab: &Lab) {

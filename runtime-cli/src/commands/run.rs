@@ -76,7 +76,14 @@ fn attend(
     }
     foreground::attend(container, pid, taken, console.as_mut(), &hosts)?;
     drop(raw);
-    Ok(container.wait()?)
+    let exit = container.wait()?;
+    if exit.oom_killed == Some(true) {
+        log::warn!(
+            "{}: out of memory: the kernel has killed a process of it",
+            container.id()
+        );
+    }
+    Ok(exit)
 }
 
 /// The manager's process is this one. It ends with the container, and the thread with it.

@@ -378,15 +378,6 @@ impl Cgroup {
         self.wait_for(timeout, |events| !events.populated)
     }
 
-    /// How many processes in the cgroup and below it the out-of-memory killer has killed,
-    /// whichever cgroup's limit was reached: the kernel counts at the victim's, and upwards.
-    ///
-    /// None where the memory controller is missing.
-    pub(crate) fn oom_kills(&self) -> Option<u64> {
-        let bytes = file::read_at(&self.dir, Path::new("memory.events")).ok()?;
-        value_of(&bytes, "oom_kill")
-    }
-
     /// Polls `cgroup.events` until `done`; false after `timeout`.
     fn wait_for(
         &self,

@@ -6,6 +6,7 @@
 //! - `enable`: switches controllers on, down the path.
 //! - `delegate`: gives a cgroup to the container's user.
 //! - `remove`: takes a cgroup away again.
+//! - `oom`: what the kernel has killed for want of memory.
 //! - `stats`: what a cgroup has used.
 //! - `stuck`: processes that do not stop, and where they wait.
 //! - `systemd`: cgroups that systemd makes.
@@ -20,6 +21,7 @@ mod device_program;
 mod enable;
 mod error;
 mod fs;
+mod oom;
 mod path;
 mod remove;
 mod settings;
@@ -42,6 +44,7 @@ pub(crate) use delegate::delegate;
 pub(crate) use device_program::{DeviceProgram, attach, device_program};
 pub(crate) use error::CgroupError;
 pub(crate) use fs::Cgroup;
+pub(crate) use oom::OomKills;
 pub(crate) use path::cgroup_path;
 pub(crate) use remove::remove;
 pub(crate) use settings::{Setting, settings};

@@ -9,6 +9,7 @@ use super::notify;
 use super::state::{self, Intent, Saved};
 use super::{Container, Runtime};
 use crate::bundle::Bundle;
+use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
 use crate::plan::Plan;
@@ -341,6 +342,7 @@ impl StateKeeper<'_> {
             made_cgroups: made.to_vec(),
             unit: facts.unit.clone(),
             resctrl: plan.resctrl_groups(),
+            oom_kills_before: oom_kills_before(facts, made),
             own_pid_namespace: spec
                 .namespace(NamespaceKind::Pid)
                 .is_some_and(|pid| pid.path.is_none()),
@@ -355,6 +357,15 @@ impl StateKeeper<'_> {
             poststop: hooks.poststop,
         })
     }
+}
+
+/// OOM kills that are not the container's: a cgroup that was there may have seen some.
+fn oom_kills_before(facts: &Facts, made: &[PathBuf]) -> u64 {
+    let there = |path: &&PathBuf| facts.unit.is_none() && !made.contains(path);
+    let cgroup = facts.cgroup.as_ref().filter(there);
+    let cgroup = cgroup.and_then(|path| Cgroup::open(Path::new(cgroup::MOUNT), path).ok());
+    let kills = cgroup.and_then(|cgroup| OomKills::of(&cgroup).ok()?);
+    kills.map_or(0, |mut kills| kills.look())
 }
 
 /// Name of the caller's user, or the number where /etc/passwd does not know it.

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `runtime`: [`Runtime`], where containers are kept
-//! - `create`, `start`, `kill`, `pause`, `stats`, `wait`, `delete`: operations of
+//! - `create`, `start`, `kill`, `pause`, `stats`, `wait`, `watch`, `delete`: operations of
 //!   [`Container`]
 //! - `notify`: the socket for sd_notify(3)
 //! - `state`: [`State`] and what is kept on disk
@@ -19,6 +19,7 @@ mod start;
 mod state;
 mod stats;
 mod wait;
+mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use delete::Delete;
 pub use runtime::{Cgroups, Runtime, RuntimeBuilder};
 pub use state::{State, Status};
 pub use wait::{Exit, ExitStatus, Rusage};
+pub use watch::{Event, Watch};
 
 /// A container: created, running, or stopped and not yet deleted.
 ///

@@ -115,6 +115,9 @@ pub(super) struct Saved {
     /// Directories of resctrl that go with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) resctrl: Vec<PathBuf>,
+    /// OOM kills that its cgroup had seen when it was made, if it was there already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) oom_kills_before: u64,
     /// Whether it has a pid namespace of its own, which dies with its process.
     pub(super) own_pid_namespace: bool,
     /// Steps that `start` drives.
@@ -132,6 +135,11 @@ pub(super) struct Saved {
     /// Hooks of `delete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) poststop: Vec<Hook>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl Saved {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::Container;
 use super::state::{self, Saved};
+use crate::cgroup::OomKills;
 use crate::error::Error;
 use crate::sys::process::{self, Ended, Usage};
 
@@ -45,8 +46,10 @@ pub struct Rusage {
 pub struct Exit {
     /// How it ended.
     pub status: ExitStatus,
-    /// Whether the kernel killed a process of the container for want of memory; `None`
-    /// where nobody can say (no memory controller).
+    /// Whether the kernel killed a process of the container for want of memory, at its own
+    /// limit or at one above it; `None` where nobody can say (no memory controller, or the
+    /// cgroup was gone before the wait began, as systemd's scopes soon are: then
+    /// [`crate::Watch::oom_killed`] knows it).
     pub oom_killed: Option<bool>,
     /// What it used; `None` unless the caller is its parent.
     pub rusage: Option<Rusage>,
@@ -81,6 +84,8 @@ impl Container {
         };
         let id = self.saved.id.as_str();
         let failed = |call| move |errno| Error::call(id, call, errno);
+        let oom_kills = self.oom_kills_until_end(pidfd.as_fd());
+        let oom_kills = oom_kills.map_err(failed("poll"))?;
         let (status, rusage) = match process::wait_child(pidfd.as_fd()) {
             Ok((ended, usage)) => (ended.into(), Some(usage.into())),
             Err(Errno::CHILD) => {
@@ -90,19 +95,24 @@ impl Container {
             }
             Err(errno) => return Err(failed("waitid")(errno)),
         };
-        let oom_killed = self
-            .saved
-            .open_cgroup()
-            .and_then(|cgroup| cgroup.oom_kills());
         Ok(Exit {
             status,
-            oom_killed: oom_killed.map(|kills| kills > 0),
+            oom_killed: oom_kills.map(|kills| kills > self.saved.oom_kills_before),
             rusage,
         })
     }
-}
 
-impl Container {
+    /// Waits for the end. Looks at the count on the way, since systemd removes a cgroup as
+    /// soon as it is empty.
+    fn oom_kills_until_end(&self, pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+        let cgroup = self.saved.open_cgroup();
+        // What can't be read nobody can say.
+        match cgroup.and_then(|cgroup| OomKills::of(&cgroup).ok()?) {
+            Some(mut kills) => kills.look_until_end(pidfd).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// How a process ended that is no child, or no longer one. The kernel moves what it
     /// knows from /proc to the pidfd when somebody reaps, which may be just now.
     fn ended_elsewhere(&self, pidfd: BorrowedFd<'_>) -> Option<Ended> {

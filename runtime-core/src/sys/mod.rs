@@ -5,6 +5,7 @@
 //! injection can hook in.
 
 pub(crate) mod bpf;
+pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod ipc;

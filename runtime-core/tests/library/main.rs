@@ -17,6 +17,7 @@
 //! - [`lifecycle`]: start, kill, delete, also by another process than the creator
 //! - [`options`]: what a caller chooses besides config.json
 //! - [`pause`]: pause, resume, and what was used
+//! - [`watch`]: what is told of a container while it runs
 //! - [`wait`]: how a container ended, for its parent and for others
 
 mod cgroup;
@@ -37,3 +38,4 @@ mod snapshot;
 )]
 mod sys;
 mod wait;
+mod watch;
