@@ -6,6 +6,7 @@
 use crate::check::Check;
 
 mod cgroup;
+mod cgroup_mount;
 mod console;
 mod devices;
 mod disks;
@@ -22,6 +23,7 @@ mod mounts;
 mod namespaces;
 mod netdevices;
 mod pairwise;
+mod paths;
 mod pause;
 mod process;
 mod propagation;
@@ -32,6 +34,7 @@ mod seccomp;
 mod sockets;
 mod sysctl;
 mod systemd;
+mod targets;
 mod tmpfs;
 
 /// Every facility's checks.
@@ -42,6 +45,9 @@ pub(crate) const ALL: &[&[Check]] = &[
     lsm::CHECKS,
     mounts::CHECKS,
     mount_options::CHECKS,
+    targets::CHECKS,
+    paths::CHECKS,
+    cgroup_mount::CHECKS,
     idmap::CHECKS,
     tmpfs::CHECKS,
     namespaces::CHECKS,

@@ -159,7 +159,8 @@ fn normal(mut facts: Value) -> Value {
         let ahead = facts["clocks"][clock].as_i64().map(|then| then - now);
         facts["clocks"][clock] = match ahead {
             Some(-60..=60) => json!("the caller's"),
-            ahead => json!(ahead.map(|seconds| seconds / 60)),
+            // Each runtime has its turn some seconds later.
+            ahead => json!(ahead.map(|seconds| (seconds + 30).div_euclid(60))),
         };
     }
     // The other hierarchies of a hybrid machine are nobody's.
@@ -343,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn the_suite_has_25_bundles_with_names_of_their_own() {
+    fn the_suite_has_40_bundles_with_names_of_their_own() {
         let names: BTreeSet<&str> = suite::BUNDLES.iter().map(|(name, _)| *name).collect();
-        assert!(names.len() >= 25 && names.len() == suite::BUNDLES.len());
+        assert!(names.len() >= 40 && names.len() == suite::BUNDLES.len());
     }
 }

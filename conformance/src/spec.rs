@@ -183,6 +183,12 @@ const SENTENCES: &[(&str, &str)] = &[
         "devices::a_device_that_is_not_allowed",
         "config-linux.md, Allowed device list",
     ),
+    (
+        "cgroupmount::",
+        "config-linux.md, Cgroup ownership; the cgroup2 file system, as runc mounts it",
+    ),
+    ("targets::", "config.md, Mounts: the listed order"),
+    ("paths::", "config-linux.md, Masked Paths, Readonly Paths"),
     ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),
     ("limits::", "config-linux.md, Control groups: resources"),
     ("pause::", "runtime.md, State; the commands are runc's"),

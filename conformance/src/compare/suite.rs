@@ -83,6 +83,9 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
         b.without_namespace("cgroup")
             .without_mount("/sys/fs/cgroup");
     }),
+    ("host-cgroup-mounted", |b| {
+        b.without_namespace("cgroup");
+    }),
     ("user-namespace", |b| {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         b.config["linux"]["uidMappings"] = map.clone();

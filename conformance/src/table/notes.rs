@@ -35,6 +35,26 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun follows no dangling link",
     ),
     (
+        "targets::a_hundred_mounts_are_made_in_a_user_namespace",
+        "crun attaches binds before all other mounts",
+    ),
+    (
+        "targets::the_hosts_root_can_be_the_root",
+        "runc and crun pivot into a root that is at / already, which the kernel refuses",
+    ),
+    (
+        "paths::a_read_only_file_keeps_the_other_flags_of_its_mount",
+        "crun leaves a file writable whose folder becomes read-only later",
+    ),
+    (
+        "paths::a_path_below_a_file_is_as_one_that_is_missing",
+        "runc and crun ignore only what is missing otherwise",
+    ),
+    (
+        "paths::a_thousand_paths_are_read_only",
+        "crun opens all of them at once",
+    ),
+    (
         "console::the_terminal_is_dev_console_and_the_controlling_terminal",
         "crun's /dev/console is a link to the pty",
     ),

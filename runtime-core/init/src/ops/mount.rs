@@ -257,7 +257,7 @@ pub(crate) fn attach(init: &Init, mount: Slot, path: Span, place: Place) -> Outc
         }
         Place::NoFollow => no_follow(init, root, path)?,
     };
-    sys::move_mount(mount, target).map_err(|error| better(error, mount, target))?;
+    sys::move_mount(mount, target).map_err(|error| better(init, error, [mount, target]))?;
     Ok(sys::close(target)?)
 }
 
@@ -278,13 +278,14 @@ const DEVPTS: u64 = 0x1cd1;
 
 /// move_mount(2) answers EINVAL, where mount(2) says what it is: a directory on a file, or a
 /// file on a directory.
-fn better(error: Errno, mount: Fd, target: Fd) -> Errno {
+fn better(init: &Init, error: Errno, [mount, target]: [Fd; 2]) -> Failure {
     let is_dir = |fd| sys::stat(fd, c"").map(|stat| stat.is(flag::S_IFDIR));
-    if error.0 == errno::EINVAL && is_dir(mount) != is_dir(target) {
-        Errno(errno::ENOTDIR)
-    } else {
-        error
-    }
+    let text: &[u8] = match (is_dir(mount), is_dir(target)) {
+        (Ok(true), Ok(false)) => b"what is there is a file, the source a directory",
+        (Ok(false), Ok(true)) => b"what is there is a directory, the source a file",
+        _ => return error.into(),
+    };
+    init.detail(Kind::Plain, errno::ENOTDIR, &[text])
 }
 
 pub(crate) fn open_dir(init: &mut Init, path: Span, into: Slot) -> Outcome {

@@ -1,8 +1,6 @@
 //! Where a mount comes from: a new file system, a part of the host's tree, or what is
 //! mounted there already.
 
-use std::path::Path;
-
 use crate::plan::options::Options;
 use crate::plan::{Context, PlanError};
 use crate::spec::{Mount, NamespaceKind};
@@ -39,7 +37,7 @@ impl Source {
         }
         match kind {
             "" | "none" => Err(PlanError::value(format!("{origin}.type"), "missing")),
-            "cgroup" | "cgroup2" => cgroup(cx, given, &origin),
+            "cgroup" | "cgroup2" => Ok(cgroup(cx, given)),
             _ => Ok(Source::Fs {
                 kind: kind.to_owned(),
                 source: given.to_owned(),
@@ -78,27 +76,18 @@ fn bind_of(
     })
 }
 
-/// In its own cgroup namespace a container gets a new mount, whose root is its cgroup;
-/// in the host's, a bind of its part of the tree.
-fn cgroup(cx: &Context<'_>, given: &str, origin: &str) -> Result<Source, PlanError> {
+/// In its own cgroup namespace a container gets a new mount, whose root is its cgroup. In the
+/// host's it sees the host's tree, by a bind: a new mount would set the options of the one
+/// file system anew, without `nsdelegate` (`cgroup_get_tree` of the kernel).
+fn cgroup(cx: &Context<'_>, given: &str) -> Source {
     if cx.other_namespace(NamespaceKind::Cgroup) {
-        return Ok(Source::Fs {
+        return Source::Fs {
             kind: "cgroup2".to_owned(),
             source: given.to_owned(),
-        });
+        };
     }
-    match &cx.facts.cgroup {
-        Some(path) => {
-            let relative = path.strip_prefix("/").unwrap_or(path);
-            let path = Path::new("/sys/fs/cgroup").join(relative);
-            Ok(Source::Bind {
-                path: path.as_os_str().as_encoded_bytes().to_vec(),
-                recursive: false,
-            })
-        }
-        None => Err(PlanError::value(
-            origin,
-            "a cgroup mount needs a cgroup or a new cgroup namespace",
-        )),
+    Source::Bind {
+        path: b"/sys/fs/cgroup".to_vec(),
+        recursive: false,
     }
 }
