@@ -168,6 +168,31 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// What is true of a container's process, which must be there until this comes back.
+    ///
+    /// # Errors
+    /// When its namespaces can't be looked at.
+    pub(crate) fn of_container(
+        pid: i32,
+        bundle: &Path,
+        rootfs: &Path,
+        cgroup: Option<PathBuf>,
+    ) -> Result<Facts, Error> {
+        let joined = joined::of_process(pid)
+            .map_err(|errno| Error::call(format!("/proc/{pid}/ns"), "stat", errno))?;
+        Ok(Facts {
+            bundle: bundle.to_owned(),
+            rootfs: rootfs.to_owned(),
+            cgroup,
+            unit: None,
+            joined,
+            resctrl: None,
+            mounts: MountFacts::default(),
+        })
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)

@@ -41,8 +41,8 @@ mod sys;
 pub use bundle::Bundle;
 pub use cgroup::stats;
 pub use container::{
-    Cgroups, Container, CreateOptions, Delete, Event, Exit, ExitStatus, Runtime, RuntimeBuilder,
-    Rusage, State, Status, Stdio, Watch,
+    Cgroups, Container, CreateOptions, Delete, Event, ExecOptions, ExecProcess, Exit, ExitStatus,
+    Runtime, RuntimeBuilder, Rusage, State, Status, Stdio, Watch,
 };
 pub use error::{Error, ErrorKind};
 pub use run::Trace;

@@ -778,6 +778,11 @@ ops! {
         /// What is written; empty takes back what was written before.
         value: Text,
     }
+    /// `sched_setaffinity(2)` to these CPUs.
+    SetCpus = 80 {
+        /// The CPUs as bits, an even number of words.
+        cpus: List,
+    }
     /// `fsetxattr(2)`: the SELinux label of a mount's root.
     LabelRoot = 76 {
         /// The mount.

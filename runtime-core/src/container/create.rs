@@ -15,7 +15,7 @@ use crate::host::{Facts, Host};
 use crate::plan::Plan;
 use crate::plan::hooks::HookState;
 use crate::run::{Driver, InitProgram, Keeper, Made, Process, Trace, Undone, hand_on, late_steps};
-use crate::spec::NamespaceKind;
+use crate::spec::{NamespaceKind, Spec};
 use crate::sys::{ipc, process};
 
 /// Descriptors for a container's standard input, output and error.
@@ -81,6 +81,7 @@ impl Runtime {
     ) -> Result<Container, Error> {
         dir::check_id(id)?;
         check_options(bundle, &options)?;
+        let config = bundle.spec();
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
         let host = Host::probe()?;
@@ -95,6 +96,7 @@ impl Runtime {
         self.make_root()?;
         let dir = StateDir::make(&self.root, id)?;
         let new = New {
+            config,
             bundle,
             options,
             host,
@@ -129,8 +131,12 @@ fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> 
     if options.console_socket.is_some() && !terminal {
         return Err(Error::other("console socket: process.terminal is not true"));
     }
-    let passed = options.preserve_fds.saturating_add(options.listen_fds);
-    for number in (0..passed).filter_map(|n| i32::try_from(n).ok()) {
+    check_preserved(options.preserve_fds.saturating_add(options.listen_fds))
+}
+
+/// Each descriptor that the container is to keep must be open.
+pub(super) fn check_preserved(count: u32) -> Result<(), Error> {
+    for number in (0..count).filter_map(|n| i32::try_from(n).ok()) {
         if !ipc::is_open_number(number.saturating_add(3)) {
             let text = format!(
                 "preserve-fds: descriptor {} is not open",
@@ -144,6 +150,8 @@ fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> 
 
 /// All that a creation works with.
 struct New<'a> {
+    /// As it was given, without what this creation adds.
+    config: &'a Spec,
     bundle: &'a Bundle,
     options: CreateOptions,
     host: Host,
@@ -211,6 +219,7 @@ impl New<'_> {
             dir: dir.fd(),
             program: &runtime.program,
             stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
+            container: None,
             keeper: &mut keeper,
             made: Made::default(),
             trace: Trace::default(),
@@ -277,30 +286,27 @@ impl Keeper for StateKeeper<'_> {
     }
 
     fn prepare(&mut self) -> Result<(), Error> {
+        // For exec: a bundle need not stay, and need not have been on disk.
+        let config = crate::spec::to_json(self.new.config);
+        self.dir.write(dir::CONFIG, config.as_bytes())?;
         self.prepared = Some((owner()?, state::boot_id()?));
         Ok(())
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
-        match &self.new.options.console_socket {
-            Some(path) => hand_on(master.as_fd(), path).map_err(|errno| {
-                Error::call(
-                    format!("console socket {}", path.display()),
-                    "connect",
-                    errno,
-                )
-            }),
-            None => {
-                self.console = Some(master);
-                Ok(())
-            }
+        self.console = hand_on_console(master, self.new.options.console_socket.as_deref())?;
+        Ok(())
+    }
+
+    fn process(&mut self, process: &Process) -> Result<(), Error> {
+        match &self.new.options.pidfd_socket {
+            Some(path) => send_pidfd(process, path, b"standard"),
+            None => Ok(()),
         }
     }
 
     fn state(&mut self, process: &Process, made: &[PathBuf]) -> Result<(), Error> {
-        if let Some(path) = &self.new.options.pidfd_socket {
-            send_pidfd(process, path)?;
-        }
+        self.process(process)?;
         let saved = self.saved(process, made)?;
         self.dir.write(dir::STATE, &saved.to_bytes())?;
         self.saved = Some(saved);
@@ -343,16 +349,13 @@ impl StateKeeper<'_> {
             unit: facts.unit.clone(),
             resctrl: plan.resctrl_groups(),
             oom_kills_before: oom_kills_before(facts, made),
+            no_new_keyring: self.new.options.no_new_keyring,
             own_pid_namespace: spec
                 .namespace(NamespaceKind::Pid)
                 .is_some_and(|pid| pid.path.is_none()),
             late_steps: late_steps(plan),
             steps: plan.steps.len(),
             init_steps: plan.steps.iter().filter(|step| step.is_init()).count(),
-            exec_cpu_affinity: spec
-                .process
-                .as_ref()
-                .and_then(|process| process.exec_cpu_affinity.clone()),
             poststart: hooks.poststart,
             poststop: hooks.poststop,
         })
@@ -382,10 +385,24 @@ fn owner() -> Result<String, Error> {
     Ok(name.unwrap_or(wanted))
 }
 
-fn send_pidfd(process: &Process, path: &Path) -> Result<(), Error> {
+/// Sends the pty's master to a socket, or gives it back where there is none.
+pub(super) fn hand_on_console(
+    master: OwnedFd,
+    socket: Option<&Path>,
+) -> Result<Option<OwnedFd>, Error> {
+    let Some(path) = socket else {
+        return Ok(Some(master));
+    };
+    let object = || format!("console socket {}", path.display());
+    hand_on(master.as_fd(), path).map_err(|errno| Error::call(object(), "connect", errno))?;
+    Ok(None)
+}
+
+/// Sends a pidfd to a socket, with the word that runc sends with it.
+pub(super) fn send_pidfd(process: &Process, path: &Path, word: &[u8]) -> Result<(), Error> {
     let failed = |errno| Error::call(format!("pidfd socket {}", path.display()), "connect", errno);
     let socket = ipc::connect(path).map_err(failed)?;
-    ipc::send(socket.as_fd(), b"standard", Some(process.pidfd.as_fd())).map_err(failed)
+    ipc::send(socket.as_fd(), word, Some(process.pidfd.as_fd())).map_err(failed)
 }
 
 /// A state in which an operation makes no sense.

@@ -22,6 +22,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) const STATE: &str = "state.json";
 pub(super) const INTENT: &str = "intent.json";
+/// The container's configuration.
+pub(super) const CONFIG: &str = "config.json";
 pub(super) const EXEC_FIFO: &str = "exec.fifo";
 pub(super) const DONE: &str = "done";
 const REPORT: &str = "report";
@@ -182,7 +184,7 @@ impl StateDir {
     /// was killed on the way can be repeated. Needs no descriptor, so that a creation that
     /// ran out of them leaves nothing.
     pub(super) fn remove(&self) -> Result<(), Error> {
-        for name in [REPORT, EXEC_FIFO, DONE, INTENT, STATE] {
+        for name in [REPORT, EXEC_FIFO, DONE, CONFIG, INTENT, STATE] {
             self.unlink(name)?;
         }
         self.remove_trees()?;

@@ -1,6 +1,6 @@
 //! `kill`: signals to a container's process, or to all of them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
@@ -35,11 +35,7 @@ impl Container {
 
     fn signal(&self, signal: i32) -> Result<(), Error> {
         let pidfd = self.pidfd.as_ref().ok_or(Cause::NotRunning)?;
-        match process::pidfd_send_signal(pidfd.as_fd(), signal) {
-            Ok(()) => Ok(()),
-            Err(Errno::SRCH) => Err(Cause::NotRunning.into()),
-            Err(errno) => Err(Error::call(self.id(), "pidfd_send_signal", errno)),
-        }
+        send(pidfd.as_fd(), signal, || self.id().to_owned())
     }
 
     /// Sends a signal to every process of the container's cgroup, also when the first
@@ -63,5 +59,18 @@ impl Container {
             }
         }
         Ok(())
+    }
+}
+
+/// Sends a signal to a process of this name.
+pub(super) fn send(
+    pidfd: BorrowedFd<'_>,
+    signal: i32,
+    name: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    match process::pidfd_send_signal(pidfd, signal) {
+        Ok(()) => Ok(()),
+        Err(Errno::SRCH) => Err(Cause::NotRunning.into()),
+        Err(errno) => Err(Error::call(name(), "pidfd_send_signal", errno)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `runtime`: [`Runtime`], where containers are kept
-//! - `create`, `start`, `kill`, `pause`, `stats`, `wait`, `watch`, `delete`: operations of
+//! - `create`, `start`, `exec`, `kill`, `pause`, `stats`, `wait`, `watch`, `delete`: operations of
 //!   [`Container`]
 //! - `notify`: the socket for sd_notify(3)
 //! - `state`: [`State`] and what is kept on disk
@@ -11,6 +11,7 @@
 mod create;
 mod delete;
 mod dir;
+mod exec;
 mod kill;
 mod notify;
 mod pause;
@@ -32,6 +33,7 @@ use state::Saved;
 
 pub use create::{CreateOptions, Stdio};
 pub use delete::Delete;
+pub use exec::{ExecOptions, ExecProcess};
 pub use runtime::{Cgroups, Runtime, RuntimeBuilder};
 pub use state::{State, Status};
 pub use wait::{Exit, ExitStatus, Rusage};

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::host::Unit;
 use crate::plan::hooks::HookState;
 use crate::run::LateStep;
-use crate::spec::{CpuAffinity, Hook};
+use crate::spec::Hook;
 use crate::sys::process::Ended;
 use crate::sys::{call, file, process};
 
@@ -120,15 +120,15 @@ pub(super) struct Saved {
     pub(super) oom_kills_before: u64,
     /// Whether it has a pid namespace of its own, which dies with its process.
     pub(super) own_pid_namespace: bool,
+    /// Whether its processes stay in the session keyring of their creator.
+    #[serde(default)]
+    pub(super) no_new_keyring: bool,
     /// Steps that `start` drives.
     pub(super) late_steps: Vec<LateStep>,
     /// Steps of the plan.
     pub(super) steps: usize,
     /// Those of them that are init's.
     pub(super) init_steps: usize,
-    /// Where a process of `exec` runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) exec_cpu_affinity: Option<CpuAffinity>,
     /// Hooks of `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) poststart: Vec<Hook>,

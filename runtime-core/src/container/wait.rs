@@ -82,23 +82,14 @@ impl Container {
                 rusage: None,
             });
         };
+        let elsewhere = |pidfd: BorrowedFd<'_>| self.ended_elsewhere(pidfd);
         let id = self.saved.id.as_str();
-        let failed = |call| move |errno| Error::call(id, call, errno);
         let oom_kills = self.oom_kills_until_end(pidfd.as_fd());
-        let oom_kills = oom_kills.map_err(failed("poll"))?;
-        let (status, rusage) = match process::wait_child(pidfd.as_fd()) {
-            Ok((ended, usage)) => (ended.into(), Some(usage.into())),
-            Err(Errno::CHILD) => {
-                process::has_ended(pidfd.as_fd(), None).map_err(failed("poll"))?;
-                let ended = self.ended_elsewhere(pidfd.as_fd());
-                (ended.map_or(ExitStatus::Unknown, ExitStatus::from), None)
-            }
-            Err(errno) => return Err(failed("waitid")(errno)),
-        };
+        let oom_kills = oom_kills.map_err(|errno| Error::call(id, "poll", errno))?;
+        let exit = wait_for(pidfd.as_fd(), id, elsewhere)?;
         Ok(Exit {
-            status,
             oom_killed: oom_kills.map(|kills| kills > self.saved.oom_kills_before),
-            rusage,
+            ..exit
         })
     }
 
@@ -123,6 +114,30 @@ impl Container {
             .or_else(|| state::ended_unreaped(pid, start_time))
             .or_else(|| process::ended_by_info(pidfd))
     }
+}
+
+/// Waits for a process and reaps it if it is a child; `elsewhere` tells how one ended that
+/// is not, or not any more.
+pub(super) fn wait_for(
+    pidfd: BorrowedFd<'_>,
+    name: &str,
+    elsewhere: impl FnOnce(BorrowedFd<'_>) -> Option<Ended>,
+) -> Result<Exit, Error> {
+    let failed = |call| move |errno| Error::call(name, call, errno);
+    let (status, rusage) = match process::wait_child(pidfd) {
+        Ok((ended, usage)) => (ended.into(), Some(usage.into())),
+        Err(Errno::CHILD) => {
+            process::has_ended(pidfd, None).map_err(failed("poll"))?;
+            let ended = elsewhere(pidfd);
+            (ended.map_or(ExitStatus::Unknown, ExitStatus::from), None)
+        }
+        Err(errno) => return Err(failed("waitid")(errno)),
+    };
+    Ok(Exit {
+        status,
+        oom_killed: None,
+        rusage,
+    })
 }
 
 impl From<Ended> for ExitStatus {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -35,6 +35,43 @@ pub(super) fn known() -> Result<Vec<NamespaceKind>, Errno> {
     let names = file::read_dir_names(dir)?;
     let is_there = |kind: &NamespaceKind| names.iter().any(|name| name == kind.for_children());
     Ok(NamespaceKind::ALL.into_iter().filter(is_there).collect())
+}
+
+/// All namespaces of a process that the caller's children are not in already, as if
+/// config.json named them.
+pub(super) fn of_process(pid: i32) -> Result<BTreeMap<NamespaceKind, Joined>, Errno> {
+    let dir = file::open_dir_at(rustix::fs::CWD, Path::new(&format!("/proc/{pid}/ns")))?;
+    let own = file::open_dir_at(rustix::fs::CWD, Path::new("/proc/thread-self/ns"))?;
+    let mut joined = BTreeMap::new();
+    let mut user = None;
+    for kind in NamespaceKind::ALL {
+        // A kernel may be built without some kind.
+        let theirs = match identity_at(&dir, kind.of_process()) {
+            Err(Errno::NOENT) => continue,
+            theirs => theirs?,
+        };
+        let own = theirs == identity_at(&own, kind.for_children())?;
+        if kind == NamespaceKind::User && !own {
+            user = Some(theirs);
+        }
+        let inside_user = match user {
+            Some(user) if kind != NamespaceKind::User && !own => {
+                let name = Path::new(kind.of_process());
+                is_inside(&file::open_at(&dir, name, OFlags::RDONLY)?, user)?
+            }
+            _ => false,
+        };
+        let problem = None;
+        joined.insert(
+            kind,
+            Joined {
+                own,
+                inside_user,
+                problem,
+            },
+        );
+    }
+    Ok(joined)
 }
 
 /// Looks at each.
@@ -111,6 +148,12 @@ type Identity = (u64, u64);
 
 fn identity(file: &OwnedFd) -> Result<Identity, Errno> {
     let stat = call("fstat", || rustix::fs::fstat(file))?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+fn identity_at(dir: &OwnedFd, name: &str) -> Result<Identity, Errno> {
+    let flags = AtFlags::empty();
+    let stat = call("fstatat", || rustix::fs::statat(dir, name, flags))?;
     Ok((stat.st_dev, stat.st_ino))
 }
 

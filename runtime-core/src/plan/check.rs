@@ -42,9 +42,8 @@ impl Slots {
 /// and report, which it closes first.
 pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
     let mut slots = Slots::default();
-    for slot in [Slot::SOCKET, Slot::EXEC_FIFO, Slot::DONE] {
-        slots.fill(slot, ALWAYS);
-    }
+    slots.fill(Slot::SOCKET, ALWAYS);
+    // Plan and report are open at first.
     let mut peak = slots.open.len() + 2;
     // Last steps of the groups that are left out together.
     let mut groups: Vec<usize> = Vec::new();
@@ -60,8 +59,14 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
                 slots.fill(Slot::CGROUP, ALWAYS);
                 continue;
             }
-            Action::Run(RunOp::MakeIdMap { slot, .. }) => {
+            Action::Run(RunOp::MakeIdMap { slot, .. } | RunOp::TakeProcess { slot }) => {
                 slots.fill(*slot, ALWAYS);
+                continue;
+            }
+            Action::Run(RunOp::MakeFifos) => {
+                slots.fill(Slot::EXEC_FIFO, ALWAYS);
+                slots.fill(Slot::DONE, ALWAYS);
+                peak = peak.max(slots.open.len() + 2);
                 continue;
             }
             Action::Run(_) => continue,

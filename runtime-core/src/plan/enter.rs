@@ -56,29 +56,38 @@ pub(super) fn enter(
     in_cgroup: Vec<Step>,
     outside: Vec<Step>,
 ) -> Vec<Step> {
-    // What is made in the container does not depend on the caller's umask.
-    let mask = DEFAULT_UMASK;
-    let what = format!("set umask {mask:04o}");
-    let process = |op, what: &str| Step::init(op, "process", what);
-    let mut steps = vec![
-        process(Op::CloseFds {}, "close every other descriptor"),
-        process(Op::ResetSignals {}, "reset all signals"),
-        process(Op::SetUmask { mask }, &what),
-    ];
+    let mut steps = first().to_vec();
     steps.extend(outside);
     steps.extend(join(cx));
     if clones_twice(cx) {
         let into_cgroup = entry == Entry::IntoCgroup && second_enters_cgroup(cx);
-        steps.extend(clone_again(cx, into_cgroup));
+        steps.extend(clone(&in_clone(cx), into_cgroup));
     }
     steps.extend(unshare(cx));
-    steps.push(process(Op::NewSession {}, "start a session"));
+    steps.push(new_session());
     let mut entered = entered(cx);
     entered.extend(in_cgroup);
     steps.extend(wait(Barrier::Entered, entered));
     steps.push(non_dumpable());
     steps.extend(last(cx));
     steps
+}
+
+/// What init begins with.
+pub(super) fn first() -> [Step; 3] {
+    // What is made in the container does not depend on the caller's umask.
+    let mask = DEFAULT_UMASK;
+    let what = format!("set umask {mask:04o}");
+    let process = |op, what: &str| Step::init(op, "process", what);
+    [
+        process(Op::CloseFds {}, "close every other descriptor"),
+        process(Op::ResetSignals {}, "reset all signals"),
+        process(Op::SetUmask { mask }, &what),
+    ]
+}
+
+pub(super) fn new_session() -> Step {
+    Step::init(Op::NewSession {}, "process", "start a session")
 }
 
 /// Opens all namespaces that are named, while their paths are those of the host, and joins
@@ -120,18 +129,17 @@ fn join(cx: &Context<'_>) -> Vec<Step> {
 
 /// Stage 0 makes the container's process: an exec before the id maps are written would
 /// drop every capability in the new user namespace.
-fn clone_again(cx: &Context<'_>, into_cgroup: bool) -> Vec<Step> {
+pub(super) fn clone(namespaces: &[NamespaceKind], into_cgroup: bool) -> Vec<Step> {
     let cgroup = if into_cgroup {
         Slot::CGROUP
     } else {
         Slot::NONE
     };
-    let in_clone = in_clone(cx);
     let op = Op::Clone {
-        flags: flags(&in_clone),
+        flags: flags(namespaces),
         cgroup,
     };
-    let what = format!("clone{}", in_new(&in_clone).replacen(" in", " into", 1));
+    let what = format!("clone{}", in_new(namespaces).replacen(" in", " into", 1));
     let mut steps = vec![Step::init(op, ORIGIN, what)];
     if into_cgroup {
         steps.push(Step::init(
@@ -248,12 +256,12 @@ fn in_new(kinds: &[NamespaceKind]) -> String {
     format!(" in new namespaces ({})", names(kinds))
 }
 
-fn names(kinds: &[NamespaceKind]) -> String {
+pub(super) fn names(kinds: &[NamespaceKind]) -> String {
     let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
     names.join(" ")
 }
 
-fn flags(kinds: &[NamespaceKind]) -> u64 {
+pub(super) fn flags(kinds: &[NamespaceKind]) -> u64 {
     kinds
         .iter()
         .fold(0, |flags, kind| flags | kind.clone_flag())

@@ -9,6 +9,7 @@
 //! - one file per facility: `namespaces`, `enter` (the way into them), `rootfs`, `mounts`, `options` (mount options),
 //!   `devices`, `paths` (masked and read-only), `console`, `hooks`, `process`,
 //!   `resctrl`, `scheduling`, `sysctl`, `lsm` (labels), `procfs` (where both are written), `credentials`, `seccomp`, `limits`
+//! - `exec`: a process in a container that is there
 //! - `mutate`: a plan without some of its steps, in a test build only
 
 mod check;
@@ -17,6 +18,7 @@ mod credentials;
 mod devices;
 mod enter;
 mod error;
+mod exec;
 mod flatten;
 pub(crate) mod hooks;
 mod limits;
@@ -51,6 +53,7 @@ use crate::spec::{NamespaceKind, Process, Resources, Spec};
 
 pub use crate::sys::scheduling::SchedAttributes;
 pub use error::PlanError;
+pub(crate) use exec::with_defaults;
 pub(crate) use flatten::{Fds, Flat};
 use mounts::Mounts;
 pub(crate) use mounts::{TREES, has_long_layers};
@@ -210,7 +213,7 @@ impl Plan {
         let writes = [sysctl::sysctl(&cx)?, lsm::labels(&cx)].concat();
         steps.extend(procfs::around(&cx, writes));
         steps.extend(rootfs::finish(&cx)?);
-        steps.extend(process::process(&cx)?);
+        steps.extend(process::process(&cx, Some(process::all_cpus()))?);
         steps.extend(hooks::prepare(&cx));
         let classes = resctrl::ready(&mut cx);
         let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)].concat();
@@ -224,17 +227,10 @@ impl Plan {
 
         let peak_fds = check::slots(&steps)?;
         Ok(Plan {
-            steps,
-            argv: process.args.iter().map(Bytes::from).collect(),
-            envp: process::full_environment(&cx),
-            entry,
-            peak_fds,
-            warnings: cx.warnings,
-            obstacles: cx.obstacles,
             limits,
             scope,
             devices,
-            preserve_fds: options.preserve_fds.saturating_add(options.listen_fds),
+            ..finished(cx, steps, entry, peak_fds)
         })
     }
 
@@ -251,6 +247,26 @@ impl Plan {
             .enumerate()
             .filter(|(_, step)| step.is_init());
         init.map(|(position, _)| position).nth(index)
+    }
+}
+
+/// A plan of these steps that makes no cgroup.
+fn finished(cx: Context<'_>, steps: Vec<Step>, entry: Entry, peak_fds: usize) -> Plan {
+    Plan {
+        steps,
+        argv: cx.process.args.iter().map(Bytes::from).collect(),
+        envp: process::full_environment(&cx),
+        entry,
+        peak_fds,
+        warnings: cx.warnings,
+        obstacles: cx.obstacles,
+        limits: Vec::new(),
+        scope: None,
+        devices: None,
+        preserve_fds: cx
+            .options
+            .preserve_fds
+            .saturating_add(cx.options.listen_fds),
     }
 }
 

@@ -68,6 +68,15 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
     if cx.new_namespace(NamespaceKind::User) {
         check_maps(cx)?;
     }
+    check_caller(cx);
+    check_contents(cx)?;
+    check_kinds(cx);
+    check_joined(cx);
+    Ok(())
+}
+
+/// What makes or joins no namespace at all.
+pub(super) fn check_caller(cx: &mut Context<'_>) {
     if !cx.host.clone3 {
         cx.obstacles.push(PlanError::host(
             "linux.namespaces",
@@ -80,10 +89,6 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
             "corten must run as root: rootless containers are not supported by this version",
         ));
     }
-    check_contents(cx)?;
-    check_kinds(cx);
-    check_joined(cx);
-    Ok(())
 }
 
 /// The host's own namespace may be named by its path; it is not to be changed.

@@ -8,8 +8,8 @@ use corten_init::abi::{Barrier, Op, Slot};
 
 use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, lsm, scheduling, wait};
 
-/// After the pivot, still with all privileges.
-pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+/// After the pivot, still with all privileges. `cpus` is where it may run.
+pub(super) fn process(cx: &Context<'_>, cpus: Option<Step>) -> Result<Vec<Step>, PlanError> {
     let process = cx.process;
     let mut steps = Vec::new();
     if !lsm::has_keyring(cx) {
@@ -17,7 +17,7 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     }
     let nice = Step::init(Op::SetNice { nice: 0 }, "process", "set nice 0");
     steps.push(nice.or_warn());
-    steps.push(Step::init(Op::AllCpus {}, "process", "allow every CPU").or_warn());
+    steps.extend(cpus);
     steps.extend(scheduling::own(cx));
     let op = Op::ChangeDir {
         path: (&process.cwd).into(),
@@ -56,6 +56,11 @@ pub(super) fn process(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     Ok(steps)
 }
 
+/// The caller's own choice of CPUs is not the container's.
+pub(super) fn all_cpus() -> Step {
+    Step::init(Op::AllCpus {}, "process", "allow every CPU").or_warn()
+}
+
 /// A session keyring of the container's own.
 pub(super) fn keyring(cx: &Context<'_>) -> Option<Step> {
     if cx.options.no_new_keyring {
@@ -73,13 +78,7 @@ pub(super) fn keyring(cx: &Context<'_>) -> Option<Step> {
 /// From the last barrier to execve, with a filter that is to be loaded last. Hooks run
 /// with the container's privileges, so behind the filter.
 pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
-    let name = cx.process.args.first().map_or("", String::as_str);
-    let find = Step::init(
-        Op::FindProgram {},
-        "process.args[0]",
-        format!("find {name}"),
-    );
-    let mut steps = vec![find];
+    let mut steps = vec![find_program(cx)];
     let record = Step::run(RunOp::RecordState, "process", "write state.json");
     steps.extend(wait(Barrier::Created, vec![record]));
     steps.extend([
@@ -92,9 +91,32 @@ pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
     ]);
     steps.extend(filter);
     steps.extend(hooks::start(cx));
-    let exec = format!("exec {name}");
-    steps.push(Step::init(Op::Exec {}, "process.args[0]", exec));
+    steps.push(execve(cx));
     steps
+}
+
+/// The same without anybody to wait for.
+pub(super) fn execute(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
+    let find = find_program(cx);
+    [find]
+        .into_iter()
+        .chain(filter)
+        .chain([execve(cx)])
+        .collect()
+}
+
+fn find_program(cx: &Context<'_>) -> Step {
+    let what = format!("find {}", name(cx));
+    Step::init(Op::FindProgram {}, "process.args[0]", what)
+}
+
+fn execve(cx: &Context<'_>) -> Step {
+    let what = format!("exec {}", name(cx));
+    Step::init(Op::Exec {}, "process.args[0]", what)
+}
+
+fn name<'a>(cx: &Context<'a>) -> &'a str {
+    cx.process.args.first().map_or("", String::as_str)
 }
 
 /// The environment: of several entries with one name the last counts, and an empty

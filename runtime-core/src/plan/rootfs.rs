@@ -79,16 +79,20 @@ pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     };
     // Only now: the mapped root may not get through the parents of the root.
     if cx.other_namespace(NamespaceKind::User) {
-        steps.push(set_groups(cx, &[], &user_origin(cx)));
-        steps.push(Step::init(
-            Op::BecomeRoot {},
-            user_origin(cx),
-            "become root of the user namespace",
-        ));
-        // A change of ids may have undone it: see fs.suid_dumpable in proc_sys_fs(5).
-        steps.push(non_dumpable());
+        steps.extend(become_root(cx, &user_origin(cx)));
     }
     Ok(steps)
+}
+
+/// Ids 0 of the user namespace, and none of the caller's groups.
+pub(super) fn become_root(cx: &Context<'_>, origin: &str) -> [Step; 3] {
+    let what = "become root of the user namespace";
+    [
+        set_groups(cx, &[], origin),
+        Step::init(Op::BecomeRoot {}, origin, what),
+        // A change of ids may have undone it: see fs.suid_dumpable in proc_sys_fs(5).
+        non_dumpable(),
+    ]
 }
 
 /// Cuts the mounts off the host's, as far as config.json wants that, and makes the root a

@@ -80,6 +80,13 @@ pub enum RunOp {
         /// As the host numbers it.
         uid: u32,
     },
+    /// Opens the cgroup of a container that is there.
+    OpenCgroup,
+    /// Takes a pidfd of the container's process, for init.
+    TakeProcess {
+        /// Where init gets it.
+        slot: Slot,
+    },
     /// Loads the device program and attaches it to the cgroup.
     AttachDevices,
     /// Makes exec.fifo and the `done` fifo.
@@ -144,6 +151,8 @@ pub enum RunOp {
     RunHook(Hook),
     /// Takes the pty's master and hands it on.
     TakeConsole,
+    /// Hands a pidfd of the process on.
+    HandOnProcess,
     /// Looks up what state.json holds besides the process.
     PrepareState,
     /// Writes state.json.

@@ -32,13 +32,21 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) trait Keeper {
     /// Writes down what a delete must undo, before anything of it is done.
     /// `missing` are the cgroups that will be made for it.
-    fn intent(&mut self, missing: &[std::path::PathBuf]) -> Result<(), Error>;
+    fn intent(&mut self, _missing: &[std::path::PathBuf]) -> Result<(), Error> {
+        Err(out_of_step())
+    }
     /// Looks up what the state holds besides the process.
-    fn prepare(&mut self) -> Result<(), Error>;
+    fn prepare(&mut self) -> Result<(), Error> {
+        Err(out_of_step())
+    }
     /// Takes the pty's master.
     fn console(&mut self, master: OwnedFd) -> Result<(), Error>;
     /// Writes state.json.
-    fn state(&mut self, process: &Process, made: &[std::path::PathBuf]) -> Result<(), Error>;
+    fn state(&mut self, _process: &Process, _made: &[std::path::PathBuf]) -> Result<(), Error> {
+        Err(out_of_step())
+    }
+    /// Hands a pidfd of the process on, before its program runs.
+    fn process(&mut self, process: &Process) -> Result<(), Error>;
 }
 
 /// The container's process, a child of the caller.
@@ -60,6 +68,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) dir: BorrowedFd<'a>,
     pub(crate) program: &'a InitProgram,
     pub(crate) stdio: Stdio3,
+    /// The container's process, where there is one already.
+    pub(crate) container: Option<BorrowedFd<'a>>,
     pub(crate) keeper: &'a mut dyn Keeper,
     pub(crate) made: Made,
     pub(crate) trace: Trace,
@@ -77,7 +87,8 @@ pub(crate) struct Made {
     /// Whether systemd was asked for a scope.
     scope: bool,
     fifos: Option<[OwnedFd; 2]>,
-    id_maps: Vec<(Slot, OwnedFd)>,
+    /// What init gets besides: user namespaces for the ids of mounts, pidfds.
+    passed: Vec<(Slot, OwnedFd)>,
     report: Option<Report>,
     link: Option<Link>,
     /// What init's own clone came from; gone when the process is known.
@@ -108,8 +119,8 @@ impl From<Error> for Undone {
 }
 
 impl Driver<'_> {
-    /// Runs the plan up to the wait for `start`. What can't be taken back after an error
-    /// is told in the log.
+    /// Runs the plan up to the wait for `start`, or without one up to the program. What can't
+    /// be taken back after an error is told in the log.
     pub(crate) fn run(&mut self) -> Result<Process, Undone> {
         self.walk().map_err(|error| Undone {
             error,
@@ -146,6 +157,8 @@ impl Driver<'_> {
                         return self.finish();
                     }
                 }
+                // The socket is closed by execve.
+                Said::Gone if last == usize::MAX && self.has_executed() => return self.finish(),
                 Said::Gone => return Err(self.why_gone()),
             }
         }
@@ -191,6 +204,15 @@ impl Driver<'_> {
         if let Some(stage0) = self.made.stage0.take() {
             process::reap(&stage0);
         }
+    }
+
+    /// Whether init reached its last step, which is execve, and tells of no failure.
+    fn has_executed(&self) -> bool {
+        let report = self.made.report.as_ref();
+        let read = report.map(|report| Ok((report.failure()?, report.current()?)));
+        let last = self.plan.init_steps().checked_sub(1);
+        self.made.process.is_some()
+            && matches!(read, Some(Ok::<_, Errno>((None, current))) if current == last)
     }
 
     /// The reason in the report, if there is one.
@@ -280,6 +302,9 @@ impl Driver<'_> {
             }
             RunOp::DelegateCgroup { uid } => self.delegate(*uid),
             RunOp::AttachDevices => self.attach_devices(),
+            RunOp::OpenCgroup | RunOp::TakeProcess { .. } | RunOp::HandOnProcess => {
+                self.perform_in_container(op)
+            }
             RunOp::PrepareState => Ok(self.keeper.prepare()?),
             RunOp::MakeFifos => {
                 let fifo = |name| ipc::make_fifo(self.dir, name);
@@ -289,7 +314,7 @@ impl Driver<'_> {
             RunOp::MakeTrees => Ok(file::make_dir_at(self.dir, Path::new(crate::plan::TREES))?),
             RunOp::MakeIdMap { slot, uids, gids } => {
                 let made = user_namespace::make(uids, gids)?;
-                self.made.id_maps.push((*slot, made));
+                self.made.passed.push((*slot, made));
                 Ok(())
             }
             RunOp::Launch {
@@ -311,6 +336,30 @@ impl Driver<'_> {
                 group.make(&mut self.made.resctrl).map_err(Failed::Because)
             }
             _ => self.perform_on_process(op),
+        }
+    }
+
+    /// Steps of a plan for a container that is there.
+    fn perform_in_container(&mut self, op: &RunOp) -> Result<(), Failed> {
+        match op {
+            RunOp::OpenCgroup => {
+                let path = self.facts.cgroup.as_deref().ok_or_else(out_of_step)?;
+                let opened = Cgroup::open(Path::new(cgroup::MOUNT), path).map_err(told)?;
+                self.made.cgroup = Some(opened);
+                Ok(())
+            }
+            RunOp::TakeProcess { slot } => {
+                let container = self.container.ok_or_else(out_of_step)?;
+                self.made
+                    .passed
+                    .push((*slot, ipc::copy_at_least(container, 3)?));
+                Ok(())
+            }
+            RunOp::HandOnProcess => {
+                let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
+                Ok(self.keeper.process(process)?)
+            }
+            _ => Err(out_of_step().into()),
         }
     }
 
@@ -463,17 +512,23 @@ impl Driver<'_> {
     /// Makes or takes all that init gets, each with a number of at least `least`.
     fn pass(&mut self, least: RawFd, pass_cgroup: bool) -> Result<Passed, Failed> {
         let high = |fd: OwnedFd| ipc::at_least(fd, least);
-        let report = Report::make(self.dir, self.plan.init_steps())?;
+        // Only what waits for `start` is asked by somebody else how it went.
+        let steps = self.plan.init_steps();
+        let report = match self.made.fifos {
+            Some(_) => Report::make(self.dir, steps)?,
+            None => Report::in_memory(steps, self.memfd_flags())?,
+        };
         let report_fd = ipc::copy_at_least(report.fd(), least)?;
         self.made.report = Some(report);
         let (ours, theirs) = ipc::socket_pair()?;
         self.made.link = Some(Link(ours));
         let mut slots = vec![(Slot::SOCKET, high(theirs)?)];
-        let [exec, done] = self.made.fifos.take().ok_or_else(out_of_step)?;
-        slots.push((Slot::EXEC_FIFO, high(exec)?));
-        slots.push((Slot::DONE, high(done)?));
-        for (slot, map) in self.made.id_maps.drain(..) {
-            slots.push((slot, high(map)?));
+        if let Some([exec, done]) = self.made.fifos.take() {
+            slots.push((Slot::EXEC_FIFO, high(exec)?));
+            slots.push((Slot::DONE, high(done)?));
+        }
+        for (slot, fd) in self.made.passed.drain(..) {
+            slots.push((slot, high(fd)?));
         }
         if let (Some(cgroup), true) = (&self.made.cgroup, pass_cgroup) {
             slots.push((Slot::CGROUP, ipc::copy_at_least(cgroup.dir(), least)?));

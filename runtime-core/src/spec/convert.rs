@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::read::dotted;
-use super::{Capabilities, Spec, SpecError};
+use super::{Capabilities, Process, Spec, SpecError};
 
 /// Scheduler flags: the spec's name, and the one `oci-spec` reads and writes.
 const FLAGS: [(&str, LinuxSchedulerFlag); 2] = [
@@ -67,6 +67,19 @@ impl TryFrom<&Spec> for oci::Spec {
             });
         }
         through_json(&spec)
+    }
+}
+
+impl TryFrom<&oci::Process> for Process {
+    type Error = SpecError;
+
+    /// Fails on a path that is not UTF-8: JSON can't hold it.
+    fn try_from(process: &oci::Process) -> Result<Self, SpecError> {
+        let mut spec = oci::Spec::default();
+        spec.set_process(Some(process.clone()));
+        let path = "process".to_owned();
+        let process = Spec::try_from(&spec)?.process;
+        process.ok_or(SpecError::Missing { path })
     }
 }
 

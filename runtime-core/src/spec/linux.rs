@@ -156,6 +156,14 @@ impl NamespaceKind {
         }
     }
 
+    /// Name in /proc/PID/ns of the namespace that a process itself is in.
+    pub(crate) const fn of_process(self) -> &'static str {
+        match self {
+            Self::Pid | Self::Time => self.as_str(),
+            _ => self.for_children(),
+        }
+    }
+
     /// The word in config.json.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,12 +4,13 @@
 //! bad ones saves 20 us of a start, and costs 100 KiB of the command: two copies of the
 //! deserialiser.
 
+use serde::Deserialize;
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
 use super::error::{member, one_line};
 use super::json::Object;
-use super::{Spec, SpecError};
+use super::{Process, Spec, SpecError};
 
 /// Reads a config.json.
 ///
@@ -29,12 +30,30 @@ use super::{Spec, SpecError};
 /// );
 /// ```
 pub fn parse(bytes: &[u8]) -> Result<Spec, SpecError> {
+    read(bytes, |path| path)
+}
+
+/// Reads a `process` by itself, as `exec` gets it.
+///
+/// # Errors
+/// As [`parse`]; paths begin with `process`.
+pub fn parse_process(bytes: &[u8]) -> Result<Process, SpecError> {
+    read(bytes, |path| match path.as_str() {
+        "" | "." => "process".to_owned(),
+        path => format!("process.{path}"),
+    })
+}
+
+fn read<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+    place: fn(String) -> String,
+) -> Result<T, SpecError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let spec = serde_path_to_error::deserialize::<_, Object<Spec>>(&mut json)
-        .map_err(|error| parse_error(dotted(error.path()), error.inner()))?;
+    let read = serde_path_to_error::deserialize::<_, Object<T>>(&mut json)
+        .map_err(|error| parse_error(place(dotted(error.path())), error.inner()))?;
     json.end()
         .map_err(|error| parse_error(String::new(), &error))?;
-    Ok(spec.0)
+    Ok(read.0)
 }
 
 /// A path in the form all messages use.

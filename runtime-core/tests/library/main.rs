@@ -10,6 +10,7 @@
 //!   [`sys`]: the calls that need `unsafe`
 //! - [`cgroup`]: a cgroup that somebody else has, or wants
 //! - [`embedder`]: what the program itself keeps: its state, its memory
+//! - [`exec`]: one more process in a container
 //! - [`hooks`]: hooks on the host, whatever the program does with its children
 //! - [`hung`]: a process that no signal reaches
 //! - [`init`]: what a created container holds, and what it does not
@@ -22,6 +23,7 @@
 
 mod cgroup;
 mod embedder;
+mod exec;
 mod hooks;
 mod hung;
 mod init;

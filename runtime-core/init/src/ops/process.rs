@@ -60,6 +60,10 @@ pub(crate) fn all_cpus() -> Outcome {
     Ok(sys::all_cpus()?)
 }
 
+pub(crate) fn set_cpus(init: &Init, cpus: Span) -> Outcome {
+    Ok(sys::sched_setaffinity(init.bytes(cpus)?)?)
+}
+
 pub(crate) fn set_memory_policy(init: &Init, mode: u32, nodes: Span) -> Outcome {
     Ok(sys::set_mempolicy(mode, init.bytes(nodes)?)?)
 }

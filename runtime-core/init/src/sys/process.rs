@@ -71,12 +71,13 @@ pub fn setpriority(nice: i32) -> Result<()> {
 
 /// `sched_setaffinity(2)` to all CPUs; the kernel keeps to the cpuset.
 pub fn all_cpus() -> Result<()> {
-    let mask = [u64::MAX; 128];
-    call(
-        nr::SCHED_SETAFFINITY,
-        &[0, size_of_val(&mask) as u64, mask.as_ptr() as u64],
-    )
-    .map(drop)
+    sched_setaffinity(&[u8::MAX; 1024])
+}
+
+/// `sched_setaffinity(2)` of the calling process, with CPUs as bits: whole 64-bit words.
+pub fn sched_setaffinity(cpus: &[u8]) -> Result<()> {
+    let (len, at) = (cpus.len() as u64, cpus.as_ptr() as u64);
+    call(nr::SCHED_SETAFFINITY, &[0, len, at]).map(drop)
 }
 
 /// `set_mempolicy(2)` with nodes as they lie in a plan.

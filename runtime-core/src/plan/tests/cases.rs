@@ -88,7 +88,31 @@ impl Case {
     }
 
     pub(super) fn plan(&self) -> Result<Plan, PlanError> {
+        if self.name.starts_with("exec") {
+            return self.plan_exec();
+        }
         Plan::new(&self.spec, &self.host, &self.facts(), &self.options)
+    }
+}
+
+impl Case {
+    /// The configuration as that of a container which is there, with one process more: all
+    /// that it does not share with its creator is in its user namespace, if it has one.
+    fn plan_exec(&self) -> Result<Plan, PlanError> {
+        let mut facts = self.facts();
+        let new = |kind| {
+            let named = self.spec.namespace(kind);
+            named.is_some_and(|ns| ns.path.is_none())
+        };
+        for kind in NamespaceKind::ALL {
+            let joined = Joined {
+                own: self.spec.namespace(kind).is_none(),
+                inside_user: new(NamespaceKind::User) && new(kind) && kind != NamespaceKind::User,
+                problem: None,
+            };
+            facts.joined.insert(kind, joined);
+        }
+        Plan::exec(self.spec.clone(), &self.host, &facts, &self.options, 4242)
     }
 }
 
@@ -149,7 +173,9 @@ fn adjust(case: &mut Case) {
         "no-new-keyring" => options.no_new_keyring = true,
         "preserve-fds" => options.preserve_fds = 2,
         "listen-fds" => (options.listen_fds, options.preserve_fds) = (2, 1),
-        "cgroups-disabled" | "user-namespace-cgroups-disabled" => options.no_cgroup = true,
+        "cgroups-disabled" | "user-namespace-cgroups-disabled" | "exec-host-namespaces" => {
+            options.no_cgroup = true
+        }
         "not-root" | "spec-rootless" | "idmap-not-root" => {
             (host.euid, host.permitted_caps) = (1000, 0);
         }

@@ -1,0 +1,325 @@
+//! `exec`: one more process in a container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use super::create::{check_preserved, hand_on_console, send_pidfd, wrong_state};
+use super::wait::wait_for;
+use super::{Container, Exit, Status, Stdio, dir};
+use crate::cgroup;
+use crate::error::{Cause, Error};
+use crate::host::{Facts, Host};
+use crate::plan::{Plan, PlanOptions, with_defaults};
+use crate::run::{Driver, Keeper, Made, Process as Started, Trace};
+use crate::spec::{self, Process, Spec};
+use crate::sys::{file, process};
+
+/// What a caller of [`Container::exec`] chooses besides the process.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct ExecOptions {
+    /// Standard input, output and error.
+    pub stdio: Stdio,
+    /// Unix socket that gets the pty's master; needs [`Process::terminal`].
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that gets the process's pidfd.
+    pub pidfd_socket: Option<PathBuf>,
+    /// How many of the caller's descriptors from 3 on the process keeps. Each must be open.
+    pub preserve_fds: u32,
+    /// A cgroup below the container's, which must be there; none is the container's own.
+    pub cgroup: Option<PathBuf>,
+    /// Start it in a paused container too: it comes to its program when that is resumed.
+    pub ignore_paused: bool,
+}
+
+/// A process that was started by [`Container::exec`]: a child of the caller.
+///
+/// `AsFd` gives its pidfd, which is readable once the process has ended. Dropping it does
+/// nothing to the process, but then nobody reaps it.
+#[derive(Debug)]
+pub struct ExecProcess {
+    pid: i32,
+    pidfd: OwnedFd,
+    exit: Option<Exit>,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+    trace: Trace,
+}
+
+impl Container {
+    /// The first process of the container's configuration: what it was started with.
+    ///
+    /// # Errors
+    /// When the configuration in the state directory can't be read.
+    pub fn process(&self) -> Result<Process, Error> {
+        let process = self.config()?.process;
+        process.ok_or_else(|| Error::other("config.json: process: missing"))
+    }
+
+    /// Starts one more process in the container, and comes back when its program runs.
+    ///
+    /// What `process` leaves out of capabilities, rlimits, labels, priorities and
+    /// `oomScoreAdj` is as in the container's own; its program, user, environment and
+    /// terminal are only its own. The process is a child of the calling process.
+    ///
+    /// ```no_run
+    /// use corten_core::{ExecOptions, Runtime};
+    ///
+    /// let web = Runtime::builder().build()?.container("web")?;
+    /// let mut process = web.process()?;
+    /// process.args = vec!["date".to_owned()];
+    /// let mut date = web.exec(process, ExecOptions::default())?;
+    /// println!("{:?}", date.wait()?.status);
+    /// # Ok::<(), corten_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::WrongState`] if the container has stopped or is paused;
+    /// otherwise what kept the program from being executed. Then nothing is left.
+    pub fn exec(&self, process: Process, options: ExecOptions) -> Result<ExecProcess, Error> {
+        self.may_exec(&options)?;
+        check_preserved(options.preserve_fds)?;
+        if options.console_socket.is_some() && !process.terminal {
+            return Err(Error::other("console socket: process.terminal is not true"));
+        }
+        let pidfd = self.pidfd.as_ref().ok_or(Cause::NotRunning)?.as_fd();
+        let mut spec = self.config()?;
+        spec.process = Some(with_defaults(process, spec.process.as_ref()));
+        spec::validate(&spec)?;
+        let host = Host::probe()?;
+        let facts = self.facts(&options)?;
+        // Only now is it sure that all of that was the container's.
+        process::pidfd_send_signal(pidfd, 0).map_err(|_| Cause::NotRunning)?;
+        let wanted = PlanOptions {
+            id: self.saved.id.clone(),
+            no_new_keyring: self.saved.no_new_keyring,
+            preserve_fds: options.preserve_fds,
+            ..PlanOptions::default()
+        };
+        let plan = Plan::exec(spec, &host, &facts, &wanted, self.saved.pid)?;
+        self.carry_out(plan, &host, &facts, options, pidfd)
+    }
+
+    fn may_exec(&self, options: &ExecOptions) -> Result<(), Error> {
+        match self.status()? {
+            Status::Stopped => Err(wrong_state("cannot exec in a stopped container")),
+            Status::Paused if !options.ignore_paused => Err(wrong_state(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The configuration that it was made from.
+    fn config(&self) -> Result<Spec, Error> {
+        let object = || self.dir.path().join(dir::CONFIG).display().to_string();
+        let bytes = self.dir.read(dir::CONFIG)?;
+        let bytes = bytes.ok_or_else(|| Error::other(format!("{}: missing", object())))?;
+        let parsed = spec::parse(&bytes);
+        Ok(parsed.map_err(|error| Cause::Config {
+            path: object(),
+            error,
+        })?)
+    }
+
+    fn facts(&self, options: &ExecOptions) -> Result<Facts, Error> {
+        let cgroup = match (&self.saved.cgroup, &options.cgroup) {
+            (Some(own), Some(below)) => Some(below_cgroup(own, below)?),
+            (Some(own), None) => Some(usable_cgroup(own, self.saved.pid)),
+            (None, Some(_)) => {
+                return Err(Error::other("cgroup: the container has none"));
+            }
+            (None, None) => None,
+        };
+        let (bundle, rootfs) = (&self.saved.bundle, &self.saved.rootfs);
+        Facts::of_container(self.saved.pid, bundle, rootfs, cgroup)
+    }
+
+    fn carry_out(
+        &self,
+        mut plan: Plan,
+        host: &Host,
+        facts: &Facts,
+        options: ExecOptions,
+        pidfd: BorrowedFd<'_>,
+    ) -> Result<ExecProcess, Error> {
+        if !plan.obstacles.is_empty() {
+            return Err(plan.obstacles.swap_remove(0).into());
+        }
+        let Stdio {
+            stdin,
+            stdout,
+            stderr,
+        } = options.stdio;
+        let mut keeper = ExecKeeper {
+            console_socket: options.console_socket.as_deref(),
+            pidfd_socket: options.pidfd_socket.as_deref(),
+            console: None,
+        };
+        let mut driver = Driver {
+            plan: &plan,
+            host,
+            facts,
+            dir: self.dir.fd(),
+            program: &self.program,
+            stdio: [stdin, stdout, stderr],
+            container: Some(pidfd),
+            keeper: &mut keeper,
+            made: Made::default(),
+            trace: Trace::default(),
+            warnings: Vec::new(),
+            hook_state: self.saved.hook_state(),
+            poststop: &[],
+        };
+        let started = driver.run().map_err(|undone| undone.error)?;
+        let Driver {
+            trace, warnings, ..
+        } = driver;
+        let warnings = [std::mem::take(&mut plan.warnings), warnings].concat();
+        for warning in &warnings {
+            log::warn!("{warning}");
+        }
+        Ok(ExecProcess {
+            pid: started.pid,
+            pidfd: started.pidfd,
+            exit: None,
+            console: keeper.console,
+            warnings,
+            trace,
+        })
+    }
+}
+
+/// A cgroup that is named as if the container's own were the root.
+fn below_cgroup(own: &Path, below: &Path) -> Result<PathBuf, Error> {
+    let mut path = PathBuf::new();
+    for part in below.components() {
+        let inside = match part {
+            Component::Normal(name) => {
+                path.push(name);
+                true
+            }
+            Component::ParentDir => path.pop(),
+            _ => true,
+        };
+        if !inside {
+            let text = format!("{} is not a sub cgroup path", below.display());
+            return Err(Error::other(text));
+        }
+    }
+    Ok(own.join(path))
+}
+
+/// The container's cgroup; that of its process, below it, where the container has given its
+/// controllers to cgroups below: then no process may be in it, see cgroups(7).
+fn usable_cgroup(own: &Path, pid: i32) -> PathBuf {
+    let control = Path::new(cgroup::MOUNT)
+        .join(own.strip_prefix("/").unwrap_or(own))
+        .join("cgroup.subtree_control");
+    let given = file::read(&control).is_ok_and(|text| !text.trim_ascii().is_empty());
+    let at = given.then(|| cgroup::cgroup_of(pid).ok()).flatten();
+    at.filter(|at| at.starts_with(own))
+        .unwrap_or_else(|| own.to_owned())
+}
+
+/// Hands on what the caller gets; nothing of it is kept on disk.
+struct ExecKeeper<'a> {
+    console_socket: Option<&'a Path>,
+    pidfd_socket: Option<&'a Path>,
+    console: Option<OwnedFd>,
+}
+
+impl Keeper for ExecKeeper<'_> {
+    fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
+        self.console = hand_on_console(master, self.console_socket)?;
+        Ok(())
+    }
+
+    fn process(&mut self, process: &Started) -> Result<(), Error> {
+        match self.pidfd_socket {
+            Some(path) => send_pidfd(process, path, b"setns"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ExecProcess {
+    /// Its process id, in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The pty's master side, if a terminal was asked for and no console socket was given;
+    /// only once.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// What was done differently from what was asked for, and why.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// When each step of the runtime half began and ended.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotRunning`] if it has ended; `EINVAL` for a number that is no
+    /// signal.
+    pub fn kill(&self, signal: i32) -> Result<(), Error> {
+        super::kill::send(self.pidfd.as_fd(), signal, || self.pid.to_string())
+    }
+
+    /// Waits until it has ended, and reaps it. Asked again, it says the same.
+    ///
+    /// # Errors
+    /// When it can't be waited for at all.
+    pub fn wait(&mut self) -> Result<Exit, Error> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let elsewhere = |pidfd: BorrowedFd<'_>| process::ended_by_info(pidfd);
+        let exit = wait_for(self.pidfd.as_fd(), &self.pid.to_string(), elsewhere)?;
+        self.exit = Some(exit);
+        Ok(exit)
+    }
+}
+
+impl AsFd for ExecProcess {
+    /// The pidfd.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_below_the_containers_is_never_outside() {
+        let own = Path::new("/a/b");
+        for (below, path) in [
+            ("/", "/a/b/"),
+            ("c", "/a/b/c"),
+            ("/c/d", "/a/b/c/d"),
+            ("c/../d", "/a/b/d"),
+        ] {
+            assert_eq!(
+                below_cgroup(own, Path::new(below)).unwrap(),
+                Path::new(path)
+            );
+        }
+        for below in ["..", "../b", "c/../../b", "/.."] {
+            let error = below_cgroup(own, Path::new(below)).unwrap_err();
+            assert!(error.to_string().ends_with("is not a sub cgroup path"));
+        }
+    }
+}
