@@ -1,6 +1,6 @@
 # Every target is a short call; the work is in scripts/, so that nothing here needs make.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full build lint fmt deny measure clean
+.PHONY: help quickstart test test-full build install lint fmt deny measure clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' Makefile | expand -t 14
@@ -17,6 +17,10 @@ test-full: ## the same with all checks in every lane: uml with two kernels, the 
 build: ## build the release binary of corten
 	@bash scripts/setup.sh build
 	cargo build --release -p corten-cli
+
+install: ## build, and copy binaries, manual pages and completions below PREFIX (/usr/local), for packages below DESTDIR
+	@bash scripts/setup.sh build
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' bash scripts/install.sh
 
 lint: ## rustfmt, clippy and shellcheck; a warning is an error
 	@bash scripts/setup.sh test

@@ -11,6 +11,7 @@ mod console;
 mod devices;
 mod disks;
 mod errors;
+mod features;
 mod hooks;
 mod idmap;
 mod joined;
@@ -63,6 +64,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     disks::CHECKS,
     console::CHECKS,
     hooks::CHECKS,
+    features::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
     scheduling::CHECKS,

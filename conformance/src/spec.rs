@@ -11,6 +11,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "runtime.md, Lifecycle: create, start, kill and delete happen in this order",
     ),
     (
+        "features::",
+        "features.md: the document tells what the runtime recognises",
+    ),
+    (
         "lifecycle::start_of_a_",
         "runtime.md, Start: an error unless the container is created",
     ),

@@ -4,15 +4,13 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use corten_core::spec::OCI_VERSION;
 use corten_core::{Cgroups, Runtime};
 
 use crate::failure::{Failure, Outcome};
 use crate::flags::{self, Action, Command, Count, GLOBAL};
 use crate::parse::{Matches, Place, parse};
 use crate::{commands, help, logging, output, root};
-
-/// The version of the runtime specification that is implemented.
-const SPEC: &str = "1.3.0";
 
 /// What a command must know besides its own flags.
 pub(crate) struct App {
@@ -43,7 +41,7 @@ fn program(called: Option<&OsStr>) -> &'static str {
 
 fn version(program: &str) -> String {
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("CORTEN_COMMIT"));
-    format!("{program} version {version}\ncommit: {commit}\nspec: {SPEC}\n")
+    format!("{program} version {version}\ncommit: {commit}\nspec: {OCI_VERSION}\n")
 }
 
 fn run(program: &'static str, words: impl Iterator<Item = OsString>) -> Outcome {
@@ -121,6 +119,7 @@ impl App {
         match action {
             Action::Create => commands::create::run(self, matches),
             Action::Delete => commands::delete::run(self, matches),
+            Action::Features => commands::features::run(),
             Action::Kill => commands::kill::run(self, matches),
             Action::List => commands::list::run(self, matches),
             Action::Pause => commands::pause::pause(self, matches),

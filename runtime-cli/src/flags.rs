@@ -100,6 +100,7 @@ pub(crate) enum Count {
 pub(crate) enum Action {
     Create,
     Delete,
+    Features,
     Kill,
     List,
     Pause,
@@ -246,6 +247,16 @@ pub(crate) static COMMANDS: &[Command] = &[
             "kill whatever still runs in it with SIGKILL; a missing container is no error",
         )
         .short("f")],
+    },
+    Command {
+        action: Action::Features,
+        name: "features",
+        summary: "print what this runtime can do, as JSON",
+        arguments: "",
+        count: Count::Exactly(0),
+        description: "Prints the features document of the OCI runtime specification. Needs no \
+                      root rights.",
+        flags: &[],
     },
     Command {
         action: Action::Kill,

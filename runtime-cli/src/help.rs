@@ -2,7 +2,7 @@
 
 use crate::flags::{COMMANDS, Command, Flag, GLOBAL, HELP, Value};
 
-const ABOUT: &str = "\
+pub(crate) const ABOUT: &str = "\
 NAME runs containers from OCI bundles. A bundle is a directory with a config.json and a root
 filesystem. NAME takes the command line of runc and can stand in for it.
 

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! `app` reads the line by the table in `flags` and runs one of `commands`, one file each.
+//! `manual` draws manual pages and completions from that table, in tests.
 //! `foreground` and `console` attend a container that `run` waits for. `sys` has the calls
 //! that need `unsafe`, and `main`.
 #![cfg_attr(not(test), no_main)]
@@ -14,6 +15,8 @@ mod flags;
 mod foreground;
 mod help;
 mod logging;
+#[cfg(test)]
+mod manual;
 #[cfg(feature = "mutate")]
 mod mutate;
 mod notify;

@@ -24,12 +24,14 @@
 //! - `run`: the runtime half, which walks a plan; init is a package of its own
 //! - `cgroup`: limits
 //! - `container`: the life of a container
+//! - [`features`]: what is understood, as a document
 //! - `sys`: system calls, the only unsafe code
 
 mod bundle;
 mod cgroup;
 mod container;
 mod error;
+mod features;
 pub mod host;
 pub mod plan;
 mod run;
@@ -45,4 +47,5 @@ pub use container::{
     Runtime, RuntimeBuilder, Rusage, State, Status, Stdio, Watch,
 };
 pub use error::{Error, ErrorKind};
+pub use features::features;
 pub use run::Trace;

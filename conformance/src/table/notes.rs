@@ -31,6 +31,14 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun asks access(2), which goes by the real uid",
     ),
     (
+        "features::every_mount_option_it_names_is_taken",
+        "runc gives the kernel `defaults` for a tmpfs, crun fails with `rdiratime`",
+    ),
+    (
+        "features::the_flags_of_seccomp_it_supports_can_be_used",
+        "crun's document has no flags",
+    ),
+    (
         "mounts::a_destination_below_a_dangling_symlink_is_made_inside_the_root",
         "crun follows no dangling link",
     ),

@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod features;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;

@@ -57,7 +57,7 @@ pub(crate) use exec::with_defaults;
 pub(crate) use flatten::{Fds, Flat};
 use mounts::Mounts;
 pub(crate) use mounts::{TREES, has_long_layers};
-pub(crate) use options::copies_symlink;
+pub(crate) use options::{MOUNT_OPTIONS, copies_symlink};
 pub use resctrl::{Group, Ownership};
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 

@@ -19,6 +19,20 @@ const MS_PRIVATE: u64 = 1 << 18;
 const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
 
+/// The words that are understood here; sorted.
+#[rustfmt::skip]
+pub(crate) const MOUNT_OPTIONS: &[&str] = &[
+    "async", "atime", "bind", "copy-symlink", "defaults", "dest-nofollow", "dev",
+    "diratime", "dirsync", "exec", "idmap", "lazytime", "loud", "noatime",
+    "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime",
+    "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev",
+    "rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev",
+    "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro",
+    "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime",
+    "rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent", "slave",
+    "src-nofollow", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable",
+];
+
 /// Attributes to set and to clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
@@ -290,6 +304,32 @@ mod tests {
                 .map(|word| (*word).to_owned())
                 .collect::<Vec<_>>(),
         )
+    }
+
+    #[test]
+    fn every_word_that_is_said_to_be_understood_is() {
+        assert!(MOUNT_OPTIONS.is_sorted());
+        for word in MOUNT_OPTIONS {
+            let options = parsed(&[word]);
+            let known = |word: &String| superblock_flag(word).is_some();
+            assert!(options.data.iter().all(known), "{word}");
+            assert!(options.ignored.is_empty(), "{word}");
+        }
+        // And the other way round, for all that can be counted.
+        for word in [
+            "suid",
+            "dev",
+            "exec",
+            "atime",
+            "relatime",
+            "diratime",
+            "symfollow",
+            "ro",
+        ] {
+            for word in [word.to_owned(), format!("r{word}")] {
+                assert!(MOUNT_OPTIONS.contains(&word.as_str()), "{word}");
+            }
+        }
     }
 
     #[test]

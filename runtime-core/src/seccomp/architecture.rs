@@ -54,6 +54,12 @@ const NAMES: [(&str, Option<Architecture>); 23] = [
     ("SCMP_ARCH_SHEB", None),
 ];
 
+/// Names of the architectures that filters are made for.
+pub(crate) fn architectures() -> Vec<&'static str> {
+    let has_table = NAMES.iter().filter(|(_, table)| table.is_some());
+    has_table.map(|(name, _)| *name).collect()
+}
+
 impl Architecture {
     /// What this program was compiled for; none where there is no table.
     #[must_use]

@@ -24,6 +24,7 @@ mod tables;
 mod tests;
 
 pub use architecture::Architecture;
+pub(crate) use architecture::architectures;
 pub(crate) use error::SeccompError;
 pub(crate) use flags::{KNOWN_FLAGS, SPEC_ALLOW, WAIT_KILLABLE_RECV, flags};
 pub(crate) use profile::{Decision, Policy};

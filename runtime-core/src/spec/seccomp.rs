@@ -99,6 +99,19 @@ pub enum SeccompAction {
 }
 
 impl SeccompAction {
+    /// Every action, in the order of their names.
+    pub(crate) const ALL: [SeccompAction; 9] = [
+        SeccompAction::Allow,
+        SeccompAction::Errno,
+        SeccompAction::Kill,
+        SeccompAction::KillProcess,
+        SeccompAction::KillThread,
+        SeccompAction::Log,
+        SeccompAction::Notify,
+        SeccompAction::Trace,
+        SeccompAction::Trap,
+    ];
+
     /// The name in config.json.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -140,4 +153,17 @@ pub enum SeccompOperator {
     /// Equal under a mask.
     #[serde(rename = "SCMP_CMP_MASKED_EQ")]
     MaskedEqual,
+}
+
+impl SeccompOperator {
+    /// Every operator, in the order of their names.
+    pub(crate) const ALL: [SeccompOperator; 7] = [
+        SeccompOperator::Equal,
+        SeccompOperator::GreaterOrEqual,
+        SeccompOperator::Greater,
+        SeccompOperator::LessOrEqual,
+        SeccompOperator::Less,
+        SeccompOperator::MaskedEqual,
+        SeccompOperator::NotEqual,
+    ];
 }

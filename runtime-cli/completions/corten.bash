@@ -1,0 +1,45 @@
+# Completion of corten for bash. Made from the table of flags; do not edit.
+# shellcheck shell=bash disable=SC2207,SC2034
+
+_corten() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+    local command='' flags='--debug --log --log-format --root --systemd-cgroup --cgroup-manager --rootless --version -v --help -h' ids='' index root=()
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case ${COMP_WORDS[index]} in
+            --root) root=(--root "${COMP_WORDS[++index]}") ;;
+            --log | --log-format | --cgroup-manager | --rootless) ((index++)) ;;
+            -*) ;;
+            *) command=${COMP_WORDS[index]} && break ;;
+        esac
+    done
+    case $before in
+        --console-socket | --log | --pid-file | --pidfd-socket | --trace) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --bundle | --root | -b) COMPREPLY=($(compgen -d -- "$word")) && return ;;
+        --cgroup-manager | --format | --log-format | --preserve-fds | --rootless | -f) return ;;
+    esac
+    case $command in
+        '') COMPREPLY=($(compgen -W "$flags create delete features kill list pause plan resume run spec start state help" -- "$word")) && return ;;
+        help) COMPREPLY=($(compgen -W 'create delete features kill list pause plan resume run spec start state' -- "$word")) && return ;;
+        create) flags='--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
+        delete) flags='--force -f --help -h' ids=yes ;;
+        features) flags='--help -h' ids= ;;
+        kill) flags='--help -h' ids=yes ;;
+        list) flags='--format -f --quiet -q --help -h' ids= ;;
+        pause) flags='--help -h' ids=yes ;;
+        plan) flags='--bundle -b --format --help -h' ids= ;;
+        resume) flags='--help -h' ids=yes ;;
+        run) flags='--bundle -b --console-socket --pidfd-socket --detach -d --keep --pid-file --no-subreaper --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
+        spec) flags='--bundle -b --rootless --help -h' ids= ;;
+        start) flags='--help -h' ids=yes ;;
+        state) flags='--help -h' ids=yes ;;
+        *) return ;;
+    esac
+    case $word in
+        -*) COMPREPLY=($(compgen -W "$flags" -- "$word")) ;;
+        *)
+            [ -z "$ids" ] ||
+                COMPREPLY=($(compgen -W "$(corten "${root[@]}" list -q 2>/dev/null)" -- "$word"))
+            ;;
+    esac
+}
+complete -F _corten corten
