@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::namespaces::user_namespace;
+use crate::agent::{Agent, Answer};
 use crate::bundle::Bundle;
 use crate::check::checks;
 use crate::lab::Lab;
+use crate::wait;
 
 checks!("seccomp":
     a_denied_call_gets_the_errno_of_its_rule,
@@ -18,6 +21,15 @@ checks!("seccomp":
     a_profile_that_denies_execve_is_refused_by_name,
     a_profile_that_denies_what_init_still_needs_is_refused_by_name,
     an_unknown_architecture_is_refused_by_name,
+    a_listener_gets_the_state_and_answers_for_the_process,
+    the_connection_to_a_listener_is_closed_behind_the_state,
+    a_listener_is_asked_in_a_user_namespace_too,
+    calls_that_the_runtime_makes_itself_can_be_notified,
+    a_hook_is_filtered_by_the_listener_too,
+    without_its_listener_a_call_is_not_implemented,
+    a_container_whose_listener_never_answers_can_be_deleted,
+    a_listener_that_nobody_needs_is_not_asked,
+    a_listener_that_can_not_be_had_is_refused,
 );
 
 /// SIGSYS, as a shell tells it.
@@ -201,4 +213,223 @@ fn an_unknown_architecture_is_refused_by_name(lab: &Lab) {
     bundle.config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_VAX"]);
     let text = "linux.seccomp.architectures[0]: \"SCMP_ARCH_VAX\" is not an architecture";
     refused(lab, &bundle, text);
+}
+
+/// Bundles that notify of these calls, in both orders of privileges.
+fn notifying(lab: &Lab, names: &[&str], make: impl Fn() -> Bundle) -> [Bundle; 2] {
+    [false, true].map(|no_new_privileges| {
+        let mut bundle = make();
+        bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            "listenerPath": lab.folder().join("agent.sock"),
+            "listenerMetadata": "some \"text\"",
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_NOTIFY" }],
+        });
+        bundle
+    })
+}
+
+/// The same for the call that the agents here have an answer for.
+fn asking(lab: &Lab) -> [Bundle; 2] {
+    notifying(lab, &["personality"], || {
+        lab.bundle_of(&["personality", "0"])
+    })
+}
+
+/// Answers that no filter and no kernel gives.
+fn agent(lab: &Lab, answer: Answer) -> Agent {
+    let path = lab.folder().join("agent.sock");
+    Agent::listen(&path, &[(libc::SYS_personality, answer)])
+}
+
+fn a_listener_gets_the_state_and_answers_for_the_process(lab: &Lab) {
+    let agent = agent(lab, Answer::Errno(libc::ENOTTY));
+    for (index, mut bundle) in asking(lab).into_iter().enumerate() {
+        bundle.config["annotations"] = json!({ "some.key": "value" });
+        let container = lab.create(&bundle);
+        let pid = container.pid();
+        if !lab.is_corten() {
+            // crun sends it only now, if no_new_privs is set.
+            drop(container.call(&["start"]).ok());
+        }
+        let sent = agent.state(index);
+        let state = &sent["state"];
+        assert_eq!(sent["fds"], json!(["seccompFd"]), "{sent}");
+        assert_eq!(sent["metadata"], "some \"text\"", "{sent}");
+        assert_eq!((&sent["pid"], &state["pid"]), (&json!(pid), &json!(pid)));
+        assert!(sent["ociVersion"].is_string() && state["ociVersion"].is_string());
+        assert_eq!(state["id"], container.id.as_str(), "{sent}");
+        assert_eq!(state["annotations"]["some.key"], "value", "{sent}");
+        assert_eq!(state["bundle"], json!(bundle.path()), "{sent}");
+        assert_eq!(state["status"], "creating", "{sent}");
+        if lab.is_corten() {
+            drop(container.call(&["start"]).ok());
+        }
+        container.creation.wait_for_text("ENOTTY\n");
+        assert_eq!(agent.count(libc::SYS_personality), index + 1);
+    }
+}
+
+fn the_connection_to_a_listener_is_closed_behind_the_state(lab: &Lab) {
+    let agent = agent(lab, Answer::Never);
+    for (index, bundle) in asking(lab).into_iter().enumerate() {
+        let container = lab.start(&bundle);
+        drop(agent.state(index));
+        let closed = || (agent.closed() > index).then_some(());
+        assert!(wait::until(wait::CALL, closed).is_some());
+        drop(container);
+    }
+}
+
+fn a_listener_is_asked_in_a_user_namespace_too(lab: &Lab) {
+    let agent = agent(lab, Answer::Errno(libc::ENOTTY));
+    let make = || {
+        let mut bundle = user_namespace(lab);
+        bundle.probe(&["personality", "0"]);
+        bundle
+    };
+    for bundle in notifying(lab, &["personality"], make) {
+        assert_eq!(printed(lab, &bundle), "ENOTTY");
+    }
+    assert_eq!(agent.states().len(), 2);
+}
+
+fn calls_that_the_runtime_makes_itself_can_be_notified(lab: &Lab) {
+    let agent = agent(lab, Answer::Errno(libc::ENOTTY));
+    let mut names = vec!["execve", "read", "close", "personality"];
+    if lab.is_corten() {
+        names.extend([
+            "prctl",
+            "setgroups",
+            "setresgid",
+            "setresuid",
+            "capset",
+            "sendmsg",
+        ]);
+        names.push("clock_gettime");
+    }
+    let make = || lab.bundle_of(&["personality", "0"]);
+    for (index, bundle) in notifying(lab, &names, make).into_iter().enumerate() {
+        assert_eq!(printed(lab, &bundle), "ENOTTY");
+        assert_eq!(agent.count(libc::SYS_execve), index + 1);
+    }
+    assert_eq!(agent.states().len(), 2);
+}
+
+fn a_hook_is_filtered_by_the_listener_too(lab: &Lab) {
+    let agent = agent(lab, Answer::Errno(libc::ENOTTY));
+    let make = || {
+        let mut bundle = lab.bundle();
+        bundle.busybox().expect("the lab is writable");
+        bundle.probe(&["true"]);
+        let script = "[ $(ls /proc/self/fd | wc -l) = 4 ] && /probe personality 0 >&2; exit 1";
+        let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        bundle.config["hooks"] = json!({ "startContainer": hook });
+        bundle
+    };
+    for bundle in notifying(lab, &["personality"], make) {
+        let output = lab.run(&bundle);
+        assert!(!output.status.success() || !lab.is_corten(), "{output}");
+        assert!(
+            output.stderr().contains("ENOTTY") || !lab.is_corten(),
+            "{output}"
+        );
+    }
+    assert_eq!(agent.count(libc::SYS_personality), 2);
+}
+
+fn without_its_listener_a_call_is_not_implemented(lab: &Lab) {
+    for bundle in asking(lab) {
+        let set = bundle.config["process"]["noNewPrivileges"] == true;
+        if set && lab.runtime.name() == "crun" {
+            return; // It sends the listener only with `start`.
+        }
+        let agent = agent(lab, Answer::Never);
+        let container = lab.create(&bundle);
+        drop(agent.state(0));
+        drop(agent);
+        drop(container.call(&["start"]).ok());
+        container.creation.wait_for_text("ENOSYS\n");
+        std::fs::remove_file(lab.folder().join("agent.sock")).expect("the lab is writable");
+    }
+}
+
+fn a_container_whose_listener_never_answers_can_be_deleted(lab: &Lab) {
+    let agent = agent(lab, Answer::Never);
+    for (index, bundle) in asking(lab).into_iter().enumerate() {
+        let container = lab.start(&bundle);
+        let asked = || (agent.count(libc::SYS_personality) > index).then_some(());
+        assert!(wait::until(wait::CALL, asked).is_some());
+        drop(container.call(&["delete", "--force"]).ok());
+    }
+}
+
+fn a_listener_that_nobody_needs_is_not_asked(lab: &Lab) {
+    let mut bundle = with_rules(lab, &["personality", "0"], json!([]));
+    bundle.config["linux"]["seccomp"]["listenerPath"] = json!("/no/such/socket");
+    bundle.config["linux"]["seccomp"]["listenerMetadata"] = json!("some");
+    assert_eq!(printed(lab, &bundle), "done");
+}
+
+fn a_listener_that_can_not_be_had_is_refused(lab: &Lab) {
+    let file = lab.folder().join("file");
+    std::fs::write(&file, "").expect("the lab is writable");
+    let (file, missing) = (
+        file.display(),
+        "linux.seccomp.listenerPath: failed to connect with",
+    );
+    let cases = [
+        (
+            "/no/such/socket",
+            format!("{missing} seccomp agent at /no/such/socket: no such file"),
+        ),
+        (
+            &file.to_string(),
+            format!("{missing} seccomp agent at {file}: it is not a socket"),
+        ),
+        (
+            "",
+            "linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY: seccomp listenerPath is not set"
+                .to_owned(),
+        ),
+    ];
+    for (path, text) in cases {
+        for mut bundle in asking(lab) {
+            bundle.config["linux"]["seccomp"]["listenerPath"] = json!(path);
+            if path.is_empty() {
+                bundle.config["linux"]["seccomp"]["listenerMetadata"] = Value::Null;
+            }
+            refused_with(lab, &bundle, &text);
+        }
+    }
+    if !lab.is_corten() {
+        return; // runc refuses the rest, crun does not.
+    }
+    let agent = agent(lab, Answer::Never);
+    let make = || lab.bundle_of(&["true"]);
+    for mut bundle in notifying(lab, &["personality", "write"], make) {
+        let text =
+            "linux.seccomp.syscalls[0]: SCMP_ACT_NOTIFY cannot be used for the write syscall";
+        refused_with(lab, &bundle, text);
+        bundle.config["linux"]["seccomp"]["syscalls"] = json!([]);
+        bundle.config["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_NOTIFY");
+        let text = "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be used as default action";
+        refused_with(lab, &bundle, text);
+    }
+    assert!(agent.states().is_empty());
+}
+
+/// Refuses in one line that begins so, and leaves nothing.
+fn refused_with(lab: &Lab, bundle: &Bundle, text: &str) {
+    let output = lab.run(bundle);
+    assert!(!output.status.success(), "{output}");
+    if lab.is_corten() {
+        let begin = format!("corten: {text}");
+        assert!(output.stderr().starts_with(&begin), "{begin}\n{output}");
+        assert_eq!(output.stderr().lines().count(), 1, "{output}");
+    }
+    assert_eq!(lab.state_directory(), [""; 0]);
 }

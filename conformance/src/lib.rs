@@ -8,7 +8,7 @@
 //! | [`check`] | what a check is; `checks/` beside `src/` holds them, a file per facility |
 //! | [`lab`] | what a check is given: the runtime, fresh bundles, containers that go away |
 //! | [`facts`] | looking things up in what the probe told |
-//! | [`bundle`], [`runtime`], [`console`] | a bundle on disk; the driver of a runtime binary; terminals |
+//! | [`bundle`], [`runtime`], [`console`], [`agent`] | a bundle on disk; the driver of a runtime binary; terminals; the other end of a seccomp listener |
 //! | [`lane`] | the native lane: private namespaces in which a runtime can't hurt the machine |
 //! | [`leaks`] | what a command left behind |
 //! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
@@ -19,6 +19,7 @@
 //!
 //! The probe is a program of its own, `src/bin/probe`.
 
+pub mod agent;
 pub mod bundle;
 pub mod check;
 pub mod cli;

@@ -214,3 +214,46 @@ struct BpfQuery {
     prog_cnt: u32,
     padding: u32,
 }
+
+/// struct seccomp_notif: a call that waits for an answer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Notification {
+    pub(crate) id: u64,
+    pub(crate) pid: u32,
+    flags: u32,
+    /// The call's number.
+    pub(crate) number: i32,
+    architecture: u32,
+    instruction: u64,
+    arguments: [u64; 6],
+}
+
+/// struct seccomp_notif_resp.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NotificationAnswer {
+    pub(crate) id: u64,
+    pub(crate) value: i64,
+    /// Negative.
+    pub(crate) error: i32,
+    pub(crate) flags: u32,
+}
+
+/// `ioctl(SECCOMP_IOCTL_NOTIF_RECV)`: waits for a call of a filtered process.
+pub(crate) fn notification_receive(listener: &OwnedFd) -> io::Result<Notification> {
+    const SECCOMP_IOCTL_NOTIF_RECV: libc::c_ulong = 0xc050_2100;
+    let mut notification = Notification::default();
+    let at = &raw mut notification;
+    // SAFETY: the kernel writes the structure, whose size is in the request's number.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_RECV, at) }.into())?;
+    Ok(notification)
+}
+
+/// `ioctl(SECCOMP_IOCTL_NOTIF_SEND)`.
+pub(crate) fn notification_send(listener: &OwnedFd, answer: NotificationAnswer) -> io::Result<()> {
+    const SECCOMP_IOCTL_NOTIF_SEND: libc::c_ulong = 0xc018_2101;
+    let at = &raw const answer;
+    // SAFETY: the kernel reads the structure, whose size is in the request's number.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, at) }.into())
+}

@@ -75,6 +75,8 @@ pub struct Host {
     pub architecture: Option<Architecture>,
     /// Flags of `seccomp(2)` that the kernel knows, as bits; none if it has no filters.
     pub seccomp_flags: Option<u32>,
+    /// Whether `pidfd_getfd(2)` may be called.
+    pub pidfd_getfd: bool,
 }
 
 /// What is true of this bundle now.
@@ -121,6 +123,7 @@ impl Host {
             selinux: is_there("/sys/fs/selinux/enforce"),
             architecture: Architecture::native(),
             seccomp_flags: crate::sys::seccomp::known_flags(),
+            pidfd_getfd: process::has_pidfd_getfd(),
         })
     }
 }

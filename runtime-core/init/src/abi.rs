@@ -124,6 +124,8 @@ impl Slot {
     pub const HOOK_STATE: Slot = Slot(20);
     /// A procfs in which nobody can put anything in the way.
     pub const PROC: Slot = Slot(21);
+    /// Where a filter's notifications are read.
+    pub const LISTENER: Slot = Slot(22);
     /// The first of [`ID_MAPS`] user namespaces, whose ids mounts are mapped to.
     pub const ID_MAPS: Slot = Slot(24);
     /// No slot.
@@ -294,6 +296,8 @@ pub mod message {
     pub const BARRIER: u8 = 2;
     /// The pty's master side, as a descriptor.
     pub const CONSOLE: u8 = 3;
+    /// Init's number of a descriptor to be taken with `pidfd_getfd(2)` (4 bytes).
+    pub const LISTENER: u8 = 4;
     /// Length of every message in bytes.
     pub const LEN: usize = 8;
 }
@@ -694,6 +698,13 @@ ops! {
         flags: u32,
         /// Whether the filter lets this program look at the clock.
         clock: bool,
+        /// Where its listener goes, if it has one.
+        listener: Slot,
+    }
+    /// Has the runtime half take a descriptor, waits for that, and closes it.
+    PassListener = 85 {
+        /// The descriptor.
+        from: Slot,
     }
     /// Opens a namespace that is to be joined, and checks that it is one of its kind.
     OpenNamespace = 60 {

@@ -211,7 +211,9 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
             program,
             flags,
             clock,
-        } => seccomp::load(init, program, flags, clock),
+            listener,
+        } => seccomp::load(init, program, flags, clock, listener),
+        Op::PassListener { from } => seccomp::pass_listener(init, from),
         // An op that is in none of these functions: a bug of corten, and never a success.
         _ => Err(Errno(errno::ENOSYS).into()),
     }

@@ -154,6 +154,7 @@ impl Container {
         let mut keeper = ExecKeeper {
             console_socket: options.console_socket.as_deref(),
             pidfd_socket: options.pidfd_socket.as_deref(),
+            container: self.saved.pid,
             console: None,
         };
         let mut driver = Driver {
@@ -226,10 +227,16 @@ fn usable_cgroup(own: &Path, pid: i32) -> PathBuf {
 struct ExecKeeper<'a> {
     console_socket: Option<&'a Path>,
     pidfd_socket: Option<&'a Path>,
+    /// The container's own process.
+    container: i32,
     console: Option<OwnedFd>,
 }
 
 impl Keeper for ExecKeeper<'_> {
+    fn container(&self, _pid: i32) -> (&'static str, i32) {
+        ("running", self.container)
+    }
+
     fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
         self.console = hand_on_console(master, self.console_socket)?;
         Ok(())

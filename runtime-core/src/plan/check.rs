@@ -121,6 +121,7 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::Join { from, .. } => vec![from],
         Op::EnterTime { proc } => vec![proc],
         Op::UseConsole {} => vec![Slot::PTY],
+        Op::PassListener { from } => vec![Slot::SOCKET, from],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
         Op::RunHook { state, .. } => vec![state],
         Op::WriteProc { proc, .. } | Op::WriteAttribute { proc, .. } => vec![proc],
@@ -149,6 +150,7 @@ fn fills(op: &InitOp) -> Vec<Slot> {
         | Op::OpenNull { into }
         | Op::HookState { into, .. } => vec![into],
         Op::OpenPty { .. } => vec![Slot::PTY, Slot::PTY_MASTER],
+        Op::LoadSeccomp { listener, .. } if listener != Slot::NONE => vec![listener],
         _ => Vec::new(),
     }
 }
@@ -156,7 +158,7 @@ fn fills(op: &InitOp) -> Vec<Slot> {
 fn closes(op: &InitOp) -> Vec<Slot> {
     match *op {
         Op::Close { slot } => vec![slot],
-        Op::Join { from, .. } => vec![from],
+        Op::Join { from, .. } | Op::PassListener { from } => vec![from],
         Op::EnterTime { proc } => vec![proc],
         Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => vec![Slot::ROOT],
         Op::UseConsole {} => vec![Slot::PTY],

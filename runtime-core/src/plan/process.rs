@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use corten_init::abi::{Barrier, Op, Slot};
 
+use super::seccomp::Late;
 use super::{Bytes, Context, PlanError, RunOp, Step, console, hooks, lsm, scheduling, wait};
 
 /// After the pivot, still with all privileges. `cpus` is where it may run.
@@ -77,8 +78,9 @@ pub(super) fn keyring(cx: &Context<'_>) -> Option<Step> {
 
 /// From the last barrier to execve, with a filter that is to be loaded last. Hooks run
 /// with the container's privileges, so behind the filter.
-pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
+pub(super) fn start(cx: &Context<'_>, filter: Late) -> Vec<Step> {
     let mut steps = vec![find_program(cx)];
+    steps.extend(filter.created);
     let record = Step::run(RunOp::RecordState, "process", "write state.json");
     steps.extend(wait(Barrier::Created, vec![record]));
     steps.extend([
@@ -89,20 +91,16 @@ pub(super) fn start(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
         ),
         Step::init(Op::WaitStart {}, "process", "wait for start"),
     ]);
-    steps.extend(filter);
+    steps.extend(filter.started);
     steps.extend(hooks::start(cx));
     steps.push(execve(cx));
     steps
 }
 
 /// The same without anybody to wait for.
-pub(super) fn execute(cx: &Context<'_>, filter: Option<Step>) -> Vec<Step> {
-    let find = find_program(cx);
-    [find]
-        .into_iter()
-        .chain(filter)
-        .chain([execve(cx)])
-        .collect()
+pub(super) fn execute(cx: &Context<'_>, filter: Late) -> Vec<Step> {
+    let Late { created, started } = filter;
+    [vec![find_program(cx)], created, started, vec![execve(cx)]].concat()
 }
 
 fn find_program(cx: &Context<'_>) -> Step {

@@ -3,13 +3,20 @@
 //! See seccomp(2). With no_new_privs anybody may load a filter, so it comes last, right before
 //! execve. Without it CAP_SYS_ADMIN is needed, so it comes before the privileges go, and init
 //! makes more calls under it.
+//!
+//! A filter with `SCMP_ACT_NOTIFY` has a listener, which the runtime half takes out of init and
+//! hands on. With no_new_privs such a filter comes before the wait for `start`: it is `create`
+//! that must fail if nobody listens.
 
-use corten_init::abi::{OnError, Op, calls};
+use corten_init::abi::{OnError, Op, Slot, calls};
 
-use super::{Action, Context, PlanError, Step};
-use crate::seccomp::{Decision, KNOWN_FLAGS, Policy, SPEC_ALLOW, WAIT_KILLABLE_RECV, flags};
+use super::{Action, Context, PlanError, RunOp, Step};
+use crate::seccomp::{
+    Decision, KNOWN_FLAGS, NEW_LISTENER, Policy, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV, flags,
+};
 use crate::spec::{NamespaceKind, Seccomp, SeccompAction};
 
+const CAP_SYS_PTRACE: u64 = 1 << 19;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// A compiled filter.
@@ -17,6 +24,17 @@ pub(super) struct Filter {
     policy: Policy,
     program: Vec<u32>,
     flags: u32,
+    /// Where the listener is handed on to.
+    listener: Option<RunOp>,
+}
+
+/// The steps of a filter behind the credentials.
+#[derive(Default)]
+pub(super) struct Late {
+    /// Before the wait for `start`.
+    pub(super) created: Vec<Step>,
+    /// Right before execve, and before hooks.
+    pub(super) started: Vec<Step>,
 }
 
 /// Compiles the profile, if there is one.
@@ -29,8 +47,9 @@ pub(super) fn filter(cx: &mut Context<'_>) -> Result<Option<Filter>, PlanError> 
         let what = "no table of system calls for this architecture";
         return Err(PlanError::unsupported("linux.seccomp", what));
     };
-    let flags = known_flags(cx, profile)?;
     let mut policy = Policy::new(profile, native)?;
+    let listener = listener(cx, profile, &policy)?;
+    let flags = known_flags(cx, profile, listener.is_some())?;
     cx.warnings.append(&mut policy.warnings);
     if !cx.process.no_new_privileges
         && !cx.other_namespace(NamespaceKind::User)
@@ -46,19 +65,63 @@ pub(super) fn filter(cx: &mut Context<'_>) -> Result<Option<Filter>, PlanError> 
         policy,
         program,
         flags,
+        listener,
     }))
 }
 
+/// `linux.seccomp.listenerPath`, if there is something to listen to.
+fn listener(
+    cx: &mut Context<'_>,
+    profile: &Seccomp,
+    policy: &Policy,
+) -> Result<Option<RunOp>, PlanError> {
+    let path = &profile.listener_path;
+    let path = path.as_ref().filter(|path| !path.is_empty());
+    let metadata = profile.listener_metadata.as_deref().unwrap_or_default();
+    if path.is_none() && !metadata.is_empty() {
+        // The specification says that it must not be so; runc takes it.
+        let text = "linux.seccomp.listenerMetadata: has no effect without listenerPath";
+        cx.warnings.push(text.to_owned());
+    }
+    let Some(rule) = policy.notifies else {
+        return Ok(None);
+    };
+    let field = format!("linux.seccomp.syscalls[{rule}].action");
+    let Some(path) = path else {
+        let what = "SCMP_ACT_NOTIFY: seccomp listenerPath is not set";
+        return Err(PlanError::value(field, what));
+    };
+    let take = RunOp::TakeListener {
+        // As any path of config.json that is not absolute.
+        path: cx.facts.bundle.join(path),
+        metadata: metadata.to_owned(),
+    };
+    // Init is not dumpable, so it takes this to get anything out of it.
+    let lacks = if cx.host.permitted_caps & CAP_SYS_PTRACE == 0 {
+        "needs CAP_SYS_PTRACE"
+    } else if !cx.host.pidfd_getfd {
+        "needs pidfd_getfd(2), which this kernel does not have or allow"
+    } else if cx.host.seccomp_flags.unwrap_or(0) & NEW_LISTENER == 0 {
+        "this kernel does not know it"
+    } else {
+        return Ok(Some(take));
+    };
+    let what = format!("SCMP_ACT_NOTIFY: {lacks}");
+    cx.obstacles.push(PlanError::host(field, what));
+    Ok(Some(take))
+}
+
 /// The flags to load with. Without a list in config.json it is the one that runc sets.
-fn known_flags(cx: &mut Context<'_>, profile: &Seccomp) -> Result<u32, PlanError> {
+fn known_flags(cx: &mut Context<'_>, profile: &Seccomp, listens: bool) -> Result<u32, PlanError> {
     let known = cx.host.seccomp_flags;
     let Some(known) = known else {
         let what = "this kernel has no seccomp filters";
         cx.obstacles.push(PlanError::host("linux.seccomp", what));
         return Ok(0);
     };
+    let own = if listens { NEW_LISTENER } else { 0 };
     let Some(names) = &profile.flags else {
-        return Ok(SPEC_ALLOW & known);
+        return Ok(SPEC_ALLOW & known | own);
     };
     let mut bits = flags(names)?;
     for (name, bit) in KNOWN_FLAGS {
@@ -67,6 +130,11 @@ fn known_flags(cx: &mut Context<'_>, profile: &Seccomp) -> Result<u32, PlanError
             cx.obstacles
                 .push(PlanError::host("linux.seccomp.flags", what));
         }
+    }
+    if listens {
+        // The kernel takes the two together only with a third flag that config.json has no name
+        // for, and one thread is all that there is.
+        return Ok(bits & !TSYNC | own);
     }
     if bits & WAIT_KILLABLE_RECV != 0 {
         let text = "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: has no effect \
@@ -77,22 +145,46 @@ fn known_flags(cx: &mut Context<'_>, profile: &Seccomp) -> Result<u32, PlanError
     Ok(bits)
 }
 
-/// The step before the credentials change.
-pub(super) fn early(cx: &Context<'_>, filter: Option<&Filter>) -> Option<Step> {
-    filter.filter(|_| !cx.process.no_new_privileges).map(step)
+/// The steps before the credentials change.
+pub(super) fn early(cx: &Context<'_>, filter: Option<&Filter>) -> Vec<Step> {
+    let filter = filter.filter(|_| !cx.process.no_new_privileges);
+    filter.map_or(Vec::new(), steps)
 }
 
-/// The step before execve.
-pub(super) fn late(cx: &Context<'_>, filter: Option<&Filter>) -> Option<Step> {
-    filter.filter(|_| cx.process.no_new_privileges).map(step)
+/// The steps behind the credentials.
+pub(super) fn late(cx: &Context<'_>, filter: Option<&Filter>) -> Late {
+    let mut late = Late::default();
+    match filter.filter(|_| cx.process.no_new_privileges) {
+        Some(filter) if filter.listener.is_some() => late.created = steps(filter),
+        Some(filter) => late.started = steps(filter),
+        None => {}
+    }
+    late
 }
 
-fn step(filter: &Filter) -> Step {
+/// Loads the filter, and hands its listener on.
+fn steps(filter: &Filter) -> Vec<Step> {
+    let Some(take) = &filter.listener else {
+        return vec![step(filter, Slot::NONE)];
+    };
+    let field = "linux.seccomp.listenerPath";
+    let pass = Op::PassListener {
+        from: Slot::LISTENER,
+    };
+    vec![
+        step(filter, Slot::LISTENER),
+        Step::init(pass, field, "pass the listener to the runtime"),
+        Step::run(take.clone(), field, "send the listener"),
+    ]
+}
+
+fn step(filter: &Filter, listener: Slot) -> Step {
     let clock = filter.policy.decide("clock_gettime", &[]);
     let op = Op::LoadSeccomp {
         program: filter.program.clone(),
         flags: filter.flags,
         clock: clock.iter().all(passes),
+        listener,
     };
     let instructions = filter.program.len() / 2;
     let what = format!("load the seccomp filter ({instructions} instructions)");
@@ -119,7 +211,11 @@ pub(super) fn check(
         };
         for call in calls(op) {
             let decisions = filter.policy.decide(call.name, &[call.first]);
-            let Some(denied) = decisions.iter().find(|decision| !passes(decision)) else {
+            // Once the listener is passed on, it answers; write(2) is never notified.
+            let bad = |decision: &&Decision| {
+                !passes(decision) && decision.action != SeccompAction::Notify
+            };
+            let Some(denied) = decisions.iter().find(bad) else {
                 continue;
             };
             let field = format!("linux.seccomp.{}", denied.field);

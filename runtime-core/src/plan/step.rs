@@ -3,6 +3,7 @@
 //! No step decides anything: what depends on config.json was decided while planning.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use corten_init::abi::{Form, OnError, Op, Slot};
 
@@ -153,6 +154,13 @@ pub enum RunOp {
     TakeConsole,
     /// Hands a pidfd of the process on.
     HandOnProcess,
+    /// Takes the filter's listener and sends it to `linux.seccomp.listenerPath`.
+    TakeListener {
+        /// The socket.
+        path: PathBuf,
+        /// `linux.seccomp.listenerMetadata`.
+        metadata: String,
+    },
     /// Looks up what state.json holds besides the process.
     PrepareState,
     /// Writes state.json.

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::hooks::Hooks;
 use super::link::{Link, Said};
+use super::listener::{container_process_state, send_listener};
 use super::netdevices::NetDevices;
 use super::report::Report;
 use super::trace::{Span, Trace, now};
@@ -38,6 +39,10 @@ pub(crate) trait Keeper {
     /// Looks up what the state holds besides the process.
     fn prepare(&mut self) -> Result<(), Error> {
         Err(out_of_step())
+    }
+    /// Status and process of the container, for which `pid` was made.
+    fn container(&self, pid: i32) -> (&'static str, i32) {
+        ("creating", pid)
     }
     /// Takes the pty's master.
     fn console(&mut self, master: OwnedFd) -> Result<(), Error>;
@@ -97,6 +102,8 @@ pub(crate) struct Made {
     /// What the process said before stage 0 told of it.
     early: Option<Said>,
     master: Option<OwnedFd>,
+    /// The number of the filter's listener in init.
+    listener: Option<i32>,
     /// Those of the host that are the container's now.
     devices: Option<NetDevices>,
     /// Groups of resctrl that go with the container.
@@ -142,17 +149,17 @@ impl Driver<'_> {
                 Said::Cloned { .. } => return Err(out_of_step()),
                 Said::Console { master } => {
                     self.made.master = Some(master);
-                    let taken =
-                        |step: &Step| matches!(step.action, Action::Run(RunOp::TakeConsole));
-                    let at = plan.steps.iter().position(taken);
-                    self.run_from(at.ok_or_else(out_of_step)?)?;
+                    self.run_op(|op| matches!(op, RunOp::TakeConsole))?;
+                }
+                Said::Listener { number } => {
+                    self.made.listener = Some(number);
+                    self.run_op(|op| matches!(op, RunOp::TakeListener { .. }))?;
+                    self.go()?;
                 }
                 Said::Barrier { index } => {
                     let at = plan.position(index).ok_or_else(out_of_step)?;
                     self.run_from(at + 1)?;
-                    self.link()?
-                        .go()
-                        .map_err(|errno| Error::call("init", "sendmsg", errno))?;
+                    self.go()?;
                     if index + 1 == last {
                         return self.finish();
                     }
@@ -179,6 +186,19 @@ impl Driver<'_> {
             }
             self.made.early = Some(said);
         }
+    }
+
+    /// Runs the runtime half's steps from this one on.
+    fn run_op(&mut self, is_it: fn(&RunOp) -> bool) -> Result<(), Error> {
+        let found = |step: &Step| matches!(&step.action, Action::Run(op) if is_it(op));
+        let at = self.plan.steps.iter().position(found);
+        self.run_from(at.ok_or_else(out_of_step)?)
+    }
+
+    /// Lets init go on.
+    fn go(&self) -> Result<(), Error> {
+        let gone = self.link()?.go();
+        gone.map_err(|errno| Error::call("init", "sendmsg", errno))
     }
 
     fn link(&self) -> Result<&Link, Error> {
@@ -326,6 +346,7 @@ impl Driver<'_> {
                 let master = self.made.master.take().ok_or_else(out_of_step)?;
                 Ok(self.keeper.console(master)?)
             }
+            RunOp::TakeListener { path, metadata } => self.take_listener(path, metadata),
             RunOp::RecordState => {
                 let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
                 let made = self.made.cgroup.as_ref().map_or(&[][..], Cgroup::made);
@@ -421,6 +442,15 @@ impl Driver<'_> {
         };
         let taken = devices.take(name, new_name);
         taken.map_err(|refusal| Failed::Because(refusal.to_string()))
+    }
+
+    fn take_listener(&mut self, path: &Path, metadata: &str) -> Result<(), Failed> {
+        let number = self.made.listener.take().ok_or_else(out_of_step)?;
+        let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
+        let listener = process::pidfd_getfd(process.pidfd.as_fd(), number)?;
+        let (status, pid) = self.keeper.container(process.pid);
+        let text = container_process_state(&self.hook_state, status, pid, process.pid, metadata);
+        send_listener(path, &text, &listener).map_err(Failed::Text)
     }
 
     /// Init waits meanwhile, for as long as the hook may take.

@@ -20,6 +20,8 @@ pub(crate) enum Said {
     Barrier { index: usize },
     /// Here is the pty's master.
     Console { master: OwnedFd },
+    /// The descriptor with this number in init is to be taken.
+    Listener { number: i32 },
     /// Nobody is there any more.
     Gone,
 }
@@ -65,6 +67,7 @@ impl Link {
                 let index = usize::try_from(number).map_err(|_| Errno::PROTO)?;
                 Said::Barrier { index }
             }
+            (message::LISTENER, _) => Said::Listener { number },
             (message::CONSOLE, Some(master)) => Said::Console { master },
             _ => return Err(Errno::PROTO),
         };

@@ -7,6 +7,7 @@
 //! - `driver`: the walk, and the way back when a step fails
 //! - `init_program`: init as a file that can be executed
 //! - `link`: the socket to init
+//! - `listener`: the listener of a seccomp filter
 //! - `netdevices`: network devices, by way of `netlink`
 //! - `report`: what init wrote about its steps
 //! - `failure`: a failed step as one sentence
@@ -21,6 +22,7 @@ mod failure;
 mod hooks;
 mod init_program;
 mod link;
+mod listener;
 mod netdevices;
 mod netlink;
 mod report;

@@ -11,8 +11,10 @@ pub(crate) enum SeccompError {
     Architecture { index: usize, name: String },
     #[error("flags[{index}]: {name:?} is not a flag of seccomp(2)")]
     Flag { index: usize, name: String },
-    #[error("{field}: SCMP_ACT_NOTIFY is not supported yet by this version of corten")]
-    Notify { field: String },
+    #[error("defaultAction: SCMP_ACT_NOTIFY cannot be used as default action")]
+    NotifyDefault,
+    #[error("syscalls[{index}]: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
+    NotifyWrite { index: usize },
     #[error("{field}: {value} is not an errno: at most 65535")]
     Errno { field: String, value: u32 },
     #[error("syscalls[{rule}].args[{arg}].index: {value} is not an argument: 0 to 5")]

@@ -4,7 +4,7 @@ use super::SeccompError;
 
 /// Names of config.json and the kernel's bits, from linux/seccomp.h.
 pub(crate) const KNOWN_FLAGS: [(&str, u32); 4] = [
-    ("SECCOMP_FILTER_FLAG_TSYNC", 1 << 0),
+    ("SECCOMP_FILTER_FLAG_TSYNC", TSYNC),
     ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", SPEC_ALLOW),
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE_RECV),
@@ -12,6 +12,10 @@ pub(crate) const KNOWN_FLAGS: [(&str, u32); 4] = [
 
 /// What runc sets where config.json names no flags.
 pub(crate) const SPEC_ALLOW: u32 = 1 << 2;
+/// Has seccomp(2) return the descriptor on which calls are notified.
+pub(crate) const NEW_LISTENER: u32 = 1 << 3;
+/// All threads get the filter. Init has one.
+pub(crate) const TSYNC: u32 = 1 << 0;
 /// Only with a listener; without one the kernel refuses it.
 pub(crate) const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 

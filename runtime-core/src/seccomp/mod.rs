@@ -26,5 +26,5 @@ mod tests;
 pub use architecture::Architecture;
 pub(crate) use architecture::architectures;
 pub(crate) use error::SeccompError;
-pub(crate) use flags::{KNOWN_FLAGS, SPEC_ALLOW, WAIT_KILLABLE_RECV, flags};
+pub(crate) use flags::{KNOWN_FLAGS, NEW_LISTENER, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV, flags};
 pub(crate) use profile::{Decision, Policy};

@@ -18,6 +18,7 @@ pub(super) mod ret {
     pub(crate) const TRAP: u32 = 0x0003_0000;
     pub(crate) const ERRNO: u32 = 0x0005_0000;
     pub(crate) const TRACE: u32 = 0x7ff0_0000;
+    pub(crate) const USER_NOTIF: u32 = 0x7fc0_0000;
     pub(crate) const LOG: u32 = 0x7ffc_0000;
     pub(crate) const ALLOW: u32 = 0x7fff_0000;
 }
@@ -38,6 +39,8 @@ pub(crate) struct Policy {
     pub(crate) warnings: Vec<String>,
     default_action: SeccompAction,
     actions: Vec<SeccompAction>,
+    /// The first rule with `SCMP_ACT_NOTIFY`.
+    pub(crate) notifies: Option<usize>,
 }
 
 /// The rules for one architecture.
@@ -143,6 +146,10 @@ impl Policy {
             warnings,
             default_action: profile.default_action,
             actions: profile.syscalls.iter().map(|rule| rule.action).collect(),
+            notifies: profile
+                .syscalls
+                .iter()
+                .position(|rule| rule.action == SeccompAction::Notify),
         })
     }
 
@@ -362,8 +369,8 @@ fn alternatives(rule: usize, of: &SeccompRule) -> Result<Vec<Vec<Condition>>, Se
 
 fn default_answer(profile: &Seccomp) -> Result<u32, SeccompError> {
     if profile.default_action == SeccompAction::Notify {
-        let field = "defaultAction".to_owned();
-        return Err(SeccompError::Notify { field });
+        // That would be for write(2) too, see below.
+        return Err(SeccompError::NotifyDefault);
     }
     answer(profile.default_action, profile.default_errno_ret, || {
         "defaultErrnoRet".to_owned()
@@ -375,9 +382,10 @@ fn rule_answer(
     rule: &SeccompRule,
     warnings: &mut Vec<String>,
 ) -> Result<u32, SeccompError> {
-    if rule.action == SeccompAction::Notify {
-        let field = format!("syscalls[{index}].action");
-        return Err(SeccompError::Notify { field });
+    // It is by write(2) that the listener gets out of the container: nobody could answer.
+    let writes = rule.names.iter().any(|name| name == "write");
+    if rule.action == SeccompAction::Notify && writes {
+        return Err(SeccompError::NotifyWrite { index });
     }
     let takes = matches!(rule.action, SeccompAction::Errno | SeccompAction::Trace);
     if rule.errno_ret.is_some() && !takes {
@@ -412,10 +420,7 @@ fn answer(
         SeccompAction::Trace => ret::TRACE | data()?,
         SeccompAction::Log => ret::LOG,
         SeccompAction::Allow => ret::ALLOW,
-        SeccompAction::Notify => {
-            let field = field();
-            return Err(SeccompError::Notify { field });
-        }
+        SeccompAction::Notify => ret::USER_NOTIF,
     })
 }
 

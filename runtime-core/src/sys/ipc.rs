@@ -63,6 +63,20 @@ pub(crate) fn send(
     bytes: &[u8],
     passed: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
+    let sent = send_some(socket, bytes, passed)?;
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(Errno::IO)
+    }
+}
+
+/// How many of the bytes the socket took.
+fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    passed: Option<BorrowedFd<'_>>,
+) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds: Vec<BorrowedFd<'_>> = passed.into_iter().collect();
@@ -70,14 +84,20 @@ pub(crate) fn send(
         return Err(Errno::NOBUFS);
     }
     let iov = [std::io::IoSlice::new(bytes)];
-    let sent = call("sendmsg", || {
+    call("sendmsg", || {
         rustix::net::sendmsg(socket, &iov, &mut control, SendFlags::NOSIGNAL)
-    })?;
-    if sent == bytes.len() {
-        Ok(())
-    } else {
-        Err(Errno::IO)
-    }
+    })
+}
+
+/// Sends bytes through a stream socket, with a descriptor at their beginning. In one call, if
+/// there is room: some readers expect it.
+pub(crate) fn send_all_with(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    passed: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let sent = send_some(socket, bytes, Some(passed))?;
+    send_all(socket, bytes.get(sent..).unwrap_or(&[]))
 }
 
 /// Connects to an existing `AF_UNIX` stream socket.

@@ -220,6 +220,24 @@ pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
     Ok((system.f_type == PID_FS_MAGIC).then_some(stat.st_ino))
 }
 
+/// Whether `pidfd_getfd(2)` is there: it is asked for a descriptor of nobody.
+pub(crate) fn has_pidfd_getfd() -> bool {
+    // SAFETY: only numbers are passed, and -1 is no descriptor.
+    let nobody = || match unsafe { libc::syscall(libc::SYS_pidfd_getfd, -1, 0, 0) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    };
+    call("pidfd_getfd", nobody) == Err(Errno::BADF)
+}
+
+/// `pidfd_getfd(2)`: a copy of another process's descriptor.
+pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd, Errno> {
+    let flags = rustix::process::PidfdGetfdFlags::empty();
+    call("pidfd_getfd", || {
+        rustix::process::pidfd_getfd(pidfd, number, flags)
+    })
+}
+
 /// `pidfd_send_signal(2)`, with any number that the kernel takes.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     call("pidfd_send_signal", || {

@@ -52,6 +52,7 @@ pub fn calls<F: Form>(op: &Op<F>) -> &'static [Call] {
         Op::Wait { .. } => const { &[any("sendmsg"), any("read")] },
         Op::WaitStart {} => const { &[any("read"), any("close")] },
         Op::Close { .. } => const { &[any("close")] },
+        Op::PassListener { .. } => const { &[any("write"), any("read"), any("close")] },
         Op::RunHook { .. } => {
             const {
                 &[

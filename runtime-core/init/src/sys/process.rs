@@ -6,7 +6,7 @@ use core::ffi::CStr;
 
 use super::memory::Table;
 use super::numbers as nr;
-use super::{Errno, Fd, Result, call, errno, fd, flag, path};
+use super::{Errno, Fd, Result, call, errno, fd, flag, path, to_fd};
 
 /// `sethostname(2)`.
 pub fn sethostname(name: &CStr) -> Result<()> {
@@ -159,8 +159,9 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     call(nr::KEYCTL, &[KEYCTL_JOIN_SESSION_KEYRING, path(name)]).map(drop)
 }
 
-/// `seccomp(SECCOMP_SET_MODE_FILTER)` with a program of 8 bytes per instruction.
-pub fn set_seccomp_filter(program: &[u8], flags: u32) -> Result<()> {
+/// `seccomp(SECCOMP_SET_MODE_FILTER)` with a program of 8 bytes per instruction. A
+/// descriptor if `SECCOMP_FILTER_FLAG_NEW_LISTENER` is one of the flags.
+pub fn set_seccomp_filter(program: &[u8], flags: u32) -> Result<Fd> {
     const SECCOMP_SET_MODE_FILTER: u64 = 1;
     // struct sock_fprog: u16 len, and a pointer at 8. The kernel copies the instructions.
     let instructions = program.len() as u64 / 8;
@@ -173,7 +174,7 @@ pub fn set_seccomp_filter(program: &[u8], flags: u32) -> Result<()> {
             header.as_ptr() as u64,
         ],
     )
-    .map(drop)
+    .map(to_fd)
 }
 
 /// `clock_gettime(CLOCK_MONOTONIC)` in nanoseconds.

@@ -43,6 +43,7 @@ impl Case {
             selinux: true,
             architecture: Some(Architecture::X86_64),
             seccomp_flags: Some(0x3f),
+            pidfd_getfd: true,
         };
         let options = PlanOptions {
             id: "web".to_owned(),
@@ -190,6 +191,7 @@ fn adjust(case: &mut Case) {
         // CAP_CHECKPOINT_RESTORE is number 40.
         "capabilities-unknown" => host.last_cap = 39,
         "no-clone3" => host.clone3 = false,
+        "seccomp-notify-old-kernel" => host.seccomp_flags = Some(0x7),
         "no-kcore" => host.kcore = false,
         "labels-without-modules" => (host.apparmor, host.selinux) = (false, false),
         "sysctl-user-namespace-hidden-proc" => host.proc_hidden = true,

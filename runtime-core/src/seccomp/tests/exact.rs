@@ -66,11 +66,11 @@ fn what_can_not_be_done_is_refused_by_name() {
         ),
         (
             json!({ "defaultAction": "SCMP_ACT_NOTIFY" }),
-            "defaultAction: SCMP_ACT_NOTIFY is not supported yet by this version of corten",
+            "defaultAction: SCMP_ACT_NOTIFY cannot be used as default action",
         ),
         (
-            rule(json!({ "names": ["read"], "action": "SCMP_ACT_NOTIFY" })),
-            "syscalls[0].action: SCMP_ACT_NOTIFY is not supported yet by this version of corten",
+            rule(json!({ "names": ["read", "write"], "action": "SCMP_ACT_NOTIFY" })),
+            "syscalls[0]: SCMP_ACT_NOTIFY cannot be used for the write syscall",
         ),
         (
             rule(json!({ "names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 65536 })),

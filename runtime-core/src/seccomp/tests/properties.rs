@@ -40,7 +40,8 @@ impl Random {
     }
 }
 
-const ACTIONS: [SeccompAction; 8] = [
+const ACTIONS: [SeccompAction; 9] = [
+    SeccompAction::Notify,
     SeccompAction::Kill,
     SeccompAction::KillProcess,
     SeccompAction::KillThread,
@@ -113,9 +114,13 @@ fn random_rule(random: &mut Random) -> SeccompRule {
         op: random.of(&OPERATORS),
     });
     let args = args.collect();
+    let action = random.of(&ACTIONS);
+    if action == SeccompAction::Notify {
+        names.retain(|name| name != "write");
+    }
     SeccompRule {
         names,
-        action: random.of(&ACTIONS),
+        action,
         errno_ret: random.of(&[None, Some(1), Some(38), Some(0)]),
         args,
     }
@@ -134,7 +139,7 @@ fn random_profile(random: &mut Random) -> Seccomp {
         "SCMP_ARCH_MIPS",
     ];
     Seccomp {
-        default_action: random.of(&ACTIONS),
+        default_action: random.of(&ACTIONS[1..]),
         default_errno_ret: random.of(&[None, Some(1), Some(38)]),
         architectures: (0..random.below(5))
             .map(|_| random.of(&NAMES).to_owned())
