@@ -13,15 +13,16 @@ _corten() {
         esac
     done
     case $before in
-        --console-socket | --log | --pid-file | --pidfd-socket | --trace) COMPREPLY=($(compgen -f -- "$word")) && return ;;
-        --bundle | --root | -b) COMPREPLY=($(compgen -d -- "$word")) && return ;;
-        --cgroup-manager | --format | --log-format | --preserve-fds | --rootless | -f) return ;;
+        --cgroup | --console-socket | --log | --pid-file | --pidfd-socket | --process | --trace | -p) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --bundle | --cwd | --root | -b) COMPREPLY=($(compgen -d -- "$word")) && return ;;
+        --additional-gids | --apparmor | --cap | --cgroup-manager | --env | --format | --log-format | --preserve-fds | --process-label | --rootless | --user | -c | -e | -f | -g | -u) return ;;
     esac
     case $command in
-        '') COMPREPLY=($(compgen -W "$flags create delete features kill list pause plan resume run spec start state help" -- "$word")) && return ;;
-        help) COMPREPLY=($(compgen -W 'create delete features kill list pause plan resume run spec start state' -- "$word")) && return ;;
+        '') COMPREPLY=($(compgen -W "$flags create delete exec features kill list pause plan resume run spec start state help" -- "$word")) && return ;;
+        help) COMPREPLY=($(compgen -W 'create delete exec features kill list pause plan resume run spec start state' -- "$word")) && return ;;
         create) flags='--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
         delete) flags='--force -f --help -h' ids=yes ;;
+        exec) flags='--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused --help -h' ids=yes ;;
         features) flags='--help -h' ids= ;;
         kill) flags='--help -h' ids=yes ;;
         list) flags='--format -f --quiet -q --help -h' ids= ;;

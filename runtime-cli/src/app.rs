@@ -97,7 +97,12 @@ impl App {
             let help = help::command(self.program, command);
             Failure::usage(message, format!("{introduction}\n\n{help}"))
         };
-        let matches = parse(command.flags, Place::Anywhere, words).map_err(|message| {
+        let place = match command.action {
+            // What follows the id is the program's.
+            Action::Exec => Place::First,
+            _ => Place::Anywhere,
+        };
+        let matches = parse(command.flags, place, words).map_err(|message| {
             let introduction = format!("Incorrect Usage: {message}");
             usage(message, introduction)
         })?;
@@ -119,6 +124,7 @@ impl App {
         match action {
             Action::Create => commands::create::run(self, matches),
             Action::Delete => commands::delete::run(self, matches),
+            Action::Exec => commands::exec::run(self, matches),
             Action::Features => commands::features::run(),
             Action::Kill => commands::kill::run(self, matches),
             Action::List => commands::list::run(self, matches),

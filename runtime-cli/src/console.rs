@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, read, write};
 use rustix::termios::{
-    LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, isatty, tcgetattr,
-    tcgetwinsize, tcsetattr, tcsetwinsize,
+    LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, Winsize, isatty,
+    tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::failure::Failure;
@@ -85,13 +85,15 @@ impl Drop for Raw<'_> {
     }
 }
 
+/// The size of the first of `hosts` that is a terminal.
+pub(crate) fn size(hosts: &[BorrowedFd<'_>]) -> Option<Winsize> {
+    let mut terminals = hosts.iter().filter(|host| isatty(host));
+    terminals.find_map(|host| tcgetwinsize(host).ok())
+}
+
 /// Gives the terminal `master` the size of the first of `hosts` that is a terminal.
 pub(crate) fn resize(master: BorrowedFd<'_>, hosts: &[BorrowedFd<'_>]) {
-    let size = hosts
-        .iter()
-        .filter(|host| isatty(host))
-        .find_map(|host| tcgetwinsize(host).ok());
-    if let Some(size) = size
+    if let Some(size) = size(hosts)
         && let Err(errno) = tcsetwinsize(master, size)
     {
         log::warn!("{}", failed("TIOCSWINSZ", errno).message);

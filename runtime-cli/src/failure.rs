@@ -16,6 +16,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What the log file says before the message, for engines that show it without our name.
     pub(crate) context: String,
+    /// What stderr says before the message.
+    pub(crate) lead: &'static str,
     /// For a usage error: the text for stdout.
     pub(crate) usage: Option<String>,
     /// Exit status.
@@ -28,6 +30,7 @@ impl Failure {
         Failure {
             message,
             context: String::new(),
+            lead: "",
             usage: None,
             code: 1,
         }

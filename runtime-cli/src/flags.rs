@@ -100,6 +100,7 @@ pub(crate) enum Count {
 pub(crate) enum Action {
     Create,
     Delete,
+    Exec,
     Features,
     Kill,
     List,
@@ -210,6 +211,39 @@ const TRACE: Flag = Flag::text(
     "write the start-up, step by step, as Chrome trace JSON to FILE",
 );
 
+/// The flags of `exec`.
+static EXEC: &[Flag] = &[
+    CONSOLE_SOCKET,
+    PIDFD_SOCKET,
+    Flag::text("cwd", "DIR", "working directory in the container"),
+    Flag::text(
+        "env",
+        "NAME=VALUE",
+        "one more environment variable (repeatable)",
+    )
+    .short("e"),
+    Flag::switch("tty", "give it a terminal").short("t"),
+    Flag::text("user", "UID[:GID]", "user and group, as numbers").short("u"),
+    Flag::text("additional-gids", "GID", "one more group (repeatable)").short("g"),
+    Flag::text("process", "FILE", "take the process from this process.json").short("p"),
+    Flag::switch("detach", "return as soon as the program has started").short("d"),
+    PID_FILE,
+    Flag::text("process-label", "LABEL", "SELinux label"),
+    Flag::text("apparmor", "PROFILE", "AppArmor profile"),
+    Flag::switch("no-new-privs", "execve gives no new privileges"),
+    Flag::text("cap", "CAPABILITY", "one more capability (repeatable)").short("c"),
+    PRESERVE_FDS,
+    Flag::text(
+        "cgroup",
+        "PATH",
+        "a cgroup below the container's, which is there",
+    ),
+    Flag::switch(
+        "ignore-paused",
+        "start it in a paused container too: it goes on when that is resumed",
+    ),
+];
+
 const ID: &str = "<container-id>";
 
 /// All commands, in the order of the help.
@@ -247,6 +281,18 @@ pub(crate) static COMMANDS: &[Command] = &[
             "kill whatever still runs in it with SIGKILL; a missing container is no error",
         )
         .short("f")],
+    },
+    Command {
+        action: Action::Exec,
+        name: "exec",
+        summary: "run one more program in a container",
+        arguments: "<container-id> <command> [arguments...]",
+        count: Count::Between(1, usize::MAX),
+        description: "The process is as the container's own one, but for what the flags change; or as \
+                      --process\nsays. In the foreground signals are passed on to it, and the exit \
+                      status is its own, or 128\nand the signal's number. An error before the \
+                      program runs is 255.\n\n    NAME exec -t web sh",
+        flags: EXEC,
     },
     Command {
         action: Action::Features,

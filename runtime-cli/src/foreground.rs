@@ -1,4 +1,5 @@
-//! Attends a container that runs in the foreground, until it has ended.
+//! Attends a process that runs in the foreground, a container's first or one of `exec`, until it
+//! has ended.
 //!
 //! Signals come through a signalfd(2) and go on to the container; its end shows on its pidfd; the
 //! bytes of its terminal are moved in between. Without a terminal it has the caller's own stdio.
@@ -6,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use corten_core::{Container, ErrorKind};
+use corten_core::{Error, ErrorKind};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -17,6 +18,14 @@ use crate::console::{Console, End, resize};
 use crate::failure::Failure;
 use crate::signals;
 
+/// A process that is attended.
+pub(crate) struct Attended<'a> {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: BorrowedFd<'a>,
+    /// Sends it a signal.
+    pub(crate) kill: &'a dyn Fn(i32) -> Result<(), Error>,
+}
+
 /// What happened while waiting.
 struct Events {
     signals: bool,
@@ -24,23 +33,22 @@ struct Events {
     ready: Vec<End>,
 }
 
-/// Returns when the container's first process, `pid`, has ended and its last output is written.
+/// Returns when the process has ended and its last output is written.
 pub(crate) fn attend(
-    container: &Container,
-    pid: i32,
+    attended: &Attended<'_>,
     taken: &SignalFd,
     mut console: Option<&mut Console<'_>>,
     hosts: &[BorrowedFd<'_>],
 ) -> Result<(), Failure> {
     loop {
-        let events = wait(container, taken, console.as_deref())?;
+        let events = wait(attended, taken, console.as_deref())?;
         if events.signals {
             let master = console.as_deref().map(|console| console.master());
             while let Some(signal) = next(taken)? {
                 if signal == Signal::SIGCHLD as i32 {
-                    reap_orphans(pid);
+                    reap_orphans(attended.pid);
                 } else {
-                    handle(container, signal, master, hosts);
+                    handle(attended, signal, master, hosts);
                 }
             }
         }
@@ -54,7 +62,7 @@ pub(crate) fn attend(
 }
 
 fn wait(
-    container: &Container,
+    attended: &Attended<'_>,
     taken: &SignalFd,
     console: Option<&Console<'_>>,
 ) -> Result<Events, Failure> {
@@ -65,7 +73,7 @@ fn wait(
         .unzip();
     let mut fds = vec![
         PollFd::new(taken, PollFlags::IN),
-        PollFd::new(container, PollFlags::IN),
+        PollFd::new(&attended.pidfd, PollFlags::IN),
     ];
     fds.extend(files);
     poll_all(&mut fds, console.and_then(Console::timeout))?;
@@ -124,7 +132,7 @@ fn next(taken: &SignalFd) -> Result<Option<i32>, Failure> {
 }
 
 fn handle(
-    container: &Container,
+    attended: &Attended<'_>,
     signal: i32,
     master: Option<BorrowedFd<'_>>,
     hosts: &[BorrowedFd<'_>],
@@ -135,7 +143,7 @@ fn handle(
         resize(master, hosts);
     } else if signals::is_passed_on(signal) {
         log::debug!("signal {signal} goes on to the container");
-        match container.kill(signal) {
+        match (attended.kill)(signal) {
             Err(error) if error.kind() != ErrorKind::NotRunning => log::warn!("{error:#}"),
             _ => {}
         }

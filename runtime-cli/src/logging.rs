@@ -69,15 +69,15 @@ pub(crate) fn failure(program: &str, failure: &Failure) {
     if let Some(help) = &failure.usage {
         to(io::stdout(), help);
     }
-    let message = &failure.message;
+    let (lead, message) = (failure.lead, &failure.message);
     match SINK.get().and_then(|sink| sink.file.as_ref()) {
         Some((file, format)) => {
             let logged = format!("{}{message}", failure.context);
             to(file, &line(*format, &time::now(), "error", &logged));
-            to(io::stderr(), &format!("{message}\n"));
+            to(io::stderr(), &format!("{lead}{message}\n"));
         }
         None if failure.usage.is_some() => to(io::stderr(), &format!("{message}\n")),
-        None => to(io::stderr(), &format!("{program}: {message}\n")),
+        None => to(io::stderr(), &format!("{program}: {lead}{message}\n")),
     }
 }
 

@@ -40,6 +40,12 @@ impl Matches {
             .map(|(_, value)| value.as_os_str())
     }
 
+    /// All values of `long`, in their order.
+    pub(crate) fn values(&self, long: &str) -> Vec<&OsStr> {
+        let given = self.flags.iter().filter(|(name, _)| *name == long);
+        given.map(|(_, value)| value.as_os_str()).collect()
+    }
+
     /// The number given as `long`, 0 without one. The parser has checked it.
     pub(crate) fn number(&self, long: &str) -> u32 {
         self.value(long).and_then(number).unwrap_or(0)

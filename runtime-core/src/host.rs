@@ -182,8 +182,10 @@ impl Facts {
         rootfs: &Path,
         cgroup: Option<PathBuf>,
     ) -> Result<Facts, Error> {
-        let joined = joined::of_process(pid)
-            .map_err(|errno| Error::call(format!("/proc/{pid}/ns"), "stat", errno))?;
+        let joined = joined::of_process(pid).map_err(|errno| match errno {
+            Errno::SRCH | Errno::NOENT => crate::error::Cause::NotRunning.into(),
+            errno => Error::call(format!("/proc/{pid}/ns"), "stat", errno),
+        })?;
         Ok(Facts {
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),

@@ -6,7 +6,7 @@ use std::{env, fs, process};
 
 use corten_core::{Bundle, Container, CreateOptions, Delete};
 
-use super::{bundle, id};
+use super::{bundle, id, path};
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::parse::Matches;
@@ -41,15 +41,9 @@ pub(super) fn create(app: &App, matches: &Matches, stay: Stay) -> Result<Contain
 }
 
 fn options(matches: &Matches, listen_fds: u32) -> CreateOptions {
-    let path = |flag| {
-        matches
-            .value(flag)
-            .filter(|path| !path.is_empty())
-            .map(Into::into)
-    };
     let mut options = CreateOptions::default();
-    options.console_socket = path("console-socket");
-    options.pidfd_socket = path("pidfd-socket");
+    options.console_socket = path(matches, "console-socket");
+    options.pidfd_socket = path(matches, "pidfd-socket");
     options.listen_fds = listen_fds;
     options.notify_socket = notify::is_wanted();
     options.preserve_fds = matches.number("preserve-fds");
@@ -77,7 +71,7 @@ fn listen_fds(variable: impl Fn(&str) -> Option<String>) -> Result<u32, Failure>
 }
 
 /// Files to pass on must be the caller's: this program's own log file or signalfd would be open too.
-fn check_preserved(count: u32) -> Result<(), Failure> {
+pub(super) fn check_preserved(count: u32) -> Result<(), Failure> {
     let number = |index: u32| RawFd::try_from(index).ok()?.checked_add(3);
     match (0..count).find(|index| !number(*index).is_some_and(sys::is_inherited)) {
         None => Ok(()),
@@ -91,7 +85,7 @@ fn check_preserved(count: u32) -> Result<(), Failure> {
 }
 
 /// Someone must hold the other end of the terminal: this program, or whoever has the socket.
-fn check_terminal(
+pub(super) fn check_terminal(
     program: &str,
     terminal: bool,
     matches: &Matches,

@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod kill;
 pub(crate) mod list;
@@ -12,7 +13,7 @@ pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use corten_core::{Bundle, Container, Runtime};
 
@@ -30,6 +31,12 @@ fn container(app: &App, matches: &Matches) -> Result<(Runtime, Container), Failu
     let runtime = app.runtime()?;
     let container = runtime.container(&id(matches))?;
     Ok((runtime, container))
+}
+
+/// The path of this flag, if it was given and is not empty.
+fn path(matches: &Matches, flag: &str) -> Option<PathBuf> {
+    let path = matches.value(flag).filter(|path| !path.is_empty());
+    path.map(PathBuf::from)
 }
 
 /// The bundle of `--bundle`, or the one in the current directory.

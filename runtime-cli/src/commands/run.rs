@@ -74,7 +74,12 @@ fn attend(
     if let Some(notify) = start(container, app, matches)? {
         relay_beside(notify, container)?;
     }
-    foreground::attend(container, pid, taken, console.as_mut(), &hosts)?;
+    let attended = foreground::Attended {
+        pid,
+        pidfd: container.as_fd(),
+        kill: &|signal| container.kill(signal),
+    };
+    foreground::attend(&attended, taken, console.as_mut(), &hosts)?;
     drop(raw);
     let exit = container.wait()?;
     if exit.oom_killed == Some(true) {
@@ -115,11 +120,11 @@ fn start(
 }
 
 /// The exit status of a shell: the program's own, or 128 and the signal.
-fn status(exit: &Exit) -> Outcome {
+pub(super) fn status(exit: &Exit) -> Outcome {
     let code = match exit.status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
-        _ => return Err(Failure::new("the container's exit status is not known")),
+        _ => return Err(Failure::new("the exit status is not known")),
     };
     Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }

@@ -12,7 +12,7 @@ use crate::host::{Facts, Host};
 use crate::plan::{Plan, PlanOptions, with_defaults};
 use crate::run::{Driver, Keeper, Made, Process as Started, Trace};
 use crate::spec::{self, Process, Spec};
-use crate::sys::{file, process};
+use crate::sys::{file, ipc, process};
 
 /// What a caller of [`Container::exec`] chooses besides the process.
 #[derive(Debug, Default)]
@@ -22,6 +22,9 @@ pub struct ExecOptions {
     pub stdio: Stdio,
     /// Unix socket that gets the pty's master; needs [`Process::terminal`].
     pub console_socket: Option<PathBuf>,
+    /// The pty adds no carriage returns (`ONLCR`), for a caller that copies its output to a
+    /// terminal of its own.
+    pub plain_console: bool,
     /// Unix socket that gets the process's pidfd.
     pub pidfd_socket: Option<PathBuf>,
     /// How many of the caller's descriptors from 3 on the process keeps. Each must be open.
@@ -153,6 +156,7 @@ impl Container {
         } = options.stdio;
         let mut keeper = ExecKeeper {
             console_socket: options.console_socket.as_deref(),
+            plain_console: options.plain_console,
             pidfd_socket: options.pidfd_socket.as_deref(),
             container: self.saved.pid,
             console: None,
@@ -226,6 +230,7 @@ fn usable_cgroup(own: &Path, pid: i32) -> PathBuf {
 /// Hands on what the caller gets; nothing of it is kept on disk.
 struct ExecKeeper<'a> {
     console_socket: Option<&'a Path>,
+    plain_console: bool,
     pidfd_socket: Option<&'a Path>,
     /// The container's own process.
     container: i32,
@@ -238,6 +243,10 @@ impl Keeper for ExecKeeper<'_> {
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
+        if self.plain_console {
+            let failed = |errno| Error::call("process.terminal", "tcsetattr", errno);
+            ipc::clear_onlcr(master.as_fd()).map_err(failed)?;
+        }
         self.console = hand_on_console(master, self.console_socket)?;
         Ok(())
     }

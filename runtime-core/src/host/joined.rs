@@ -45,12 +45,18 @@ pub(super) fn of_process(pid: i32) -> Result<BTreeMap<NamespaceKind, Joined>, Er
     let mut joined = BTreeMap::new();
     let mut user = None;
     for kind in NamespaceKind::ALL {
-        // A kernel may be built without some kind.
-        let theirs = match identity_at(&dir, kind.of_process()) {
+        let own = match identity_at(&own, kind.for_children()) {
+            // A kernel may be built without some kind.
             Err(Errno::NOENT) => continue,
-            theirs => theirs?,
+            own => own?,
         };
-        let own = theirs == identity_at(&own, kind.for_children())?;
+        // A process that ends has lost its namespaces.
+        let theirs = identity_at(&dir, kind.of_process());
+        let theirs = theirs.map_err(|errno| match errno {
+            Errno::NOENT => Errno::SRCH,
+            other => other,
+        })?;
+        let own = theirs == own;
         if kind == NamespaceKind::User && !own {
             user = Some(theirs);
         }

@@ -1,4 +1,4 @@
-//! Sockets, fifos and files in memory.
+//! Sockets, fifos, files in memory, terminals.
 //!
 //! See unix(7), recvmsg(2), memfd_create(2), fifo(7), fcntl(2).
 
@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
+use rustix::termios::{OptionalActions, OutputModes};
 
 use super::call;
 
@@ -266,4 +267,13 @@ pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// `tcsetattr(3)`: a pty passes line ends on as they are.
+pub(crate) fn clear_onlcr(master: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut termios = call("ioctl", || rustix::termios::tcgetattr(master))?;
+    termios.output_modes.remove(OutputModes::ONLCR);
+    call("ioctl", || {
+        rustix::termios::tcsetattr(master, OptionalActions::Now, &termios)
+    })
 }
