@@ -125,6 +125,8 @@ impl Watch {
     }
 
     fn has_ended(&mut self) -> Result<bool, Errno> {
+        // Also while the process runs: an unread notice would be told for ever.
+        let populated = self.is_populated();
         if let Some(pidfd) = &self.pidfd {
             if !process::has_ended(pidfd.as_fd(), Some(Duration::ZERO))? {
                 return Ok(false);
@@ -133,20 +135,23 @@ impl Watch {
             epoll::remove(&self.epoll, pidfd)?;
             self.pidfd = None;
         }
-        if let Some(events) = &self.populated {
-            // Once more through this descriptor: that is what arms its next notice.
-            let mut text = [0; 64];
-            let read = call("pread64", || rustix::io::pread(events, &mut text, 0));
-            let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
-            if text
-                .split(|byte| *byte == b'\n')
-                .any(|line| line == b"populated 1")
-            {
-                return Ok(false);
-            }
-            self.populated = None;
+        if populated {
+            return Ok(false);
         }
+        self.populated = None;
         Ok(true)
+    }
+
+    /// Looks through the descriptor that is watched: that is what arms its next notice.
+    fn is_populated(&self) -> bool {
+        let Some(events) = &self.populated else {
+            return false;
+        };
+        let mut text = [0; 64];
+        let read = call("pread64", || rustix::io::pread(events, &mut text, 0));
+        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+        text.split(|byte| *byte == b'\n')
+            .any(|line| line == b"populated 1")
     }
 }
 
