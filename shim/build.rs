@@ -1,0 +1,36 @@
+//! Tells the program which commit it was built from, and the linker what a release build does not need.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rustc-env=CORTEN_COMMIT={commit}");
+    // HEAD's log grows with every commit and checkout; without git there is nothing to watch.
+    println!("cargo::rerun-if-changed=build.rs");
+    leave_out_unwinding();
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
+        && Path::new(&log).exists()
+    {
+        println!("cargo::rerun-if-changed={log}");
+    }
+}
+
+/// The tables for unwinding are for panics that unwind, as those of debug builds do.
+fn leave_out_unwinding() {
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime-cli/no-unwind.ld");
+        println!("cargo::rerun-if-changed={script}");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
+    }
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output
+        .status
+        .success()
+        .then(|| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}

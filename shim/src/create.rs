@@ -1,0 +1,441 @@
+//! Create and Start: the root file system, standard files, and the library's `create`; and
+//! the same for execs.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use corten_core::spec::{self, NamespaceKind};
+use corten_core::{Bundle, CreateOptions, ExecOptions, Runtime, Watch};
+use prost::Message as _;
+
+use crate::bundle;
+use crate::daemon::Shim;
+use crate::engine::{Key, Ready, Source};
+use crate::failure::{Code, Failure};
+use crate::mounts;
+use crate::proto::events::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIo, TaskStart};
+use crate::proto::options::Options;
+use crate::proto::task::{CreateTaskRequest, ExecProcessRequest, PidResponse, ProcessRequest};
+use crate::server::Reply;
+use crate::stdio::{self, Files, Names, Owner};
+use crate::task::{Process, Task, wait_response};
+
+/// A process that was made.
+struct Made {
+    pid: i32,
+    pidfd: OwnedFd,
+    files: Files,
+}
+
+/// A container that was made.
+struct Created {
+    process: Made,
+    shares_pids: bool,
+    watch: Option<Watch>,
+}
+
+impl Shim {
+    pub(crate) fn create(&mut self, reply: Reply, request: CreateTaskRequest) {
+        match self.prepare(&request) {
+            Err(failure) => self.answer(reply, Err(failure)),
+            Ok((options, runtime)) => {
+                self.creating.insert(request.id.clone());
+                let owner = Owner {
+                    id: request.id.clone(),
+                    namespace: self.namespace.clone(),
+                    uid: options.io_uid,
+                    gid: options.io_gid,
+                };
+                let asked = (request.clone(), owner.clone(), Arc::clone(&runtime));
+                self.work(
+                    move || create(&asked.0, &options, &asked.1, &asked.2),
+                    move |shim, created| shim.created(reply, &request, runtime, owner, created),
+                );
+            }
+        }
+    }
+
+    fn prepare(&mut self, request: &CreateTaskRequest) -> Result<(Options, Arc<Runtime>), Failure> {
+        let id = &request.id;
+        if self.tasks.contains_key(id) || self.creating.contains(id) {
+            return Err(Failure::new(Code::AlreadyExists, format!("container {id}")));
+        }
+        if !request.checkpoint.is_empty() {
+            let text = "restoring from a checkpoint is not supported by this shim";
+            return Err(Failure::new(Code::Unimplemented, text));
+        }
+        let options = bundle::options(request.options.as_ref())?;
+        let runtime = self.runtime(&options)?;
+        Ok((options, runtime))
+    }
+
+    fn created(
+        &mut self,
+        reply: Reply,
+        request: &CreateTaskRequest,
+        runtime: Arc<Runtime>,
+        owner: Owner,
+        created: Result<Created, Failure>,
+    ) {
+        self.creating.remove(&request.id);
+        let created = match created {
+            Ok(created) => created,
+            Err(failure) => return self.answer(reply, Err(failure)),
+        };
+        let key = Key {
+            id: request.id.clone(),
+            exec: String::new(),
+        };
+        let names = names(request);
+        let mut task = Task::new(request.bundle.clone(), runtime, Process::new(names.clone()));
+        task.shares_pids = created.shares_pids;
+        task.owner = owner;
+        if let Some(watch) = created.watch {
+            let token = self
+                .poller
+                .add(&watch, Ready::IN, Source::Oom(key.id.clone()));
+            task.watch_token = token.ok();
+            task.watch = Some(watch);
+        }
+        self.tasks.insert(key.id.clone(), task);
+        let Made { pid, pidfd, files } = created.process;
+        self.note_logger(&files);
+        let event = TaskCreate {
+            container_id: request.id.clone(),
+            bundle: request.bundle.clone(),
+            rootfs: request.rootfs.clone(),
+            io: Some(TaskIo {
+                stdin: names.stdin,
+                stdout: names.stdout,
+                stderr: names.stderr,
+                terminal: names.terminal,
+            }),
+            checkpoint: String::new(),
+            pid: pid.unsigned_abs(),
+        };
+        self.publish("/tasks/create", "TaskCreate", &event);
+        self.attend(&key, pid, pidfd, files);
+        self.answer(reply, Ok(pid_response(pid)));
+    }
+
+    fn note_logger(&mut self, files: &Files) {
+        self.loggers
+            .extend(files.logger.iter().map(stdio::logger::Logger::pid));
+    }
+
+    pub(crate) fn start(&mut self, reply: Reply, request: &ProcessRequest) {
+        let key = Key {
+            id: request.id.clone(),
+            exec: request.exec_id.clone(),
+        };
+        let begun = if key.exec.is_empty() {
+            self.start_init(reply, key)
+        } else {
+            self.start_exec(reply, key)
+        };
+        if let Err(failure) = begun {
+            self.answer(reply, Err(failure));
+        }
+    }
+
+    fn start_init(&mut self, reply: Reply, key: Key) -> Result<(), Failure> {
+        let task = self.task_mut(&key.id)?;
+        if task.init.starting || task.init.started || task.init.exit.is_some() {
+            return Err(Failure::precondition("process is not in created state"));
+        }
+        task.init.starting = true;
+        let runtime = Arc::clone(&task.runtime);
+        let id = key.id.clone();
+        self.work(
+            move || Ok(runtime.container(&id)?.start()?),
+            move |shim, started: Result<(), Failure>| {
+                let Ok(process) = shim.process_mut(&key) else {
+                    return;
+                };
+                process.starting = false;
+                process.started = started.is_ok();
+                let pid = process.pid;
+                if started.is_ok() {
+                    let event = TaskStart {
+                        container_id: key.id.clone(),
+                        pid: pid.unsigned_abs(),
+                    };
+                    shim.publish("/tasks/start", "TaskStart", &event);
+                }
+                shim.answer(reply, started.map(|()| pid_response(pid)));
+                shim.settle(&key);
+            },
+        );
+        Ok(())
+    }
+
+    /// Exec: only notes what is to be run.
+    pub(crate) fn add_exec(&mut self, request: ExecProcessRequest) -> Result<Vec<u8>, Failure> {
+        let task = self.task_mut(&request.id)?;
+        let exec = request.exec_id;
+        if exec.is_empty() || task.execs.contains_key(&exec) {
+            return Err(Failure::new(Code::AlreadyExists, format!("id {exec}")));
+        }
+        if task.init.exit.is_some() {
+            return Err(Failure::precondition("cannot exec in a stopped container"));
+        }
+        let spec = request.spec.unwrap_or_default();
+        let mut process = Process::new(Names {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            terminal: request.terminal,
+        });
+        process.spec = Some(spec.value);
+        task.execs.insert(exec.clone(), process);
+        let event = TaskExecAdded {
+            container_id: request.id,
+            exec_id: exec,
+        };
+        self.publish("/tasks/exec-added", "TaskExecAdded", &event);
+        Ok(Vec::new())
+    }
+
+    fn start_exec(&mut self, reply: Reply, key: Key) -> Result<(), Failure> {
+        let task = self.task_mut(&key.id)?;
+        if task.init.has_ended() {
+            let text = format!("container {} init process is not running", key.id);
+            return Err(Failure::precondition(text));
+        }
+        let runtime = Arc::clone(&task.runtime);
+        let owner = task.owner.clone();
+        let process = self.process_mut(&key)?;
+        let Some(spec) = process.spec.take().filter(|_| !process.starting) else {
+            return Err(Failure::precondition("process was started before"));
+        };
+        process.starting = true;
+        let names = process.names.clone();
+        let id = key.id.clone();
+        self.work(
+            move || exec(&runtime, &id, &spec, &names, &owner),
+            move |shim, made| shim.exec_started(reply, &key, made),
+        );
+        Ok(())
+    }
+
+    fn exec_started(&mut self, reply: Reply, key: &Key, made: Result<Made, Failure>) {
+        let Ok(process) = self.process_mut(key) else {
+            return;
+        };
+        process.starting = false;
+        match made {
+            Err(failure) => {
+                let exit = process.fail();
+                let waiters = std::mem::take(&mut process.waiters);
+                for waiter in waiters {
+                    self.answer(waiter, Ok(wait_response(exit)));
+                }
+                self.answer(reply, Err(failure));
+                let init = Key {
+                    id: key.id.clone(),
+                    exec: String::new(),
+                };
+                self.settle(&init);
+            }
+            Ok(Made { pid, pidfd, files }) => {
+                process.started = true;
+                self.note_logger(&files);
+                let event = TaskExecStarted {
+                    container_id: key.id.clone(),
+                    exec_id: key.exec.clone(),
+                    pid: pid.unsigned_abs(),
+                };
+                self.publish("/tasks/exec-started", "TaskExecStarted", &event);
+                self.attend(key, pid, pidfd, files);
+                self.answer(reply, Ok(pid_response(pid)));
+            }
+        }
+    }
+
+    /// The runtime for these options: all containers with the same share one.
+    fn runtime(&mut self, options: &Options) -> Result<Arc<Runtime>, Failure> {
+        let root = bundle::state_root(&options.root, &self.namespace);
+        let key = (root.clone(), options.systemd_cgroup);
+        if let Some(runtime) = self.runtimes.get(&key) {
+            return Ok(Arc::clone(runtime));
+        }
+        let cgroups = if options.systemd_cgroup {
+            corten_core::Cgroups::Systemd
+        } else {
+            corten_core::Cgroups::Fs
+        };
+        let runtime = Arc::new(Runtime::builder().root(root).cgroups(cgroups).build()?);
+        self.runtimes.insert(key, Arc::clone(&runtime));
+        Ok(runtime)
+    }
+}
+
+fn names(request: &CreateTaskRequest) -> Names {
+    Names {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+    }
+}
+
+fn pid_response(pid: i32) -> Vec<u8> {
+    let pid = pid.unsigned_abs();
+    PidResponse { pid }.encode_to_vec()
+}
+
+/// Makes a container; on its own thread.
+fn create(
+    request: &CreateTaskRequest,
+    options: &Options,
+    owner: &Owner,
+    runtime: &Runtime,
+) -> Result<Created, Failure> {
+    let folder = Path::new(&request.bundle);
+    bundle::keep(folder, options)?;
+    let rootfs = folder.join("rootfs");
+    if !request.rootfs.is_empty() {
+        match std::fs::DirBuilder::new().mode(0o711).create(&rootfs) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Failure::call(rootfs.display(), error));
+            }
+            _ => {}
+        }
+    }
+    let made = mounts::mount_all(&request.rootfs, &rootfs)
+        .and_then(|()| create_mounted(request, options, owner, runtime));
+    if made.is_err()
+        && let Err(failure) = mounts::unmount_all(&rootfs)
+    {
+        log::warn!("{failure}");
+    }
+    made
+}
+
+fn create_mounted(
+    request: &CreateTaskRequest,
+    options: &Options,
+    owner: &Owner,
+    runtime: &Runtime,
+) -> Result<Created, Failure> {
+    let folder = Path::new(&request.bundle);
+    let bundle = Bundle::load(folder)?;
+    let names = names(request);
+    let mut wanted = CreateOptions::default();
+    wanted.no_pivot = options.no_pivot_root;
+    wanted.no_new_keyring = options.no_new_keyring;
+    let mut files = Files::default();
+    if !names.terminal {
+        (wanted.stdio, files) = stdio::open(&names, owner)?;
+    }
+    let mut container = match runtime.create(&request.id, &bundle, wanted) {
+        Ok(container) => container,
+        Err(error) => {
+            if let Some(logger) = files.logger.take() {
+                logger.stop();
+            }
+            return Err(error.into());
+        }
+    };
+    for warning in container.warnings() {
+        log::warn!("{}: {warning}", request.id);
+    }
+    let pid = container.pid();
+    let finished = finish(&mut container, &names, owner, folder, files);
+    match finished {
+        Ok((files, watch)) => Ok(Created {
+            process: Made {
+                pid,
+                pidfd: copy(&container)?,
+                files,
+            },
+            shares_pids: bundle
+                .spec()
+                .namespace(NamespaceKind::Pid)
+                .is_none_or(|namespace| namespace.path.is_some()),
+            watch,
+        }),
+        Err(failure) => {
+            container.delete(corten_core::Delete::Force)?;
+            Err(failure)
+        }
+    }
+}
+
+/// What can still fail when there is a container already.
+fn finish(
+    container: &mut corten_core::Container,
+    names: &Names,
+    owner: &Owner,
+    folder: &Path,
+    mut files: Files,
+) -> Result<(Files, Option<Watch>), Failure> {
+    let path = folder.join(bundle::INIT_PID);
+    std::fs::write(&path, container.pid().to_string())
+        .map_err(|error| Failure::call(path.display(), error))?;
+    if let Some(master) = container.take_console() {
+        files = stdio::open_console(names, owner, master)?;
+    }
+    // Without it, kills for want of memory are not told; that is no reason to refuse.
+    let watch = container.watch();
+    if let Err(error) = &watch {
+        log::warn!("{}: {error:#}", owner.id);
+    }
+    Ok((files, watch.ok()))
+}
+
+fn copy(container: &corten_core::Container) -> Result<OwnedFd, Failure> {
+    let copy = container.as_fd().try_clone_to_owned();
+    copy.map_err(|error| Failure::call("pidfd", error))
+}
+
+/// Starts an exec; on its own thread.
+fn exec(
+    runtime: &Runtime,
+    id: &str,
+    process: &[u8],
+    names: &Names,
+    owner: &Owner,
+) -> Result<Made, Failure> {
+    let mut process = spec::parse_process(process)
+        .map_err(|error| Failure::invalid(format!("process: {error}")))?;
+    process.terminal = names.terminal;
+    let mut wanted = ExecOptions::default();
+    let mut files = Files::default();
+    if !names.terminal {
+        (wanted.stdio, files) = stdio::open(names, owner)?;
+    }
+    let started = runtime
+        .container(id)
+        .and_then(|container| container.exec(process, wanted));
+    let mut started = match started {
+        Ok(started) => started,
+        Err(error) => {
+            if let Some(logger) = files.logger.take() {
+                logger.stop();
+            }
+            return Err(error.into());
+        }
+    };
+    if let Some(master) = started.take_console() {
+        files = match stdio::open_console(names, owner, master) {
+            Ok(files) => files,
+            Err(failure) => {
+                started.kill(nix::libc::SIGKILL)?;
+                started.wait()?;
+                return Err(failure);
+            }
+        };
+    }
+    let pidfd = started
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| Failure::call("pidfd", error))?;
+    Ok(Made {
+        pid: started.pid(),
+        pidfd,
+        files,
+    })
+}

@@ -1,0 +1,380 @@
+//! [`Shim`]: what stays, and owns all state of its containers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corten_core::Runtime;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use prost::Message as _;
+
+use crate::args::Args;
+use crate::end::Draining;
+use crate::engine::{Poller, Ready, Source, Token};
+use crate::failure::Failure;
+use crate::frame::{self, Frame, Kind};
+use crate::proto::rpc::Request;
+use crate::publisher::Publisher;
+use crate::server::{Connection, Reply};
+use crate::socket::{self, Bound};
+use crate::stdio::copy::Copies;
+use crate::task::Task;
+use crate::worker::Workers;
+
+/// How long a shim that nobody wants any more waits for containerd to take the last events.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
+/// How long a shim without containers and without callers lives: containerd was killed before
+/// it could use it.
+const UNWANTED: Duration = Duration::from_secs(60);
+
+/// After how much quiet unused memory is given back.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// The shim.
+#[derive(Debug)]
+pub(crate) struct Shim {
+    pub(crate) namespace: String,
+    pub(crate) poller: Poller,
+    pub(crate) publisher: Publisher,
+    pub(crate) copies: Copies,
+    pub(crate) tasks: BTreeMap<String, Task>,
+    /// Containers that are being made.
+    pub(crate) creating: BTreeSet<String>,
+    /// By state directory, and whether systemd makes the cgroups.
+    pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
+    pub(crate) draining: Vec<Draining>,
+    /// Process ids of `binary://` programs, which a worker reaps.
+    pub(crate) loggers: BTreeSet<i32>,
+    /// Whether there may be an orphan to be reaped.
+    pub(crate) orphans: bool,
+    workers: Workers,
+    connections: BTreeMap<Token, Connection>,
+    /// Since when it has been asked to end.
+    leaving: Option<Instant>,
+    /// Since when there is neither a container nor a caller.
+    unwanted: Option<Instant>,
+    /// When memory is to be given back.
+    trim: Option<Instant>,
+}
+
+/// Ends the loop.
+struct Over;
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    open_log();
+    crate::logging::install(args.debug);
+    let (listener, path) = listener(args)?;
+    // Orphans of a container without a pid namespace of its own come to the shim.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|errno| Failure::call("prctl", errno))?;
+    let events = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
+    let mut shim =
+        Shim::new(&args.namespace, &events).map_err(|errno| Failure::call("event loop", errno))?;
+    let served = shim.serve(&listener);
+    socket::remove(&path)?;
+    served
+}
+
+/// containerd reads the fifo `log` in the bundle; without it nobody hears of anything.
+fn open_log() {
+    // Read and write, so that a containerd that is down neither blocks nor breaks it.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    options.custom_flags(nix::libc::O_NONBLOCK);
+    if let Ok(log) = options.open("log") {
+        // The only use of its failure would be to log it.
+        rustix::stdio::dup2_stderr(&log).ok();
+    }
+}
+
+/// The socket from `start`, as stdin, or a new one at `-socket`.
+fn listener(args: &Args) -> Result<(UnixListener, PathBuf), Failure> {
+    if !args.socket.is_empty() {
+        let path = socket::file(&args.socket).to_owned();
+        return match socket::bind(&path)? {
+            Bound::New(listener) => Ok((listener, path)),
+            Bound::Taken => Err(Failure::other(format!("{} is in use", path.display()))),
+        };
+    }
+    let failed = |error: io::Error| Failure::call("stdin is no listening socket", error);
+    let stdin = io::stdin();
+    let fd: OwnedFd = stdin.as_fd().try_clone_to_owned().map_err(failed)?;
+    let listener = UnixListener::from(fd);
+    let address = listener.local_addr().map_err(failed)?;
+    let path = address
+        .as_pathname()
+        .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let null = OpenOptions::new().read(true).open("/dev/null");
+    let null = null.map_err(|error| Failure::call("/dev/null", error))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|errno| Failure::call("dup2", errno))?;
+    let path = path.to_owned();
+    Ok((listener, path))
+}
+
+/// The signals that the shim looks at; blocked, so that they come by a descriptor.
+fn signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGCHLD,
+        Signal::SIGUSR1,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+impl Shim {
+    fn new(namespace: &str, events: &str) -> Result<Shim, rustix::io::Errno> {
+        Ok(Shim {
+            namespace: namespace.to_owned(),
+            poller: Poller::new()?,
+            publisher: Publisher::new(events, namespace),
+            copies: Copies::default(),
+            tasks: BTreeMap::new(),
+            creating: BTreeSet::new(),
+            runtimes: BTreeMap::new(),
+            draining: Vec::new(),
+            loggers: BTreeSet::new(),
+            orphans: false,
+            workers: Workers::new()?,
+            connections: BTreeMap::new(),
+            leaving: None,
+            unwanted: Some(Instant::now()),
+            trim: None,
+        })
+    }
+
+    /// Until it is asked to end.
+    fn serve(&mut self, listener: &UnixListener) -> Result<(), Failure> {
+        let failed = |errno| Failure::call("epoll", errno);
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| Failure::call("listening socket", error))?;
+        let signals = signals().map_err(|errno| Failure::call("signalfd", errno))?;
+        self.poller
+            .add(listener, Ready::IN, Source::Listener)
+            .map_err(failed)?;
+        self.poller
+            .add(&signals, Ready::IN, Source::Signals)
+            .map_err(failed)?;
+        self.poller
+            .add(&self.workers, Ready::IN, Source::Workers)
+            .map_err(failed)?;
+        while !self.is_over() {
+            let ready = self.poller.wait(self.deadline()).map_err(failed)?;
+            self.trim = match self.trim {
+                _ if !ready.is_empty() => Some(Instant::now() + QUIET),
+                Some(then) if then <= Instant::now() => {
+                    crate::sys::trim();
+                    None
+                }
+                other => other,
+            };
+            for (token, source) in ready {
+                if self.poller.knows(token)
+                    && let Err(Over) = self.handle(token, source, listener, &signals)
+                {
+                    return Ok(());
+                }
+            }
+            self.publisher.go_on(&mut self.poller);
+            self.delete_drained();
+            if self.orphans && !self.is_busy() {
+                self.reap_orphans();
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(
+        &mut self,
+        token: Token,
+        source: Source,
+        listener: &UnixListener,
+        signals: &SignalFd,
+    ) -> Result<(), Over> {
+        match source {
+            Source::Listener => self.accept(listener),
+            Source::Signals => return self.signalled(signals),
+            Source::Workers => {
+                for finish in self.workers.take() {
+                    finish(self);
+                }
+            }
+            Source::Publisher => self.publisher.ready(&mut self.poller),
+            Source::Connection => self.read(token),
+            Source::Exit(key) => self.collect(&key),
+            Source::Oom(id) => self.tell_oom(&id),
+            Source::Copy(number) => {
+                // Once its last output is through, a Delete may go on.
+                self.copies.go_on(&mut self.poller, number);
+            }
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let times = [
+            self.publisher.deadline(),
+            self.trim,
+            self.drain_deadline(),
+            self.leaving.map(|since| since + LAST_EVENTS),
+            self.unwanted.map(|since| since + UNWANTED),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Asked to end and done, or of no use to anybody.
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        if let Some(since) = self.leaving {
+            let done = self.publisher.is_empty() && !self.is_busy();
+            return done || since + LAST_EVENTS <= now;
+        }
+        let idle = self.connections.is_empty() && self.tasks.is_empty() && !self.is_busy();
+        self.unwanted = match self.unwanted {
+            Some(since) if idle => Some(since),
+            None if idle => Some(now),
+            _ => None,
+        };
+        self.unwanted.is_some_and(|since| since + UNWANTED <= now)
+    }
+
+    fn accept(&mut self, listener: &UnixListener) {
+        let added = listener.accept().and_then(|(socket, _)| {
+            let connection = Connection::new(socket)?;
+            if !connection.is_ours() {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            let token = self
+                .poller
+                .add(&connection, Ready::IN, Source::Connection)?;
+            self.connections.insert(token, connection);
+            Ok(())
+        });
+        match added {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                log::warn!("a connection: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    fn signalled(&mut self, signals: &SignalFd) -> Result<(), Over> {
+        while let Ok(Some(info)) = signals.read_signal() {
+            match Signal::try_from(info.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGTERM | Signal::SIGINT) => return Err(Over),
+                Ok(Signal::SIGUSR1) => log::info!("{self:?}"),
+                Ok(Signal::SIGCHLD) => self.reap_orphans(),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests of a caller, or its end.
+    fn read(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let frames = connection.flush().and_then(|()| connection.read());
+        match frames {
+            Err(error) => {
+                if error.kind() != io::ErrorKind::UnexpectedEof {
+                    log::warn!("a caller: {error}");
+                }
+                self.hang_up(token);
+            }
+            Ok(frames) => {
+                self.watch(token);
+                for frame in frames {
+                    self.request(token, &frame);
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, connection: Token, frame: &Frame) {
+        let reply = Reply {
+            connection,
+            stream: frame.stream,
+        };
+        if frame.kind != Kind::Request as u8 {
+            let text = format!("a frame of kind {} outside of a call", frame.kind);
+            return self.answer(reply, Err(Failure::invalid(text)));
+        }
+        match Request::decode(&*frame.body) {
+            Ok(request) => self.call(reply, &request),
+            Err(error) => self.answer(reply, Err(Failure::invalid(error.to_string()))),
+        }
+    }
+
+    /// Answers a call; a caller that has gone away needs none.
+    pub(crate) fn answer(&mut self, reply: Reply, answer: Result<Vec<u8>, Failure>) {
+        let Some(connection) = self.connections.get_mut(&reply.connection) else {
+            return;
+        };
+        let answer = answer.map_err(|failure| failure.status());
+        match connection.send(&frame::response(reply.stream, answer)) {
+            Ok(()) => self.watch(reply.connection),
+            Err(error) => {
+                log::warn!("a caller: {error}");
+                self.hang_up(reply.connection);
+            }
+        }
+    }
+
+    /// Waits for a caller to take what it was sent, if it has not.
+    fn watch(&self, token: Token) {
+        let Some(connection) = self.connections.get(&token) else {
+            return;
+        };
+        let ready = if connection.is_full() {
+            Ready::IN | Ready::OUT
+        } else {
+            Ready::IN
+        };
+        if let Err(errno) = self.poller.change(connection, token, ready) {
+            log::warn!("epoll_ctl: {errno}");
+        }
+    }
+
+    fn hang_up(&mut self, token: Token) {
+        if let Some(connection) = self.connections.remove(&token) {
+            self.poller.remove(&connection, token);
+        }
+    }
+
+    /// Ends the loop as soon as containerd has been told everything.
+    pub(crate) fn leave(&mut self) {
+        self.leaving.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether an operation is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.workers.running() > 0
+    }
+
+    /// Does something on a thread of its own, and goes on here with what came of it.
+    pub(crate) fn work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+        then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
+    ) {
+        self.workers.start(Box::new(move || {
+            let done = work();
+            Box::new(move |shim: &mut Shim| then(shim, done))
+        }));
+    }
+}

@@ -1,0 +1,224 @@
+//! Kill, Delete and Shutdown.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corten_core::{Delete, ErrorKind, Runtime};
+use prost::Message as _;
+
+use crate::daemon::Shim;
+use crate::engine::Key;
+use crate::failure::{Code, Failure};
+use crate::mounts;
+use crate::proto::events::TaskDelete;
+use crate::proto::task::{DeleteResponse, KillRequest, ProcessRequest};
+use crate::server::Reply;
+use crate::service::{Answer, key};
+use crate::sys;
+use crate::task::Status;
+
+/// How long output may take to arrive where it goes (the Go shim's limit).
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// The highest signal; signal(7).
+const LAST_SIGNAL: u32 = 64;
+
+/// A Delete that waits for output.
+#[derive(Debug)]
+pub(crate) struct Draining {
+    reply: Reply,
+    key: Key,
+    until: Instant,
+}
+
+impl Shim {
+    pub(crate) fn kill(&mut self, reply: Reply, request: &KillRequest) -> Answer {
+        let key = Key {
+            id: request.id.clone(),
+            exec: request.exec_id.clone(),
+        };
+        if request.signal > LAST_SIGNAL {
+            return Err(Failure::invalid(format!("signal {}", request.signal)));
+        }
+        let signal = request.signal.cast_signed();
+        let shares_pids = self.task_mut(&key.id)?.shares_pids;
+        let process = self.process_mut(&key)?;
+        if process.exit.is_some() && !request.all {
+            return Err(Failure::not_found("process already finished"));
+        }
+        let Some(pidfd) = &process.pidfd else {
+            return Err(Failure::precondition("process not created"));
+        };
+        let is_init = key.exec.is_empty();
+        // Without a pid namespace of its own SIGKILL is for all of the cgroup.
+        let all = request.all || (shares_pids && signal == nix::libc::SIGKILL);
+        if !(is_init && all) {
+            return match sys::pidfd_send_signal(pidfd.as_fd(), signal) {
+                Ok(()) => Ok(Some(Vec::new())),
+                Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {
+                    Err(Failure::not_found("process already finished"))
+                }
+                Err(error) => Err(Failure::call("kill", error)),
+            };
+        }
+        self.with(
+            &key.id,
+            move |container| Ok(container.kill_all(signal)?),
+            move |shim, done: Result<(), Failure>| shim.answer(reply, done.map(|()| Vec::new())),
+        )?;
+        Ok(None)
+    }
+
+    pub(crate) fn delete(&mut self, reply: Reply, request: ProcessRequest) -> Answer {
+        let key = key(request);
+        let task = self.task_mut(&key.id)?;
+        let process = task
+            .process(&key.exec)
+            .ok_or_else(|| Failure::not_found(format!("process {} does not exist", key.exec)))?;
+        let is_init = key.exec.is_empty();
+        match task.status(process) {
+            Status::Stopped => {}
+            Status::Created if !process.starting => {}
+            Status::Paused | Status::Pausing if is_init => {
+                return Err(Failure::precondition("cannot delete a paused process"));
+            }
+            _ => return Err(Failure::precondition("cannot delete a running process")),
+        }
+        self.draining.push(Draining {
+            reply,
+            key,
+            until: Instant::now() + DRAIN,
+        });
+        self.delete_drained();
+        Ok(None)
+    }
+
+    /// When the first Delete stops waiting.
+    pub(crate) fn drain_deadline(&self) -> Option<Instant> {
+        self.draining.iter().map(|delete| delete.until).min()
+    }
+
+    /// Goes on with each Delete whose process has no output under way any more.
+    pub(crate) fn delete_drained(&mut self) {
+        let now = Instant::now();
+        let all = std::mem::take(&mut self.draining);
+        for delete in all {
+            let ended = self
+                .process_mut(&delete.key)
+                .is_ok_and(|process| process.exit.is_some());
+            if ended && delete.until > now && self.copies.has_output(&delete.key) {
+                self.draining.push(delete);
+            } else if delete.key.exec.is_empty() {
+                self.delete_init(delete.reply, delete.key);
+            } else {
+                self.delete_exec(delete.reply, &delete.key);
+            }
+        }
+    }
+
+    fn delete_exec(&mut self, reply: Reply, key: &Key) {
+        let answer = self.process_mut(key).map(|process| DeleteResponse {
+            pid: process.pid.unsigned_abs(),
+            exit_status: process.exit.map_or(0, |exit| exit.status),
+            exited_at: process.exit.map(crate::task::Exit::timestamp),
+        });
+        self.close(key);
+        if let Ok(task) = self.task_mut(&key.id) {
+            task.execs.remove(&key.exec);
+        }
+        self.answer(reply, answer.map(|answer| answer.encode_to_vec()));
+    }
+
+    fn delete_init(&mut self, reply: Reply, key: Key) {
+        let task = match self.task_mut(&key.id) {
+            Ok(task) => task,
+            Err(failure) => return self.answer(reply, Err(failure)),
+        };
+        let runtime = Arc::clone(&task.runtime);
+        let (id, bundle) = (key.id.clone(), task.bundle.clone());
+        self.work(
+            move || delete(&runtime, &id, Path::new(&bundle)),
+            move |shim, done: Result<(), Failure>| shim.deleted(reply, &key, done),
+        );
+    }
+
+    fn deleted(&mut self, reply: Reply, key: &Key, done: Result<(), Failure>) {
+        if let Err(failure) = done {
+            return self.answer(reply, Err(failure));
+        }
+        // One that was never started has been killed just now; its exit comes first.
+        self.collect(key);
+        let Some(task) = self.tasks.get(&key.id) else {
+            return self.answer(reply, Err(Failure::not_found("container not created")));
+        };
+        let answer = DeleteResponse {
+            pid: task.init.pid.unsigned_abs(),
+            exit_status: task.init.exit.map_or(0, |exit| exit.status),
+            exited_at: task.init.exit.map(crate::task::Exit::timestamp),
+        };
+        let execs: Vec<String> = task.execs.keys().cloned().collect();
+        for exec in execs {
+            let id = key.id.clone();
+            self.close(&Key { id, exec });
+        }
+        self.close(key);
+        self.tasks.remove(&key.id);
+        let event = TaskDelete {
+            container_id: key.id.clone(),
+            pid: answer.pid,
+            exit_status: answer.exit_status,
+            exited_at: answer.exited_at,
+            id: String::new(),
+        };
+        self.publish("/tasks/delete", "TaskDelete", &event);
+        self.answer(reply, Ok(answer.encode_to_vec()));
+    }
+
+    /// Closes the files of a process, and lets its logger finish.
+    fn close(&mut self, key: &Key) {
+        self.copies.remove(&mut self.poller, key);
+        let Ok(process) = self.process_mut(key) else {
+            return;
+        };
+        let logger = process.logger.take();
+        process.stdin = None;
+        process.console = None;
+        if let Some(logger) = logger {
+            let pid = logger.pid();
+            self.work(
+                move || {
+                    logger.stop();
+                    Ok(())
+                },
+                move |shim, _: Result<(), Failure>| {
+                    shim.loggers.remove(&pid);
+                },
+            );
+        }
+    }
+
+    pub(crate) fn shutdown(&mut self) -> Answer {
+        if self.tasks.is_empty() && self.creating.is_empty() {
+            self.leave();
+        }
+        Ok(Some(Vec::new()))
+    }
+}
+
+/// Deletes a container and its root file system; on its own thread.
+fn delete(runtime: &Runtime, id: &str, bundle: &Path) -> Result<(), Failure> {
+    let deleted = match runtime.container(id) {
+        Ok(container) => container.delete(Delete::IfStopped),
+        Err(error) => Err(error),
+    };
+    match deleted {
+        // Somebody has deleted it with the command; its bundle is still there.
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let unmounted = mounts::unmount_all(&bundle.join("rootfs"));
+    unmounted
+        .map_err(|failure| Failure::new(Code::Unknown, format!("failed rootfs umount: {failure}")))
+}

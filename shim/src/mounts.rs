@@ -1,0 +1,207 @@
+//! The root file system: what containerd wants mounted, and its end.
+//!
+//! See `core/mount` of containerd, whose meaning of the options this follows.
+//!
+//! # Layout
+//! - `options`: words like `ro` and `rbind` as flags
+//! - `overlay`: lists of layers that are too long
+//! - `loop_device`: an image as a block device
+
+mod loop_device;
+mod options;
+mod overlay;
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
+
+use crate::failure::{Code, Failure};
+use crate::proto::task::Mount;
+use options::Options;
+
+/// Types that a program mounts, and that program.
+const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.fuse3")];
+
+/// Mounts all of these, in their order. What was mounted when one fails is left to
+/// [`unmount_all`].
+pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), Failure> {
+    for mount in mounts {
+        let target = target(mount, rootfs)?;
+        mount_one(mount, &target).map_err(|failure| {
+            let text = format!("failed to mount rootfs component: {failure}");
+            Failure::new(failure.code, text)
+        })?;
+    }
+    Ok(())
+}
+
+/// A target is relative to the root file system, and stays in it.
+fn target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, Failure> {
+    use std::path::Component;
+
+    let inside = Path::new(&mount.target);
+    if inside.components().any(|part| part == Component::ParentDir) {
+        return Err(Failure::invalid(format!("mount target {}", mount.target)));
+    }
+    let inside = inside.strip_prefix("/").unwrap_or(inside);
+    Ok(rootfs.join(inside))
+}
+
+fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
+    for (prefix, program) in HELPERS {
+        if let Some(kind) = mount.r#type.strip_prefix(prefix) {
+            return help(program, kind, mount, target);
+        }
+    }
+    let mut options = Options::parse(&mount.options);
+    if options.idmapped {
+        let text = "idmapped root file systems are not supported by this shim yet";
+        return Err(Failure::new(Code::Unimplemented, text));
+    }
+    let failed = |errno: Errno| {
+        let what = format!(
+            "mount {} {} on {}",
+            mount.r#type,
+            mount.source,
+            target.display()
+        );
+        Failure::call(what, errno)
+    };
+    let device = if options.is_loop {
+        let read_only = options.flags.contains(MountFlags::RDONLY);
+        let made = loop_device::attach(Path::new(&mount.source), read_only, options.direct_io);
+        Some(made.map_err(|error| Failure::call(format!("loop {}", mount.source), error))?)
+    } else {
+        None
+    };
+    let source = device
+        .as_ref()
+        .map_or(Path::new(&mount.source), |device| &device.path);
+    let folder = if mount.r#type == "overlay" {
+        overlay::shorten(&mut options.data)
+    } else {
+        None
+    };
+    if !options.is_remount || !options.data.is_empty() {
+        let data = CString::new(options.data.join(","))
+            .map_err(|_| Failure::invalid("mount options with a NUL byte"))?;
+        let call =
+            || rustix::mount::mount(source, target, &*mount.r#type, options.flags, Some(&*data));
+        match folder {
+            None => call().map_err(failed)?,
+            Some(folder) => overlay::in_folder(&folder, call)?.map_err(failed)?,
+        }
+    }
+    if !options.propagation.is_empty() {
+        rustix::mount::mount_change(target, options.propagation).map_err(failed)?;
+    }
+    if options
+        .flags
+        .contains(MountFlags::BIND | MountFlags::RDONLY)
+    {
+        // The first call took no notice of `ro`.
+        let flags = options.flags - MountFlags::REC;
+        rustix::mount::mount_remount(target, flags, "").map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// `mount.fuse SOURCE TARGET -o OPTION... -t TYPE`.
+fn help(program: &str, kind: &str, mount: &Mount, target: &Path) -> Result<(), Failure> {
+    let mut command = Command::new(program);
+    command.arg(&mount.source).arg(target);
+    for option in &mount.options {
+        command.args(["-o", option]);
+    }
+    let output = command
+        .args(["-t", kind])
+        .output()
+        .map_err(|error| Failure::call(program, error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::other(format!(
+        "{program}: {}: {said}",
+        output.status
+    )))
+}
+
+/// Unmounts everything at and below a path, the last mounted first.
+pub(crate) fn unmount_all(path: &Path) -> Result<(), Failure> {
+    let table = "/proc/self/mountinfo";
+    let text = std::fs::read(table).map_err(|error| Failure::call(table, error))?;
+    // What is mounted is told by its real path.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let below: Vec<PathBuf> = mount_points(&text)
+        .into_iter()
+        .filter(|point| point.starts_with(&path))
+        .collect();
+    for point in below.iter().rev() {
+        match unmount(point, UnmountFlags::NOFOLLOW) {
+            // Gone with what was mounted on it, or below it, meanwhile.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => return Err(Failure::call(point.display(), errno)),
+        }
+    }
+    Ok(())
+}
+
+/// The fifth field of each line; proc_pid_mountinfo(5).
+fn mount_points(table: &[u8]) -> Vec<PathBuf> {
+    let lines = table.split(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .map(unescaped)
+        .collect()
+}
+
+/// Undoes `\040` and the like.
+fn unescaped(field: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, behind)) = rest.split_first() {
+        let octal = match behind {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'))
+            }
+            _ => None,
+        };
+        bytes.push(octal.unwrap_or(*first));
+        rest = behind
+            .get(if octal.is_some() { 3 } else { 0 }..)
+            .unwrap_or_default();
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_stays_in_the_root_file_system() {
+        let mount = |target: &str| Mount {
+            target: target.to_owned(),
+            ..Mount::default()
+        };
+        let rootfs = Path::new("/b/rootfs");
+        assert_eq!(target(&mount(""), rootfs).unwrap(), rootfs);
+        assert_eq!(target(&mount("/a"), rootfs).unwrap(), rootfs.join("a"));
+        assert!(target(&mount("a/../.."), rootfs).is_err());
+    }
+
+    #[test]
+    fn mount_points_are_read_with_their_escapes() {
+        let table = b"1 0 0:1 / / rw - x x rw\n2 1 0:1 / /a\\040b\\134 rw - x x rw\n";
+        assert_eq!(
+            mount_points(table),
+            [PathBuf::from("/"), PathBuf::from("/a b\\")]
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Mount options as fstab(5) writes them.
+
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+/// What is written, sorted by what it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) flags: MountFlags,
+    pub(super) propagation: MountPropagationFlags,
+    pub(super) is_remount: bool,
+    pub(super) is_loop: bool,
+    /// Only with `loop`.
+    pub(super) direct_io: bool,
+    pub(super) idmapped: bool,
+    /// What the file system itself is told.
+    pub(super) data: Vec<String>,
+}
+
+impl Options {
+    pub(super) fn parse(words: &[String]) -> Options {
+        let mut options = Options {
+            flags: MountFlags::empty(),
+            propagation: MountPropagationFlags::empty(),
+            is_remount: false,
+            is_loop: false,
+            direct_io: false,
+            idmapped: false,
+            data: Vec::new(),
+        };
+        for word in words {
+            if let Some((set, flag)) = flag(word) {
+                options.flags.set(flag, set);
+            } else if let Some(kind) = propagation(word) {
+                options.propagation |= kind;
+            } else {
+                options.other(word);
+            }
+        }
+        if options.is_loop {
+            let before = options.data.len();
+            options.data.retain(|word| word != "direct-io");
+            options.direct_io = options.data.len() != before;
+        }
+        options
+    }
+
+    fn other(&mut self, word: &str) {
+        match word {
+            "defaults" => {}
+            "remount" => self.is_remount = true,
+            "loop" => self.is_loop = true,
+            _ if word.starts_with("uidmap=") || word.starts_with("gidmap=") => {
+                self.idmapped = true;
+            }
+            _ => self.data.push(word.to_owned()),
+        }
+    }
+}
+
+/// Whether a word sets or clears a flag, and which.
+fn flag(word: &str) -> Option<(bool, MountFlags)> {
+    /// `MS_MANDLOCK`: without effect since Linux 5.15, and not in rustix.
+    const MANDLOCK: MountFlags = MountFlags::from_bits_retain(0x40);
+    /// `MS_STRICTATIME` is rustix's name too, of a bit that needs 64.
+    const STRICT: MountFlags = MountFlags::STRICTATIME;
+    Some(match word {
+        "async" => (false, MountFlags::SYNCHRONOUS),
+        "atime" => (false, MountFlags::NOATIME),
+        "bind" => (true, MountFlags::BIND),
+        "dev" => (false, MountFlags::NODEV),
+        "diratime" => (false, MountFlags::NODIRATIME),
+        "dirsync" => (true, MountFlags::DIRSYNC),
+        "exec" => (false, MountFlags::NOEXEC),
+        "mand" => (true, MANDLOCK),
+        "noatime" => (true, MountFlags::NOATIME),
+        "nodev" => (true, MountFlags::NODEV),
+        "nodiratime" => (true, MountFlags::NODIRATIME),
+        "noexec" => (true, MountFlags::NOEXEC),
+        "nomand" => (false, MANDLOCK),
+        "norelatime" => (false, MountFlags::RELATIME),
+        "nostrictatime" => (false, STRICT),
+        "nosuid" => (true, MountFlags::NOSUID),
+        "rbind" => (true, MountFlags::BIND | MountFlags::REC),
+        "relatime" => (true, MountFlags::RELATIME),
+        "ro" => (true, MountFlags::RDONLY),
+        "rw" => (false, MountFlags::RDONLY),
+        "strictatime" => (true, STRICT),
+        "suid" => (false, MountFlags::NOSUID),
+        "sync" => (true, MountFlags::SYNCHRONOUS),
+        _ => return None,
+    })
+}
+
+fn propagation(word: &str) -> Option<MountPropagationFlags> {
+    let recursive = MountPropagationFlags::REC;
+    Some(match word {
+        "shared" => MountPropagationFlags::SHARED,
+        "rshared" => MountPropagationFlags::SHARED | recursive,
+        "private" => MountPropagationFlags::PRIVATE,
+        "rprivate" => MountPropagationFlags::PRIVATE | recursive,
+        "slave" => MountPropagationFlags::DOWNSTREAM,
+        "rslave" => MountPropagationFlags::DOWNSTREAM | recursive,
+        "unbindable" => MountPropagationFlags::UNBINDABLE,
+        "runbindable" => MountPropagationFlags::UNBINDABLE | recursive,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Options {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Options::parse(&words)
+    }
+
+    #[test]
+    fn words_are_flags_propagation_or_data() {
+        let options = parse(&["rbind", "ro", "rw", "nosuid", "rslave", "lowerdir=/a:/b"]);
+        assert_eq!(
+            options.flags,
+            MountFlags::BIND | MountFlags::REC | MountFlags::NOSUID
+        );
+        assert!(
+            options
+                .propagation
+                .contains(MountPropagationFlags::DOWNSTREAM)
+        );
+        assert_eq!(options.data, ["lowerdir=/a:/b"]);
+    }
+
+    #[test]
+    fn direct_io_is_for_the_loop_device_only() {
+        let options = parse(&["loop", "direct-io"]);
+        assert!(options.is_loop && options.direct_io && options.data.is_empty());
+        assert_eq!(parse(&["direct-io"]).data, ["direct-io"]);
+    }
+}

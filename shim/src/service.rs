@@ -1,0 +1,290 @@
+//! The calls of `containerd.task.v2.Task` and `containerd.task.v3.Task`.
+//!
+//! # Layout
+//! - here: what is answered at once, and short operations
+//! - `create`: Create, Start, Exec
+//! - `end`: Delete, Kill, Shutdown
+
+use std::sync::Arc;
+
+use corten_core::Container;
+use prost::Message;
+
+use crate::daemon::Shim;
+use crate::engine::Key;
+use crate::failure::{Code, Failure};
+use crate::pids;
+use crate::proto::Any;
+use crate::proto::events::TaskOnly;
+use crate::proto::options::ProcessDetails;
+use crate::proto::rpc::Request;
+use crate::proto::task::{
+    CloseIoRequest, ConnectResponse, PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest,
+    StateResponse, StatsResponse, UpdateTaskRequest,
+};
+use crate::server::Reply;
+use crate::stats;
+use crate::task::{Status, wait_response};
+
+/// Both have the same messages; containerd 2.0 has renamed the service.
+const TASK: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
+
+/// What a call does: it answers now, or it has been given the reply and answers later.
+pub(crate) type Answer = Result<Option<Vec<u8>>, Failure>;
+
+/// Reads the message of a call.
+pub(crate) fn read<T: Message + Default>(payload: &[u8]) -> Result<T, Failure> {
+    T::decode(payload).map_err(|error| Failure::invalid(error.to_string()))
+}
+
+impl Shim {
+    /// One call. Its answer may come later.
+    pub(crate) fn call(&mut self, reply: Reply, request: &Request) {
+        let service = request.service.as_str();
+        let answer = if TASK.contains(&service) {
+            log::debug!("{}", request.method);
+            self.task(reply, &request.method, &request.payload)
+        } else {
+            let text = format!("service {service} is not there");
+            Err(Failure::new(Code::Unimplemented, text))
+        };
+        match answer {
+            Ok(Some(bytes)) => self.answer(reply, Ok(bytes)),
+            Ok(None) => {}
+            Err(failure) => self.answer(reply, Err(failure)),
+        }
+    }
+
+    fn task(&mut self, reply: Reply, method: &str, payload: &[u8]) -> Answer {
+        match method {
+            "Create" => self.create(reply, read(payload)?),
+            "Start" => self.start(reply, &read(payload)?),
+            "Delete" => return self.delete(reply, read(payload)?),
+            "Pids" => self.pids(reply, read(payload)?)?,
+            "Pause" => self.pause(reply, read(payload)?)?,
+            "Resume" => self.resume(reply, read(payload)?)?,
+            "Kill" => return self.kill(reply, &read(payload)?),
+            "Exec" => return self.add_exec(read(payload)?).map(Some),
+            "Wait" => return self.wait(reply, read(payload)?),
+            "Stats" => self.stats(reply, read(payload)?)?,
+            "Update" => self.update(reply, read(payload)?)?,
+            "State" => return self.state(&read(payload)?),
+            "ResizePty" => return self.resize(&read(payload)?),
+            "CloseIO" => return self.close_io(&read(payload)?),
+            "Connect" => return self.connect(&read(payload)?),
+            "Shutdown" => return self.shutdown(),
+            "Checkpoint" => {
+                let text = "checkpoint is not supported by this shim";
+                return Err(Failure::new(Code::Unimplemented, text));
+            }
+            _ => {
+                let text = format!("method {method} is not there");
+                return Err(Failure::new(Code::Unimplemented, text));
+            }
+        }
+        Ok(None)
+    }
+
+    fn state(&mut self, request: &ProcessRequest) -> Answer {
+        let task = self.task_mut(&request.id)?;
+        let process = task.process(&request.exec_id).ok_or_else(|| {
+            Failure::not_found(format!("process {} does not exist", request.exec_id))
+        })?;
+        let id = if request.exec_id.is_empty() {
+            &request.id
+        } else {
+            &request.exec_id
+        };
+        let answer = StateResponse {
+            id: id.clone(),
+            bundle: task.bundle.clone(),
+            pid: process.pid.unsigned_abs(),
+            status: task.status(process) as i32,
+            stdin: process.names.stdin.clone(),
+            stdout: process.names.stdout.clone(),
+            stderr: process.names.stderr.clone(),
+            terminal: process.names.terminal,
+            exit_status: process.exit.map_or(0, |exit| exit.status),
+            exited_at: process.exit.map(crate::task::Exit::timestamp),
+            exec_id: request.exec_id.clone(),
+        };
+        Ok(Some(answer.encode_to_vec()))
+    }
+
+    fn wait(&mut self, reply: Reply, request: ProcessRequest) -> Answer {
+        let process = self.process_mut(&key(request))?;
+        if let Some(exit) = process.exit {
+            return Ok(Some(wait_response(exit)));
+        }
+        process.waiters.push(reply);
+        Ok(None)
+    }
+
+    fn connect(&mut self, request: &ProcessRequest) -> Answer {
+        let task = self.tasks.get(&request.id);
+        let answer = ConnectResponse {
+            shim_pid: std::process::id(),
+            task_pid: task.map_or(0, |task| task.init.pid.unsigned_abs()),
+            version: String::new(),
+        };
+        Ok(Some(answer.encode_to_vec()))
+    }
+
+    fn resize(&mut self, request: &ResizePtyRequest) -> Answer {
+        let key = Key {
+            id: request.id.clone(),
+            exec: request.exec_id.clone(),
+        };
+        if let Some(console) = &self.process_mut(&key)?.console {
+            let size = rustix::termios::Winsize {
+                ws_row: u16::try_from(request.height).unwrap_or(u16::MAX),
+                ws_col: u16::try_from(request.width).unwrap_or(u16::MAX),
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            rustix::termios::tcsetwinsize(console, size)
+                .map_err(|errno| Failure::call("console", errno))?;
+        }
+        Ok(Some(Vec::new()))
+    }
+
+    fn close_io(&mut self, request: &CloseIoRequest) -> Answer {
+        let key = Key {
+            id: request.id.clone(),
+            exec: request.exec_id.clone(),
+        };
+        let process = self.process_mut(&key)?;
+        if request.stdin {
+            process.stdin = None;
+        }
+        Ok(Some(Vec::new()))
+    }
+
+    /// Does something with a container on a thread of its own.
+    pub(crate) fn with<T: Send + 'static>(
+        &mut self,
+        id: &str,
+        work: impl FnOnce(&mut Container) -> Result<T, Failure> + Send + 'static,
+        then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
+    ) -> Result<(), Failure> {
+        let runtime = Arc::clone(&self.task_mut(id)?.runtime);
+        let id = id.to_owned();
+        self.work(move || work(&mut runtime.container(&id)?), then);
+        Ok(())
+    }
+
+    fn pause(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
+        let task = self.task_mut(&request.id)?;
+        if task.status(&task.init) != Status::Running {
+            return Err(Failure::precondition("cannot pause: not running"));
+        }
+        task.pausing = true;
+        let id = request.id.clone();
+        self.with(
+            &request.id,
+            |container| Ok(container.pause()?),
+            move |shim, done: Result<(), Failure>| {
+                if let Ok(task) = shim.task_mut(&id) {
+                    task.pausing = false;
+                    task.paused = done.is_ok();
+                }
+                if done.is_ok() {
+                    let event = TaskOnly { container_id: id };
+                    shim.publish("/tasks/paused", "TaskPaused", &event);
+                }
+                shim.answer(reply, done.map(|()| Vec::new()));
+            },
+        )
+    }
+
+    fn resume(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
+        let task = self.task_mut(&request.id)?;
+        if task.status(&task.init) != Status::Paused {
+            return Err(Failure::precondition("cannot resume: not paused"));
+        }
+        let id = request.id.clone();
+        self.with(
+            &request.id,
+            |container| Ok(container.resume()?),
+            move |shim, done: Result<(), Failure>| {
+                if done.is_ok() {
+                    if let Ok(task) = shim.task_mut(&id) {
+                        task.paused = false;
+                    }
+                    let event = TaskOnly { container_id: id };
+                    shim.publish("/tasks/resumed", "TaskResumed", &event);
+                }
+                shim.answer(reply, done.map(|()| Vec::new()));
+            },
+        )
+    }
+
+    fn stats(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
+        let init = self.task_mut(&request.id)?.init.pid;
+        self.with(
+            &request.id,
+            move |container| {
+                let mut metrics = stats::metrics(&container.stats()?);
+                metrics.memory_events = stats::memory_events(&pids::cgroup_of(init)?);
+                Ok(metrics)
+            },
+            move |shim, metrics| {
+                let answer = metrics.map(|metrics| {
+                    let stats = Some(Any::pack("io.containerd.cgroups.v2.Metrics", &metrics));
+                    StatsResponse { stats }.encode_to_vec()
+                });
+                shim.answer(reply, answer);
+            },
+        )
+    }
+
+    fn pids(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
+        let task = self.task_mut(&request.id)?;
+        if task.init.exit.is_some() {
+            return Err(Failure::not_found("process already finished"));
+        }
+        let init = task.init.pid;
+        let id = request.id;
+        self.work(
+            move || pids::of_cgroup(pids::cgroup_of(init)?),
+            move |shim, found| {
+                let answer = found.map(|found| shim.pids_response(&id, &found));
+                shim.answer(reply, answer);
+            },
+        );
+        Ok(())
+    }
+
+    fn pids_response(&self, id: &str, found: &[u32]) -> Vec<u8> {
+        let task = self.tasks.get(id);
+        let exec_of = |pid: u32| {
+            let mut execs = task?.execs.iter();
+            let (exec, _) = execs.find(|(_, process)| process.pid.unsigned_abs() == pid)?;
+            let details = ProcessDetails {
+                exec_id: exec.clone(),
+            };
+            Some(Any::pack("containerd.runc.v1.ProcessDetails", &details))
+        };
+        let processes = found.iter().map(|pid| ProcessInfo {
+            pid: *pid,
+            info: exec_of(*pid),
+        });
+        PidsResponse {
+            processes: processes.collect(),
+        }
+        .encode_to_vec()
+    }
+
+    fn update(&mut self, _reply: Reply, request: UpdateTaskRequest) -> Result<(), Failure> {
+        self.task_mut(&request.id)?;
+        let text = "update is not supported by this shim yet";
+        Err(Failure::new(Code::Unimplemented, text))
+    }
+}
+
+pub(crate) fn key(request: ProcessRequest) -> Key {
+    Key {
+        id: request.id,
+        exec: request.exec_id,
+    }
+}

@@ -1,0 +1,269 @@
+//! `start`: a shim for this container, new or its group's, and its address on stdout.
+//!
+//! containerd reads stdout and stderr together, so nothing but the answer is printed; and it
+//! reads to the end, so the daemon gets neither.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use prost::Message as _;
+use rustix::process::getppid;
+
+use crate::args::Args;
+use crate::bundle;
+use crate::failure::Failure;
+use crate::proto::Any;
+use crate::proto::bootstrap::{BootstrapParams, BootstrapResult};
+use crate::proto::options::Options;
+use crate::socket::{self, Bound};
+
+/// The newest version of the Task service that this shim speaks.
+const VERSION: i32 = 3;
+
+/// How containerd asks, and so how it wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// containerd 1.6: the bare address, which is also a file in the bundle.
+    Plain,
+    /// containerd 1.7 to 2.2: JSON.
+    Json,
+    /// containerd 2.3 and newer: protobuf both ways.
+    Protobuf,
+}
+
+/// What containerd wants.
+#[derive(Debug, PartialEq)]
+struct Wanted {
+    form: Form,
+    options: Options,
+    /// Where the daemon sends events.
+    events: String,
+    sockets: PathBuf,
+    debug: bool,
+}
+
+pub(crate) fn start(args: &Args) -> Result<(), Failure> {
+    let mut stdin = Vec::new();
+    std::io::stdin()
+        .read_to_end(&mut stdin)
+        .map_err(|error| Failure::call("stdin", error))?;
+    let wanted = wanted(args, &stdin, |name| std::env::var(name).ok())?;
+    let bundle = Path::new(".");
+    let group = bundle::group(bundle, &args.id)?;
+    let path = socket::path(&wanted.sockets, &args.address, &args.namespace, &group);
+    let address = format!("unix://{}", path.display());
+    if let Bound::New(listener) = socket::bind(&path)? {
+        let launched = launch(args, &wanted, listener.into());
+        if let Err(failure) = launched {
+            socket::remove(&path)?;
+            return Err(failure);
+        }
+    }
+    if wanted.form == Form::Plain {
+        let file = bundle.join("address");
+        std::fs::write(&file, &address).map_err(|error| Failure::call("address", error))?;
+    }
+    let mut out = std::io::stdout();
+    out.write_all(&answer(wanted.form, address))
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::call("stdout", error))
+}
+
+/// Tells the forms of asking apart; `env` looks into the environment.
+fn wanted(
+    args: &Args,
+    stdin: &[u8],
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Wanted, Failure> {
+    // Both are protobuf, so one can be read as the other; the names decide.
+    let params = BootstrapParams::decode(stdin)
+        .ok()
+        .filter(|params| params.instance_id == args.id && params.namespace == args.namespace);
+    if let Some(params) = params {
+        let mut options = Options::default();
+        for any in params.extensions.iter().filter_map(|e| e.value.as_ref()) {
+            if any.is("containerd.runc.v1.Options") || any.is("runtimeoptions.v1.Options") {
+                options = bundle::options(Some(any))?;
+            }
+        }
+        return Ok(Wanted {
+            form: Form::Protobuf,
+            options,
+            events: params.containerd_ttrpc_address,
+            sockets: params
+                .socket_dir
+                .filter(|directory| !directory.is_empty())
+                .unwrap_or_else(|| socket::DIRECTORY.to_owned())
+                .into(),
+            debug: args.debug || params.log_level < 0,
+        });
+    }
+    let options = match stdin {
+        [] => Options::default(),
+        bytes => {
+            let any = Any::decode(bytes)
+                .map_err(|error| Failure::invalid(format!("runtime options: {error}")))?;
+            bundle::options(Some(&any))?
+        }
+    };
+    // 1.6 sets no variable but TTRPC_ADDRESS.
+    let newer = ["MAX_SHIM_VERSION", "GRPC_ADDRESS", "NAMESPACE"];
+    let form = if newer.iter().any(|name| env(name).is_some()) {
+        Form::Json
+    } else {
+        Form::Plain
+    };
+    Ok(Wanted {
+        form,
+        options,
+        events: env("TTRPC_ADDRESS").unwrap_or_default(),
+        sockets: PathBuf::from(socket::DIRECTORY),
+        debug: args.debug,
+    })
+}
+
+fn answer(form: Form, address: String) -> Vec<u8> {
+    match form {
+        Form::Plain => address.into_bytes(),
+        Form::Json => {
+            serde_json::json!({"version": VERSION, "address": address, "protocol": "ttrpc"})
+                .to_string()
+                .into_bytes()
+        }
+        Form::Protobuf => BootstrapResult {
+            version: VERSION,
+            address,
+            protocol: "ttrpc".to_owned(),
+        }
+        .encode_to_vec(),
+    }
+}
+
+/// Starts the daemon, with the listening socket as its stdin.
+fn launch(args: &Args, wanted: &Wanted, listener: OwnedFd) -> Result<(), Failure> {
+    if std::env::var_os("SCHED_CORE").is_some() {
+        use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
+        create_core_scheduling_cookie(rustix::process::getpid(), CoreSchedulingScope::ProcessGroup)
+            .map_err(|errno| Failure::call("core scheduling", errno))?;
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("containerd-shim-corten-v2")
+        .args(["-namespace", &args.namespace, "-id", &args.id])
+        .args(["-address", &args.address])
+        .args(wanted.debug.then_some("-debug"))
+        .env("TTRPC_ADDRESS", &wanted.events)
+        .stdin(Stdio::from(listener))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    let mut daemon = command
+        .spawn()
+        .map_err(|error| Failure::call("starting the shim", error))?;
+    let adjusted = place(&wanted.options, &daemon);
+    if adjusted.is_err() {
+        // Its end is not waited for: it dies with nothing done, and init reaps it.
+        daemon
+            .kill()
+            .map_err(|error| Failure::call("killing the shim", error))?;
+    }
+    adjusted
+}
+
+/// Puts the daemon into its cgroup, and makes it a later victim of the OOM killer than
+/// containers.
+fn place(options: &Options, daemon: &Child) -> Result<(), Failure> {
+    if !options.shim_cgroup.is_empty() {
+        let relative = options.shim_cgroup.trim_start_matches('/');
+        let procs = Path::new("/sys/fs/cgroup")
+            .join(relative)
+            .join("cgroup.procs");
+        std::fs::write(&procs, daemon.id().to_string())
+            .map_err(|error| Failure::call(procs.display(), error))?;
+    }
+    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let score = std::fs::read_to_string(format!("/proc/{parent}/oom_score_adj"))
+        .ok()
+        .and_then(|text| text.trim().parse::<i32>().ok())
+        .unwrap_or(0);
+    let score = score.saturating_add(1).min(1000);
+    let path = format!("/proc/{}/oom_score_adj", daemon.id());
+    match std::fs::write(&path, score.to_string()) {
+        // Without the privilege to lower it the daemon keeps the score that it inherited.
+        Err(error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+            Err(Failure::call(path, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::bootstrap::Extension;
+
+    fn args() -> Args {
+        Args {
+            namespace: "default".to_owned(),
+            id: "web".to_owned(),
+            ..Args::default()
+        }
+    }
+
+    fn options() -> Any {
+        let options = Options {
+            shim_cgroup: "/shims".to_owned(),
+            ..Options::default()
+        };
+        Any::pack("containerd.runc.v1.Options", &options)
+    }
+
+    fn modern(name: &str) -> Option<String> {
+        ["MAX_SHIM_VERSION", "TTRPC_ADDRESS"]
+            .contains(&name)
+            .then(|| "2".to_owned())
+    }
+
+    #[test]
+    fn containerd_1_6_is_known_by_its_poor_environment() {
+        let wanted = wanted(&args(), &[], |_| None).unwrap();
+        assert_eq!(wanted.form, Form::Plain);
+        assert_eq!(answer(Form::Plain, "unix:///x".to_owned()), b"unix:///x");
+    }
+
+    #[test]
+    fn options_on_stdin_are_read_and_answered_with_json() {
+        let wanted = wanted(&args(), &options().encode_to_vec(), modern).unwrap();
+        assert_eq!(wanted.form, Form::Json);
+        assert_eq!(wanted.options.shim_cgroup, "/shims");
+        let answer: serde_json::Value =
+            serde_json::from_slice(&answer(wanted.form, "unix:///x".to_owned())).unwrap();
+        assert_eq!(answer["version"], 3);
+        assert_eq!(answer["protocol"], "ttrpc");
+    }
+
+    #[test]
+    fn parameters_of_containerd_2_3_are_told_from_options_by_their_names() {
+        let params = BootstrapParams {
+            instance_id: "web".to_owned(),
+            namespace: "default".to_owned(),
+            containerd_ttrpc_address: "/run/c.sock.ttrpc".to_owned(),
+            extensions: vec![Extension {
+                value: Some(options()),
+            }],
+            socket_dir: Some("/run/other".to_owned()),
+            ..BootstrapParams::default()
+        };
+        let wanted = wanted(&args(), &params.encode_to_vec(), modern).unwrap();
+        assert_eq!(wanted.form, Form::Protobuf);
+        assert_eq!(wanted.options.shim_cgroup, "/shims");
+        assert_eq!(wanted.sockets, Path::new("/run/other"));
+        assert_eq!(wanted.events, "/run/c.sock.ttrpc");
+        let answer = answer(wanted.form, "unix:///x".to_owned());
+        let result = BootstrapResult::decode(&*answer).unwrap();
+        assert_eq!((result.version, &*result.address), (3, "unix:///x"));
+    }
+}

@@ -1,0 +1,186 @@
+//! Calls that no safe crate has, each behind one safe function.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    /// The code, or 128 and the signal.
+    pub(crate) status: u32,
+}
+
+/// Which children [`waitid`] looks at.
+#[derive(Clone, Copy)]
+pub(crate) enum Which<'a> {
+    Pidfd(BorrowedFd<'a>),
+    Pid(i32),
+    /// Any; it stays a zombie.
+    Look,
+}
+
+/// `waitid(2)` for children that have ended, without waiting.
+///
+/// rustix does not tell the pid, and nix fails for a child that a real-time signal killed.
+pub(crate) fn waitid(which: Which<'_>) -> io::Result<Option<Ended>> {
+    let mut options = libc::WEXITED | libc::WNOHANG;
+    let (kind, id) = match which {
+        Which::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd().unsigned_abs()),
+        Which::Pid(pid) => (libc::P_PID, pid.unsigned_abs()),
+        Which::Look => {
+            options |= libc::WNOWAIT;
+            (libc::P_ALL, 0)
+        }
+    };
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is a siginfo_t that lives for the call; the kernel writes at most that.
+    // A borrowed pidfd stays open for the call.
+    let done = unsafe { libc::waitid(kind, id, info.as_mut_ptr(), options) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zero is a valid siginfo_t, and the kernel wrote a whole one or nothing;
+    // both fields belong to the variant that waitid(2) fills, or are zero.
+    let (info, pid, status) = unsafe {
+        let info = info.assume_init();
+        (info, info.si_pid(), info.si_status())
+    };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = status.unsigned_abs();
+    let status = match info.si_code {
+        libc::CLD_EXITED => status,
+        _ => 128 + status,
+    };
+    Ok(Some(Ended { pid, status }))
+}
+
+/// `pidfd_send_signal(2)` with any number; rustix takes the named ones only.
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the descriptor stays open for the call; a null siginfo is allowed.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Keeps the C library from giving each thread a heap of its own.
+///
+/// Threads here live for one operation, and what they leave in a heap would stay.
+pub(crate) fn few_arenas() {
+    // SAFETY: changes a number of malloc(3), before there is a second thread.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Gives memory that malloc(3) holds back to the kernel.
+pub(crate) fn trim() {
+    // SAFETY: takes locks of malloc(3) and touches no memory that is in use.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Lets a command have these files as descriptors 3 and following.
+pub(crate) fn pass<const N: usize>(command: &mut Command, files: [OwnedFd; N]) {
+    let place = move || {
+        // First out of the way of the numbers that they get.
+        let mut copies = [-1; N];
+        for (copy, file) in copies.iter_mut().zip(&files) {
+            // SAFETY: fcntl(2) with numbers only, on a file that `files` keeps open.
+            *copy = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3 + FEW) };
+            if *copy < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        for (number, copy) in (3..).zip(copies) {
+            // SAFETY: dup2(2) in a process that executes another program next; what it
+            // replaces is used by nobody.
+            if unsafe { libc::dup2(copy, number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs after a fork; it makes system calls on numbers and allocates
+    // nothing.
+    unsafe { command.pre_exec(place) };
+}
+
+/// More than are ever passed.
+const FEW: i32 = 16;
+
+/// Gives the calling thread a working directory that others don't share; `unshare(2)`.
+pub(crate) fn own_working_directory() -> io::Result<()> {
+    // SAFETY: CLONE_FS separates working directory, root and umask of this thread; nothing
+    // that Rust knows of is shared by them.
+    check(unsafe { libc::unshare(libc::CLONE_FS) })
+}
+
+/// The number of a loop device that nobody uses; it is made if there is none.
+pub(crate) fn loop_free(control: &File) -> io::Result<u32> {
+    /// `LOOP_CTL_GET_FREE`, from linux/loop.h.
+    const GET_FREE: libc::c_ulong = 0x4C82;
+    // SAFETY: the request takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), GET_FREE) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// `struct loop_config` of linux/loop.h, whose `loop_info64` is left at zero but for the flags.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    /// `lo_device` to `lo_encrypt_key_size`: five u64 and three u32.
+    before: [u32; 13],
+    flags: u32,
+    /// `lo_file_name`, `lo_crypt_name`, `lo_encrypt_key`, `lo_init`.
+    names: [u8; 64 + 64 + 32 + 16],
+    reserved: [u64; 8],
+}
+
+/// Connects a loop device with a file, until nobody uses the device any more.
+pub(crate) fn loop_configure(
+    device: &File,
+    image: &File,
+    read_only: bool,
+    direct_io: bool,
+) -> io::Result<()> {
+    /// `LOOP_CONFIGURE` and the flags, from linux/loop.h.
+    const CONFIGURE: libc::c_ulong = 0x4C0A;
+    const READ_ONLY: u32 = 1;
+    const AUTOCLEAR: u32 = 4;
+    const DIRECT_IO: u32 = 16;
+    let config = LoopConfig {
+        fd: image.as_raw_fd().unsigned_abs(),
+        block_size: 0,
+        before: [0; 13],
+        flags: AUTOCLEAR
+            | if read_only { READ_ONLY } else { 0 }
+            | if direct_io { DIRECT_IO } else { 0 },
+        names: [0; 176],
+        reserved: [0; 8],
+    };
+    // SAFETY: the kernel reads one `loop_config`, which `config` is, field for field; both
+    // files are open for the call.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), CONFIGURE, &raw const config) })
+}
+
+fn check(done: libc::c_int) -> io::Result<()> {
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

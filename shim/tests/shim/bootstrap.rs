@@ -1,0 +1,227 @@
+//! How a shim begins and ends: `start` in all forms, sockets, groups, `delete`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::fake::{self, Client, Containerd, Version, kill, run, shim};
+use corten_conformance::lane;
+use corten_shim::proto::Any;
+use corten_shim::proto::bootstrap::RuntimeInfo;
+use corten_shim::proto::task::ConnectResponse;
+use prost::Message as _;
+
+#[test]
+fn each_containerd_gets_an_answer_that_it_understands() {
+    lane::test(|| {
+        for (version, service) in [
+            (Version::Old, 2),
+            (Version::Json, 3),
+            (Version::Protobuf, 3),
+        ] {
+            let containerd = Containerd::new(version);
+            let bundle = containerd.bundle("web", &[]);
+            let (said, address) = containerd.start("web", &bundle);
+            assert_eq!(said, service);
+            assert!(
+                address.starts_with("unix:///run/containerd/s/"),
+                "{address}"
+            );
+            assert_eq!(bundle.join("address").exists(), version == Version::Old);
+            // Both services are there, whatever was said.
+            for service in [2, 3] {
+                let pid = Client::new(service, &address).shim_pid();
+                let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+                assert_eq!(exe, Path::new(shim()));
+            }
+            Client::new(2, &address).shutdown();
+            std::fs::remove_dir_all("/run/fake").unwrap();
+        }
+    });
+}
+
+#[test]
+fn sockets_are_where_containerd_2_3_wants_them() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Protobuf);
+        containerd.sockets = Some("/run/elsewhere".into());
+        let bundle = containerd.bundle("web", &[]);
+        let client = containerd.connect("web", &bundle);
+        assert!(client.path.starts_with("/run/elsewhere"));
+        client.shutdown();
+    });
+}
+
+#[test]
+fn a_socket_is_for_its_owner_and_goes_with_its_shim() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let client = containerd.connect("web", &bundle);
+        let path = client.path.clone();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        client.shutdown();
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn containers_of_a_pod_share_a_shim_and_others_do_not() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let pod = [("io.kubernetes.cri.sandbox-id", "pod")];
+        let first = containerd.bundle("first", &pod);
+        let second = containerd.bundle("second", &pod);
+        let other = containerd.bundle("other", &[]);
+        let mut one = containerd.connect("first", &first);
+        let mut two = containerd.connect("second", &second);
+        let mut three = containerd.connect("other", &other);
+        assert_eq!(one.shim_pid(), two.shim_pid());
+        assert_ne!(one.shim_pid(), three.shim_pid());
+        // The end of one connection is nothing to the others.
+        drop(one);
+        two.shim_pid();
+        two.shutdown();
+        three.shutdown();
+    });
+}
+
+#[test]
+fn the_older_annotation_of_a_group_goes_first() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let both = [
+            ("io.kubernetes.cri.sandbox-id", "pod"),
+            ("io.containerd.runc.v2.group", "group"),
+        ];
+        let first = containerd.bundle("first", &both);
+        let second = containerd.bundle("second", &both[1..]);
+        let one = containerd.connect("first", &first);
+        let two = containerd.connect("second", &second);
+        assert_eq!(one.path, two.path);
+        two.shutdown();
+    });
+}
+
+#[test]
+fn a_killed_shim_leaves_a_socket_that_delete_removes() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        kill(client.shim_pid());
+        assert!(client.path.exists());
+        let answer = containerd.delete("web", &bundle);
+        assert_eq!(answer.exit_status, 137);
+        assert!(!client.path.exists());
+        // And again: containerd runs it after each end.
+        containerd.delete("web", &bundle);
+    });
+}
+
+#[test]
+fn a_socket_that_nobody_listens_on_is_replaced() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        kill(client.shim_pid());
+        let again = containerd.connect("web", &bundle);
+        assert_eq!(again.path, client.path);
+        again.shutdown();
+    });
+}
+
+#[test]
+fn the_shim_is_a_likelier_victim_than_containerd_and_lives_on_its_own() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        let pid = client.shim_pid();
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        let expected = (own.trim().parse::<i32>().unwrap() + 1).min(1000);
+        assert_eq!(read("oom_score_adj").trim(), expected.to_string());
+        let stat = read("stat");
+        let group = stat.rsplit(") ").next().unwrap().split(' ').nth(2).unwrap();
+        assert_eq!(group, pid.to_string(), "a process group of its own");
+        client.shutdown();
+    });
+}
+
+#[test]
+fn the_shim_goes_into_the_cgroup_of_its_options() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        std::fs::create_dir("/sys/fs/cgroup/shims").unwrap();
+        containerd.options.shim_cgroup = "/shims".to_owned();
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        let pid = client.shim_pid();
+        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroup.contains("/shims\n"), "{cgroup}");
+        client.shutdown();
+        std::fs::remove_dir("/sys/fs/cgroup/shims").unwrap();
+    });
+}
+
+#[test]
+fn sigterm_ends_a_shim_with_its_socket() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        let pid = client.shim_pid();
+        let sent = Command::new("kill").arg(pid.to_string()).status().unwrap();
+        assert!(sent.success());
+        fake::gone(pid);
+        assert!(!client.path.exists());
+    });
+}
+
+#[test]
+fn unknown_calls_are_unimplemented() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        let answer: Result<ConnectResponse, _> = client.name("Frob", "", "");
+        assert_eq!(answer.unwrap_err().code, 12);
+        client.shutdown();
+    });
+}
+
+#[test]
+fn without_a_namespace_nothing_happens() {
+    let output = run(Command::new(shim()).args(["-id", "x", "start"]), &[]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("namespace"));
+}
+
+#[test]
+fn info_tells_features_and_gives_options_back() {
+    let output = run(Command::new(shim()).arg("-info"), &[]);
+    assert!(output.status.success());
+    let info = RuntimeInfo::decode(&*output.stdout).unwrap();
+    assert_eq!(
+        (info.options, &*info.name),
+        (None, "io.containerd.corten.v2")
+    );
+    let features = info.features.unwrap();
+    let features: serde_json::Value = serde_json::from_slice(&features.value).unwrap();
+    let idmap = &features["linux"]["mountExtensions"]["idmap"]["enabled"];
+    assert_eq!(*idmap, true);
+
+    let options = Any {
+        type_url: "containerd.runc.v1.Options".to_owned(),
+        value: vec![8, 1],
+    };
+    let output = run(Command::new(shim()).arg("-info"), &options.encode_to_vec());
+    let info = RuntimeInfo::decode(&*output.stdout).unwrap();
+    assert_eq!(info.options, Some(options));
+
+    let version = run(Command::new(shim()).arg("-v"), &[]);
+    assert!(String::from_utf8_lossy(&version.stdout).contains("Version:"));
+}

@@ -1,0 +1,376 @@
+//! A containerd of our own: it starts shims in each form that versions of containerd know,
+//! calls their Task service, and takes their events.
+
+pub(crate) mod container;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use corten_conformance::wait;
+use corten_shim::frame::{self, Frame};
+use corten_shim::proto::Any;
+use corten_shim::proto::bootstrap::{BootstrapParams, BootstrapResult, Extension};
+use corten_shim::proto::events::{Envelope, ForwardRequest};
+use corten_shim::proto::options::Options;
+use corten_shim::proto::rpc::{Request, Response, Status};
+use corten_shim::proto::task::{ConnectResponse, DeleteResponse, ProcessRequest};
+use prost::Message;
+
+/// How long anything may take that takes milliseconds on an idle machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Which containerd it plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// 1.6: no options, plain address.
+    Old,
+    /// 1.7 to 2.2: options on stdin, JSON.
+    Json,
+    /// 2.3: protobuf parameters.
+    Protobuf,
+}
+
+/// One event as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    pub(crate) topic: String,
+    pub(crate) body: Any,
+}
+
+/// A containerd.
+pub(crate) struct Containerd {
+    pub(crate) folder: PathBuf,
+    pub(crate) version: Version,
+    pub(crate) options: Options,
+    /// Where a 2.3 wants sockets.
+    pub(crate) sockets: Option<PathBuf>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    service: Arc<Service>,
+}
+
+/// The event service's sockets, so that they can be closed.
+#[derive(Default)]
+struct Service {
+    open: Mutex<Vec<UnixStream>>,
+    closed: AtomicBool,
+}
+
+impl Containerd {
+    /// One in the lane's own /run.
+    pub(crate) fn new(version: Version) -> Containerd {
+        let folder = PathBuf::from("/run/fake");
+        std::fs::create_dir_all(&folder).unwrap();
+        let (sender, events) = channel();
+        let service = Arc::new(Service::default());
+        listen(&folder.join("ttrpc"), sender.clone(), Arc::clone(&service));
+        Containerd {
+            folder,
+            version,
+            options: Options::default(),
+            sockets: None,
+            events,
+            sender,
+            service,
+        }
+    }
+
+    /// Ends every connection of the event service.
+    pub(crate) fn hang_up(&self) {
+        self.service.closed.store(true, Ordering::SeqCst);
+        for socket in self.service.open.lock().unwrap().drain(..) {
+            socket.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+
+    /// The event service is back.
+    pub(crate) fn listen_again(&mut self) {
+        self.service = Arc::new(Service::default());
+        let path = self.folder.join("ttrpc");
+        listen(&path, self.sender.clone(), Arc::clone(&self.service));
+    }
+
+    /// A bundle with only what `start` looks at.
+    pub(crate) fn bundle(&self, id: &str, annotations: &[(&str, &str)]) -> PathBuf {
+        let bundle = self.folder.join("task").join(id);
+        std::fs::create_dir_all(&bundle).unwrap();
+        // A file does as a fifo here, and a test that fails can show it.
+        std::fs::write(bundle.join("log"), "").unwrap();
+        let annotations: serde_json::Map<_, _> = annotations
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+            .collect();
+        let config = serde_json::json!({"ociVersion": "1.0.2", "annotations": annotations});
+        std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        bundle
+    }
+
+    fn command(&self, id: &str, bundle: &Path) -> Command {
+        let mut command = Command::new(shim());
+        command
+            .current_dir(bundle)
+            .env_clear()
+            .args(["-namespace", "test", "-id", id])
+            .arg("-address")
+            .arg(self.folder.join("grpc"))
+            .args(["-publish-binary", "/bin/false"])
+            .env("TTRPC_ADDRESS", self.folder.join("ttrpc"));
+        if self.version != Version::Old {
+            command
+                .env("MAX_SHIM_VERSION", "2")
+                .env("GRPC_ADDRESS", self.folder.join("grpc"))
+                .env("NAMESPACE", "test");
+        }
+        command
+    }
+
+    fn stdin(&self, id: &str) -> Vec<u8> {
+        let options = Any::pack("containerd.runc.v1.Options", &self.options);
+        match self.version {
+            Version::Old => Vec::new(),
+            Version::Json => options.encode_to_vec(),
+            Version::Protobuf => BootstrapParams {
+                instance_id: id.to_owned(),
+                namespace: "test".to_owned(),
+                containerd_version: "2.3.3".to_owned(),
+                containerd_ttrpc_address: self.folder.join("ttrpc").display().to_string(),
+                extensions: vec![Extension {
+                    value: Some(options),
+                }],
+                socket_dir: self.sockets.as_ref().map(|path| path.display().to_string()),
+                ..BootstrapParams::default()
+            }
+            .encode_to_vec(),
+        }
+    }
+
+    /// `start` as containerd does it: the answer's version and address.
+    pub(crate) fn start(&self, id: &str, bundle: &Path) -> (i32, String) {
+        let output = run(self.command(id, bundle).arg("start"), &self.stdin(id));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "start: {text}{errors}");
+        assert_eq!(errors, "", "containerd reads both as the answer");
+        match self.version {
+            Version::Old => (2, text),
+            Version::Json => {
+                let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(answer["protocol"], "ttrpc");
+                std::fs::write(bundle.join("bootstrap.json"), &text).unwrap();
+                let version = i32::try_from(answer["version"].as_i64().unwrap()).unwrap();
+                (version, answer["address"].as_str().unwrap().to_owned())
+            }
+            Version::Protobuf => {
+                let result = BootstrapResult::decode(&*output.stdout).unwrap();
+                let json = serde_json::json!({"version": 3, "address": result.address});
+                std::fs::write(bundle.join("bootstrap.json"), json.to_string()).unwrap();
+                (result.version, result.address)
+            }
+        }
+    }
+
+    /// `start`, and a connection to what it says.
+    pub(crate) fn connect(&self, id: &str, bundle: &Path) -> Client {
+        let (version, address) = self.start(id, bundle);
+        Client::new(version, &address)
+    }
+
+    /// `delete` as containerd does it.
+    pub(crate) fn delete(&self, id: &str, bundle: &Path) -> DeleteResponse {
+        let mut command = self.command(id, bundle);
+        command.arg("-bundle").arg(bundle).arg("delete");
+        let output = run(&mut command, &[]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "delete: {errors}");
+        DeleteResponse::decode(&*output.stdout).unwrap()
+    }
+
+    /// The next event.
+    #[track_caller]
+    pub(crate) fn event(&self) -> Event {
+        self.events.recv_timeout(LIMIT).expect("an event comes")
+    }
+}
+
+/// The program under test.
+pub(crate) fn shim() -> &'static str {
+    env!("CARGO_BIN_EXE_containerd-shim-corten-v2")
+}
+
+/// Runs a command with this on stdin.
+pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Output {
+    let pipes = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The event service: every event is taken, and handed on.
+fn listen(path: &Path, events: Sender<Event>, service: Arc<Service>) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            if service.closed.load(Ordering::SeqCst) {
+                return;
+            }
+            service
+                .open
+                .lock()
+                .unwrap()
+                .push(socket.try_clone().unwrap());
+            let events = events.clone();
+            std::thread::spawn(move || {
+                let mut buffer = Vec::new();
+                while let Some(frame) = receive(&mut socket, &mut buffer) {
+                    let request = Request::decode(&*frame.body).unwrap();
+                    assert_eq!(request.method, "Forward");
+                    let envelope = ForwardRequest::decode(&*request.payload).unwrap();
+                    let Envelope {
+                        namespace,
+                        topic,
+                        event,
+                        timestamp,
+                    } = envelope.envelope.unwrap();
+                    assert_eq!(namespace, "test");
+                    assert!(timestamp.unwrap().seconds > 0);
+                    let body = event.unwrap();
+                    let answer = frame::response(frame.stream, Ok(Vec::new()));
+                    // The answer first: an event that was not answered is sent again. A test
+                    // that is over listens no more.
+                    if socket.write_all(&answer).is_err()
+                        || events.send(Event { topic, body }).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// The next frame; none at the end.
+fn receive(socket: &mut UnixStream, buffer: &mut Vec<u8>) -> Option<Frame> {
+    loop {
+        if let Some(frame) = frame::take(buffer).unwrap() {
+            return Some(frame);
+        }
+        let mut chunk = [0; 4096];
+        match socket.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => buffer.extend(&chunk[..count]),
+        }
+    }
+}
+
+/// A connection to a shim.
+pub(crate) struct Client {
+    socket: UnixStream,
+    buffer: Vec<u8>,
+    service: String,
+    stream: u32,
+    pub(crate) path: PathBuf,
+}
+
+impl Client {
+    pub(crate) fn new(version: i32, address: &str) -> Client {
+        let path = corten_shim::socket::file(address).to_owned();
+        let socket = UnixStream::connect(&path).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        Client {
+            socket,
+            buffer: Vec::new(),
+            service: format!("containerd.task.v{version}.Task"),
+            stream: 1,
+            path,
+        }
+    }
+
+    /// Sends a call and does not wait for its answer.
+    pub(crate) fn send(&mut self, method: &str, message: &impl Message) -> u32 {
+        let stream = self.stream;
+        self.stream += 2;
+        let bytes = frame::request(stream, &self.service, method, message.encode_to_vec());
+        self.socket.write_all(&bytes).unwrap();
+        stream
+    }
+
+    /// The answer to a call; others that come before it are lost.
+    pub(crate) fn receive<T: Message + Default>(&mut self, stream: u32) -> Result<T, Status> {
+        loop {
+            let frame = receive(&mut self.socket, &mut self.buffer).expect("an answer comes");
+            if frame.stream != stream {
+                continue;
+            }
+            let response = Response::decode(&*frame.body).unwrap();
+            let status = response.status.unwrap_or_default();
+            return if status.code == 0 {
+                Ok(T::decode(&*response.payload).unwrap())
+            } else {
+                Err(status)
+            };
+        }
+    }
+
+    /// One call and its answer.
+    pub(crate) fn call<T: Message + Default>(
+        &mut self,
+        method: &str,
+        message: &impl Message,
+    ) -> Result<T, Status> {
+        let stream = self.send(method, message);
+        self.receive(stream)
+    }
+
+    /// A call that only names a process.
+    pub(crate) fn name<T: Message + Default>(
+        &mut self,
+        method: &str,
+        id: &str,
+        exec: &str,
+    ) -> Result<T, Status> {
+        let request = ProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec.to_owned(),
+        };
+        self.call(method, &request)
+    }
+
+    /// The shim's own process id.
+    pub(crate) fn shim_pid(&mut self) -> u32 {
+        let answer: ConnectResponse = self.name("Connect", "", "").unwrap();
+        answer.shim_pid
+    }
+
+    /// Asks the shim to end, and waits until it has.
+    pub(crate) fn shutdown(mut self) {
+        let pid = self.shim_pid();
+        let _: corten_shim::proto::Empty = self.name("Shutdown", "", "").unwrap();
+        gone(pid);
+    }
+}
+
+/// Waits until there is no such process.
+#[track_caller]
+pub(crate) fn gone(pid: u32) {
+    let path = format!("/proc/{pid}");
+    let start = Instant::now();
+    let done = wait::until(LIMIT, || (!Path::new(&path).exists()).then_some(()));
+    assert!(done.is_some(), "{pid} is there after {:?}", start.elapsed());
+}
+
+/// Kills a process as the OOM killer would.
+pub(crate) fn kill(pid: u32) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+    gone(pid);
+}

@@ -1,0 +1,7 @@
+//! The shim as containerd sees it, by a containerd of our own.
+#![allow(missing_docs, reason = "a test program")]
+#![allow(clippy::unwrap_used, reason = "a test program")]
+
+mod bootstrap;
+mod fake;
+mod task;
