@@ -2,11 +2,12 @@
 
 use std::io::Read as _;
 
+use corten_conformance::agent::{Agent, Answer};
 use corten_conformance::bundle::Bundle as Folder;
 use corten_core::{
     Container, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::{self, Lab};
 
@@ -157,5 +158,36 @@ fn a_paused_container_takes_no_process() {
             "{text}"
         );
         lab::delete(container);
+    });
+}
+
+#[test]
+fn a_listener_gets_the_filter_of_every_process() {
+    lab::test(|lab| {
+        let path = lab.folder().join("agent.sock");
+        let answers = [(libc::SYS_personality, Answer::Errno(libc::ENOTTY))];
+        let agent = Agent::listen(&path, &answers);
+        for (index, no_new_privileges) in [false, true].into_iter().enumerate() {
+            let (_folder, container) = sleeping(lab, |folder| {
+                let rule = json!({ "names": ["personality"], "action": "SCMP_ACT_NOTIFY" });
+                folder.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                folder.config["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "listenerPath": &path,
+                    "syscalls": [rule],
+                });
+            });
+            let own = agent.state(2 * index);
+            assert_eq!(own["pid"], container.pid());
+            assert_eq!(own["state"]["status"], "creating");
+            let (_, printed) = run(&container, &["personality", "0"]);
+            assert_eq!(printed, "ENOTTY\n");
+            let other = agent.state(2 * index + 1);
+            assert_ne!(other["pid"], own["pid"]);
+            assert_eq!(other["state"]["pid"], own["pid"]);
+            assert_eq!(other["state"]["status"], "running");
+            lab::delete(container);
+        }
+        std::fs::remove_file(path).expect("it was made");
     });
 }
