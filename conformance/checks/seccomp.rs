@@ -18,6 +18,8 @@ checks!("seccomp":
     no_new_privileges_is_not_set_by_a_filter,
     a_profile_like_dockers_runs_a_shell_of_another_user,
     a_profile_that_allows_little_more_than_execve_starts_a_program,
+    a_step_that_the_filter_may_have_denied_names_its_rule,
+    a_profile_of_what_init_needs_and_no_more_starts_a_program,
     a_profile_that_denies_execve_is_refused_by_name,
     a_profile_that_denies_what_init_still_needs_is_refused_by_name,
     an_unknown_architecture_is_refused_by_name,
@@ -171,7 +173,120 @@ fn a_profile_that_allows_little_more_than_execve_starts_a_program(lab: &Lab) {
         "syscalls": [{ "names": ["execve"], "action": "SCMP_ACT_ALLOW" }],
     });
     // The program is started, and its loader's first call kills it.
-    assert_eq!(lab.run(&bundle).code(), KILLED_BY_SIGSYS);
+    let output = lab.run(&bundle);
+    assert_eq!(output.code(), KILLED_BY_SIGSYS);
+    let rule = "linux.seccomp.defaultAction: SCMP_ACT_KILL_PROCESS for";
+    let [planned, died] = [
+        format!("corten: warning: {rule} brk and mmap: no program can run"),
+        format!("killed by SIGSYS, it may be because of {rule} brk, mmap, arch_prctl"),
+    ];
+    assert!(output.stderr().contains(&planned), "{output}");
+    assert!(output.stderr().contains(&died), "{output}");
+}
+
+fn a_step_that_the_filter_may_have_denied_names_its_rule(lab: &Lab) {
+    if !lab.is_corten() {
+        return; // The peers say what failed, not why.
+    }
+    // No rule that is sure for execve: its second argument, which is never null.
+    let args = json!([{ "index": 1, "value": 0, "op": "SCMP_CMP_NE" }]);
+    for (action, said) in [
+        ("SCMP_ACT_ERRNO", "exec /probe: operation not permitted"),
+        ("SCMP_ACT_NOTIFY", "exec /probe: operation not permitted"),
+    ] {
+        for no_new_privileges in [true, false] {
+            let path = lab.folder().join("agent.sock");
+            let answers = [(libc::SYS_execve, Answer::Errno(libc::EPERM))];
+            let _agent = Agent::listen(&path, &answers);
+            let rule = json!([{ "names": ["execve"], "action": action, "args": args }]);
+            let mut bundle = with_rules(lab, &["true"], rule);
+            bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            bundle.config["linux"]["seccomp"]["listenerPath"] = json!(path);
+            let output = lab.run(&bundle);
+            let rule = format!("linux.seccomp.syscalls[0]: {action} for execve");
+            let text = format!("corten: process.args[0]: {said}; it may be because of {rule}");
+            assert!(output.stderr().contains(&text), "{text}\n{output}");
+            std::fs::remove_file(path).expect("the lab is writable");
+        }
+    }
+    // In create: a call that only some of its steps make.
+    let args = json!([{ "index": 1, "value": 0, "op": "SCMP_CMP_EQ" }]);
+    for (action, said) in [
+        ("SCMP_ACT_ERRNO", ": operation not permitted"),
+        ("SCMP_ACT_KILL_PROCESS", ": init was killed"),
+    ] {
+        let rule = json!([{ "names": ["setresgid"], "action": action, "args": args }]);
+        let mut bundle = with_rules(lab, &["true"], rule);
+        bundle.config["process"]["noNewPrivileges"] = json!(false);
+        let output = lab.run(&bundle);
+        let rule = format!("linux.seccomp.syscalls[0]: {action} for setresgid");
+        let text = format!("process.user.gid: set gid 0{said}; it may be because of {rule}");
+        assert!(output.stderr().contains(&text), "{text}\n{output}");
+    }
+}
+
+/// Exactly the calls that planning asks for, and death for any other.
+fn a_profile_of_what_init_needs_and_no_more_starts_a_program(lab: &Lab) {
+    if !lab.is_corten() {
+        return;
+    }
+    let late = ["execve"];
+    let early = "prctl setgroups setresgid setresuid capset statx faccessat2 sendmsg read close \
+                 execve";
+    let hooks = "lseek pipe2 clone setpgid dup3 close_range close ppoll read waitid kill execve";
+    let early: Vec<&str> = early.split(' ').collect();
+    let hooks: Vec<&str> = hooks.split(' ').collect();
+    for no_new_privileges in [true, false] {
+        for hooked in [false, true] {
+            let mut names = if no_new_privileges {
+                late.to_vec()
+            } else {
+                early.clone()
+            };
+            let mut bundle = lab.bundle_of(&["true"]);
+            if hooked {
+                names.extend(&hooks);
+                // Its own calls fail, but only behind its execve. It could not even exit.
+                names.push("exit_group");
+                let hook = json!([{ "path": "/probe", "args": ["probe", "true"] }]);
+                bundle.config["hooks"] = json!({ "startContainer": hook });
+            }
+            let ambient = json!(["CAP_KILL"]);
+            let sets = [
+                "bounding",
+                "effective",
+                "permitted",
+                "inheritable",
+                "ambient",
+            ];
+            for set in sets {
+                bundle.config["process"]["capabilities"][set] = ambient.clone();
+            }
+            bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            bundle.config["process"]["user"] =
+                json!({ "uid": 1000, "gid": 1000, "additionalGids": [7] });
+            bundle.config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_KILL_PROCESS",
+                "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }],
+            });
+            if hooked {
+                bundle.config["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_ERRNO");
+                bundle.config["linux"]["seccomp"]["defaultErrnoRet"] = json!(libc::ENOTTY);
+            }
+            let output = lab.run(&bundle);
+            if hooked {
+                let text = output.stderr();
+                assert!(
+                    text.contains("error running startContainer hook #0"),
+                    "{output}"
+                );
+                assert!(!text.contains("inappropriate ioctl"), "{output}");
+            } else {
+                assert_eq!(output.code(), KILLED_BY_SIGSYS, "{output}");
+                assert!(output.stderr().contains("killed by SIGSYS"), "{output}");
+            }
+        }
+    }
 }
 
 fn refused(lab: &Lab, bundle: &Bundle, text: &str) {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use corten_core::{Container, Delete, Exit, ExitStatus};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::create::{Stay, become_subreaper, create, undo, write_pid_file, write_trace};
@@ -87,6 +88,12 @@ fn attend(
             "{}: out of memory: the kernel has killed a process of it",
             container.id()
         );
+    }
+    if exit.status == ExitStatus::Signal(Signal::SIGSYS as i32)
+        && let Some(rules) = container.killed_by_filter()
+    {
+        let id = container.id();
+        log::warn!("{id}: killed by SIGSYS, it may be because of {rules}");
     }
     Ok(exit)
 }

@@ -8,9 +8,11 @@ use super::wait::wait_for;
 use super::{Container, Exit, Status, Stdio, dir};
 use crate::cgroup;
 use crate::error::{Cause, Error};
+use crate::host::Architecture;
 use crate::host::{Facts, Host};
 use crate::plan::{Plan, PlanOptions, with_defaults};
 use crate::run::{Driver, Keeper, Made, Process as Started, Trace};
+use crate::seccomp::Policy;
 use crate::spec::{self, Process, Spec};
 use crate::sys::{file, ipc, process};
 
@@ -57,6 +59,16 @@ impl Container {
     pub fn process(&self) -> Result<Process, Error> {
         let process = self.config()?.process;
         process.ok_or_else(|| Error::other("config.json: process: missing"))
+    }
+
+    /// Why its seccomp filter may have killed a process, for one that SIGSYS has killed: the
+    /// rules in question, by their place in config.json. `None` if it has no such filter.
+    #[must_use]
+    pub fn killed_by_filter(&self) -> Option<String> {
+        let linux = self.config().ok()?.linux?;
+        let native = Architecture::native()?;
+        let policy = Policy::new(&linux.seccomp?, native).ok()?;
+        policy.killers()
     }
 
     /// Starts one more process in the container, and comes back when its program runs.

@@ -106,7 +106,7 @@ impl Plan {
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::execute(&cx, seccomp::late(&cx, filter.as_ref())));
         if let Some(filter) = &filter {
-            seccomp::check(&mut cx, filter, &steps)?;
+            seccomp::check(&mut cx, filter, &mut steps)?;
         }
         let entry = if facts.cgroup.is_some() {
             Entry::IntoCgroup

@@ -59,6 +59,7 @@ use mounts::Mounts;
 pub(crate) use mounts::{TREES, has_long_layers};
 pub(crate) use options::{MOUNT_OPTIONS, copies_symlink};
 pub use resctrl::{Group, Ownership};
+pub(crate) use seccomp::Suspect;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};
 
 /// What the caller of `create` chose.
@@ -222,7 +223,7 @@ impl Plan {
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::start(&cx, seccomp::late(&cx, filter.as_ref())));
         if let Some(filter) = &filter {
-            seccomp::check(&mut cx, filter, &steps)?;
+            seccomp::check(&mut cx, filter, &mut steps)?;
         }
 
         let peak_fds = check::slots(&steps)?;

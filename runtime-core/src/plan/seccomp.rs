@@ -9,12 +9,14 @@
 //! that must fail if nobody listens.
 
 use corten_init::abi::{OnError, Op, Slot, calls};
+use serde::{Deserialize, Serialize};
 
 use super::{Action, Context, PlanError, RunOp, Step};
 use crate::seccomp::{
-    Decision, KNOWN_FLAGS, NEW_LISTENER, Policy, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV, flags,
+    Decision, Effect, KNOWN_FLAGS, NEW_LISTENER, Policy, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV,
+    flags,
 };
-use crate::spec::{NamespaceKind, Seccomp, SeccompAction};
+use crate::spec::{NamespaceKind, Seccomp};
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -192,47 +194,79 @@ fn step(filter: &Filter, listener: Slot) -> Step {
 }
 
 fn passes(decision: &Decision) -> bool {
-    matches!(decision.action, SeccompAction::Allow | SeccompAction::Log)
+    decision.effect == Effect::None
 }
 
-/// Asks the profile about every call that init makes behind the filter.
+/// What of the profile may be why a step fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Suspect {
+    /// What the step sees of it.
+    pub(crate) effect: Effect,
+    /// The place in the profile, action and call.
+    pub(crate) text: String,
+}
+
+impl Suspect {
+    fn new(decision: &Decision, call: &str) -> Suspect {
+        let Decision { field, action, .. } = decision;
+        let action = action.name();
+        Suspect {
+            effect: decision.effect,
+            text: format!("linux.seccomp.{field}: {action} for {call}"),
+        }
+    }
+}
+
+/// Asks the profile about every call that init makes behind the filter, and notes at each step
+/// what may be why it fails.
 pub(super) fn check(
     cx: &mut Context<'_>,
     filter: &Filter,
-    steps: &[Step],
+    steps: &mut [Step],
 ) -> Result<(), PlanError> {
+    cx.warnings.extend(filter.policy.kills_all());
     let loads = |step: &Step| matches!(step.action, Action::Init(Op::LoadSeccomp { .. }));
-    let behind = steps.iter().skip_while(|step| !loads(step)).skip(1);
+    let first = steps.iter().position(loads).map_or(0, |at| at + 1);
+    let behind = steps.get_mut(first..).unwrap_or_default();
     let mut warned = Vec::new();
     // From the end, so that execve is named first.
-    for step in behind.collect::<Vec<_>>().into_iter().rev() {
+    for step in behind.iter_mut().rev() {
         let Action::Init(op) = &step.action else {
             continue;
         };
         for call in calls(op) {
             let decisions = filter.policy.decide(call.name, &[call.first]);
-            // Once the listener is passed on, it answers; write(2) is never notified.
-            let bad = |decision: &&Decision| {
-                !passes(decision) && decision.action != SeccompAction::Notify
-            };
-            let Some(denied) = decisions.iter().find(bad) else {
-                continue;
-            };
-            let field = format!("linux.seccomp.{}", denied.field);
-            let (name, what) = (call.name, &step.what);
-            let action = denied.action.name();
-            // An errno is what such a step can bear.
-            let bears = step.on_error != OnError::Fail && denied.action == SeccompAction::Errno;
-            if decisions.len() == 1 && !bears {
-                let what = format!("{action} for {name}, which corten still needs to {what}");
-                return Err(PlanError::value(field, what));
-            }
-            let text = format!("{field}: {action} may hit {name}, with which corten is to {what}");
-            if !warned.contains(&call.name) {
+            let denied = decisions.iter().filter(|decision| !passes(decision));
+            step.suspects
+                .extend(denied.map(|denied| Suspect::new(denied, call.name)));
+            if let Some(text) = judge(step, call.name, &decisions)?
+                && !warned.contains(&call.name)
+            {
                 warned.push(call.name);
                 cx.warnings.push(text);
             }
         }
     }
     Ok(())
+}
+
+/// Whether a step can do without a call: an error where it can't for sure, a warning where it
+/// depends.
+fn judge(step: &Step, call: &str, decisions: &[Decision]) -> Result<Option<String>, PlanError> {
+    // Once the listener is passed on, it answers; write(2) is never notified.
+    let bad = |decision: &&Decision| !matches!(decision.effect, Effect::None | Effect::Any);
+    let Some(denied) = decisions.iter().find(bad) else {
+        return Ok(None);
+    };
+    let field = format!("linux.seccomp.{}", denied.field);
+    let (action, what) = (denied.action.name(), &step.what);
+    // An errno is what such a step can bear.
+    let bears = step.on_error != OnError::Fail && denied.effect != Effect::Killed;
+    if decisions.len() == 1 && !bears {
+        let what = format!("{action} for {call}, which corten still needs to {what}");
+        return Err(PlanError::value(field, what));
+    }
+    Ok(Some(format!(
+        "{field}: {action} may hit {call}, with which corten is to {what}"
+    )))
 }

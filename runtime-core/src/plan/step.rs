@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use corten_init::abi::{Form, OnError, Op, Slot};
 
 use super::resctrl::Group;
+use super::seccomp::Suspect;
 use crate::spec::Hook;
 use crate::sys::scheduling::SchedAttributes;
 
@@ -199,6 +200,8 @@ pub struct Step {
     pub what: String,
     /// What its error means.
     pub on_error: OnError,
+    /// What of the seccomp profile may be why it fails.
+    pub(crate) suspects: Vec<Suspect>,
 }
 
 impl Step {
@@ -209,6 +212,7 @@ impl Step {
             origin: one_line(origin.into()),
             what: one_line(what.into()),
             on_error: OnError::Fail,
+            suspects: Vec::new(),
         }
     }
 
@@ -219,6 +223,7 @@ impl Step {
             origin: one_line(origin.into()),
             what: one_line(what.into()),
             on_error: OnError::Fail,
+            suspects: Vec::new(),
         }
     }
 

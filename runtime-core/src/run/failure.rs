@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::report::ReportFailure;
 use crate::error::{Cause, Error, errno_text};
-use crate::plan::{Action, Plan, RunOp, Step};
+use crate::plan::{Action, Plan, RunOp, Step, Suspect};
+use crate::seccomp::Effect;
 
 /// What `start`, which has no plan, must know of the steps that it drives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub(crate) struct LateStep {
     pub(crate) number: usize,
     pub(crate) origin: String,
     pub(crate) what: String,
+    /// What of the seccomp profile may be why it fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) suspects: Vec<Suspect>,
 }
 
 impl LateStep {
@@ -27,14 +31,26 @@ impl LateStep {
             number: position + 1,
             origin: step.origin.clone(),
             what: step.what.clone(),
+            suspects: step.suspects.clone(),
         })
     }
 
-    /// An error in this step of a plan of `of` steps.
-    fn failed(&self, what: String, of: usize) -> Error {
+    /// An error in this step of a plan of `of` steps; `effect` is all that init saw of it.
+    fn failed(&self, what: String, effect: Effect, of: usize) -> Error {
+        let is_it = |suspect: &&Suspect| match suspect.effect {
+            Effect::Any => effect != Effect::Killed,
+            other => other == effect,
+        };
+        let because: String = self
+            .suspects
+            .iter()
+            .filter(is_it)
+            .map(|suspect| format!("; it may be because of {}", suspect.text))
+            .take(1)
+            .collect();
         Cause::Step {
             origin: self.origin.clone(),
-            what,
+            what: what + &because,
             step: self.number,
             of,
         }
@@ -78,7 +94,11 @@ pub(crate) fn killed(plan: &Plan, index: Option<usize>) -> Error {
 
 /// The same for a step of `start`.
 pub(crate) fn killed_in(step: &LateStep, of: usize) -> Error {
-    step.failed(format!("{}: init was killed", step.what), of)
+    step.failed(
+        format!("{}: init was killed", step.what),
+        Effect::Killed,
+        of,
+    )
 }
 
 /// The failed step with what init found out about it.
@@ -89,7 +109,7 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
         && step.origin.starts_with("hooks.")
     {
         let what = format!("error running {hook}: {}", hook_text(failure));
-        return step.failed(what, of);
+        return step.failed(what, Effect::None, of);
     }
     let is_program = step.origin == "process.args[0]";
     let what = match failure.kind {
@@ -122,7 +142,7 @@ pub(crate) fn sentence(step: &LateStep, failure: &ReportFailure, of: usize) -> E
             format!("{}: {}", step.what, hook_text(failure))
         }
     };
-    step.failed(what, of)
+    step.failed(what, Effect::Errno(failure.errno), of)
 }
 
 /// The file system whose ids can't be mapped, by the digits of its number.

@@ -27,4 +27,4 @@ pub use architecture::Architecture;
 pub(crate) use architecture::architectures;
 pub(crate) use error::SeccompError;
 pub(crate) use flags::{KNOWN_FLAGS, NEW_LISTENER, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV, flags};
-pub(crate) use profile::{Decision, Policy};
+pub(crate) use profile::{Decision, Effect, Policy};

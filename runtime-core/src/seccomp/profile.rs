@@ -5,6 +5,8 @@
 //! without conditions decides alone, and the first of several. Of the others the first in the
 //! profile's order that matches decides.
 
+use serde::{Deserialize, Serialize};
+
 use super::architecture::{Architecture, X32_BIT, numbers};
 use super::multiplexed::through;
 use super::{SeccompError, compile};
@@ -81,6 +83,34 @@ pub(crate) struct Decision {
     pub(crate) field: String,
     /// What is done.
     pub(crate) action: SeccompAction,
+    /// What the caller sees of it.
+    pub(crate) effect: Effect,
+}
+
+/// What a caller sees of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Effect {
+    /// The call is made.
+    None,
+    /// This errno.
+    Errno(i32),
+    /// Any errno, or none: the listener's choice.
+    Any,
+    /// It is killed by SIGSYS.
+    Killed,
+}
+
+impl Effect {
+    fn of(answer: u32) -> Effect {
+        match answer & 0xffff_0000 {
+            ret::ALLOW | ret::LOG => Effect::None,
+            ret::ERRNO => Effect::Errno((answer & 0xffff) as i32),
+            // Nobody traces it.
+            ret::TRACE => Effect::Errno(errno::ENOSYS),
+            ret::USER_NOTIF => Effect::Any,
+            _ => Effect::Killed,
+        }
+    }
 }
 
 impl Condition {
@@ -166,6 +196,7 @@ impl Policy {
         let default = Decision {
             field: "defaultAction".to_owned(),
             action: self.default_action,
+            effect: Effect::of(self.default),
         };
         let Some(calls) = self.architectures.first() else {
             return vec![default];
@@ -187,6 +218,7 @@ impl Policy {
                     .get(rule.origin)
                     .copied()
                     .unwrap_or(default.action),
+                effect: Effect::of(rule.answer),
             });
             if !known.contains(&None) {
                 return decisions;
@@ -194,6 +226,92 @@ impl Policy {
         }
         decisions.push(default);
         decisions
+    }
+}
+
+/// Calls of the C library before a program's own first one.
+const BEGINNING: [&str; 12] = [
+    "brk",
+    "mmap",
+    "arch_prctl",
+    "set_tid_address",
+    "openat",
+    "read",
+    "close",
+    "mprotect",
+    "pread64",
+    "newfstatat",
+    "fstat",
+    "exit_group",
+];
+
+/// Calls of which a program needs one of each two.
+const ALTERNATIVES: [[&str; 2]; 2] = [["brk", "mmap"], ["exit", "exit_group"]];
+
+impl Policy {
+    /// Why a process of this filter may have been killed by SIGSYS: the places in the profile,
+    /// with calls that nearly every program makes, if one of those may be it. None if the
+    /// profile kills for nothing.
+    pub(crate) fn killers(&self) -> Option<String> {
+        let kills = |decision: &Decision| decision.effect == Effect::Killed;
+        let mut found: Vec<(Decision, Vec<&str>)> = Vec::new();
+        for call in BEGINNING.into_iter().filter(|call| self.has(call)) {
+            for decision in self.decide(call, &[]).into_iter().filter(kills) {
+                match found.iter_mut().find(|(known, _)| *known == decision) {
+                    Some((_, calls)) => calls.push(call),
+                    None => found.push((decision, vec![call])),
+                }
+            }
+        }
+        let text = |(decision, calls): (Decision, Vec<&str>)| {
+            let Decision { field, action, .. } = decision;
+            let (action, calls) = (action.name(), calls.join(", "));
+            format!("linux.seccomp.{field}: {action} for {calls}")
+        };
+        let mut texts: Vec<String> = found.into_iter().map(text).collect();
+        if texts.is_empty() {
+            // In turn as they stand in the profile; the first says enough.
+            texts.extend(self.killing_places().take(1));
+        }
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    fn killing_places(&self) -> impl Iterator<Item = String> {
+        let kills = |action: SeccompAction| {
+            use SeccompAction::{Kill, KillProcess, KillThread, Trap};
+            matches!(action, Kill | KillProcess | KillThread | Trap)
+        };
+        let rules = self.actions.iter().enumerate();
+        let rules = rules.map(|(index, action)| (format!("syscalls[{index}]"), *action));
+        let default = ("defaultAction".to_owned(), self.default_action);
+        let killing = rules
+            .chain([default])
+            .filter(move |(_, action)| kills(*action));
+        killing.map(|(field, action)| format!("linux.seccomp.{field}: {}", action.name()))
+    }
+
+    /// What kills whatever program there is, in words.
+    pub(crate) fn kills_all(&self) -> Option<String> {
+        let killed = |call: &str| match self.decide(call, &[]).as_slice() {
+            [only] if only.effect == Effect::Killed => Some(only.clone()),
+            _ => None,
+        };
+        let found = ALTERNATIVES.iter().find_map(|[one, other]| {
+            killed(other)?;
+            Some((killed(one)?, one, other))
+        });
+        found.map(|(decision, one, other)| {
+            let Decision { field, action, .. } = decision;
+            let action = action.name();
+            format!("linux.seccomp.{field}: {action} for {one} and {other}: no program can run")
+        })
+    }
+
+    /// Whether the native architecture has this call.
+    fn has(&self, call: &str) -> bool {
+        let native = self.architectures.first().map(|calls| calls.architecture);
+        let line = numbers(call);
+        native.is_some_and(|native| line.and_then(|line| native.column(line)).is_some())
     }
 }
 
