@@ -18,8 +18,9 @@ _corten() {
         --additional-gids | --apparmor | --cap | --cgroup-manager | --env | --format | --log-format | --preserve-fds | --process-label | --rootless | --user | -c | -e | -f | -g | -u) return ;;
     esac
     case $command in
-        '') COMPREPLY=($(compgen -W "$flags create delete exec features kill list pause plan resume run spec start state help" -- "$word")) && return ;;
-        help) COMPREPLY=($(compgen -W 'create delete exec features kill list pause plan resume run spec start state' -- "$word")) && return ;;
+        '') COMPREPLY=($(compgen -W "$flags check create delete exec features kill list pause plan resume run spec start state help" -- "$word")) && return ;;
+        help) COMPREPLY=($(compgen -W 'check create delete exec features kill list pause plan resume run spec start state' -- "$word")) && return ;;
+        check) flags='--bundle -b --format --help -h' ids= ;;
         create) flags='--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
         delete) flags='--force -f --help -h' ids=yes ;;
         exec) flags='--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused --help -h' ids=yes ;;

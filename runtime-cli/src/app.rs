@@ -122,6 +122,7 @@ impl App {
 
     fn act(&self, action: Action, matches: &Matches) -> Outcome {
         match action {
+            Action::Check => commands::check::run(self, matches),
             Action::Create => commands::create::run(self, matches),
             Action::Delete => commands::delete::run(self, matches),
             Action::Exec => commands::exec::run(self, matches),

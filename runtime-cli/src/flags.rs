@@ -98,6 +98,7 @@ pub(crate) enum Count {
 /// The commands, by what they do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    Check,
     Create,
     Delete,
     Exec,
@@ -248,6 +249,20 @@ const ID: &str = "<container-id>";
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
+    Command {
+        action: Action::Check,
+        name: "check",
+        summary: "print every problem of a bundle at once",
+        arguments: "",
+        count: Count::Exactly(0),
+        description: "Prints what create would refuse, on this machine, and what weakens the \
+                      container: errors\nfirst, one line each, with the place in config.json. \
+                      Nothing is made or changed. Exits with 1\nif there are errors.",
+        flags: &[
+            BUNDLE,
+            Flag::text("format", "FORMAT", "text or json").or("text"),
+        ],
+    },
     Command {
         action: Action::Create,
         name: "create",

@@ -263,3 +263,43 @@ fn a_reader_that_went_away_is_an_error_and_no_signal() {
         .unwrap();
     assert_eq!((status.code(), status.signal()), (Some(1), None));
 }
+
+#[test]
+fn check_prints_text_or_json_and_exits_with_1_if_there_are_errors() {
+    let dir = Dir::new("check");
+    fs::create_dir(dir.path("rootfs")).unwrap();
+    let bundle = dir.path("");
+    assert!(dir.corten(&["spec", "--bundle", &bundle]).status.success());
+    let check = |format: &str| dir.corten(&["check", "-b", &bundle, "--format", format]);
+    let output = check("text");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let missing = "error: process.args[0]: sh: executable file not found in $PATH\n";
+    assert!(text.contains(missing), "{text}");
+    assert!(
+        text.contains("\nwarning: linux.seccomp: every system call is allowed\n"),
+        "{text}"
+    );
+    let output = check("json");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let first = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["path"] == "process.args[0]");
+    assert_eq!(first.unwrap()["level"], "error");
+    assert_eq!(
+        first.unwrap()["message"],
+        "sh: executable file not found in $PATH"
+    );
+    assert_eq!(check("yaml").status.code(), Some(1));
+    let nowhere = dir.corten(&["check", "-b", "/nowhere"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&nowhere.stderr).contains("/nowhere"),
+        "{nowhere:?}"
+    );
+    // Nothing was made, not even the directory for the state of containers.
+    assert!(!fs::exists(dir.path("state")).unwrap());
+}

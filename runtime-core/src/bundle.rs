@@ -32,13 +32,9 @@ impl Bundle {
     /// When the file is missing, is no JSON, has a value of the wrong type or range, or
     /// has a field that this version does not support; or when the root is no directory.
     pub fn load(path: impl AsRef<Path>) -> Result<Bundle, Error> {
-        let given = path.as_ref();
-        let path = canonical(given)?;
-        let config = path.join("config.json");
-        let bytes = file::read_at_most(rustix::fs::CWD, &config, CONFIG_MAX)
-            .map_err(|errno| Error::call(config.display().to_string(), "open", errno))?;
+        let (path, bytes) = read_config(path.as_ref())?;
         let spec = spec::parse(&bytes).map_err(|error| Cause::Config {
-            path: config.display().to_string(),
+            path: path.join("config.json").display().to_string(),
             error,
         })?;
         let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
@@ -104,6 +100,15 @@ impl Bundle {
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
+}
+
+/// A bundle's directory, absolute, and the bytes of its config.json.
+pub(crate) fn read_config(path: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
+    let path = canonical(path)?;
+    let config = path.join("config.json");
+    let bytes = file::read_at_most(rustix::fs::CWD, &config, CONFIG_MAX)
+        .map_err(|errno| Error::call(config.display().to_string(), "open", errno))?;
+    Ok((path, bytes))
 }
 
 /// The path without symbolic links, as the host sees it.

@@ -24,11 +24,13 @@
 //! - `run`: the runtime half, which walks a plan; init is a package of its own
 //! - `cgroup`: limits
 //! - `container`: the life of a container
+//! - `check`: every problem of a bundle at once
 //! - [`features`]: what is understood, as a document
 //! - `sys`: system calls, the only unsafe code
 
 mod bundle;
 mod cgroup;
+mod check;
 mod container;
 mod error;
 mod features;
@@ -42,6 +44,7 @@ mod sys;
 
 pub use bundle::Bundle;
 pub use cgroup::stats;
+pub use check::{Finding, Level};
 pub use container::{
     Cgroups, Container, CreateOptions, Delete, Event, ExecOptions, ExecProcess, Exit, ExitStatus,
     Runtime, RuntimeBuilder, Rusage, State, Status, Stdio, Watch,

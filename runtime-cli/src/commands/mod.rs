@@ -1,5 +1,6 @@
 //! One command, one file: flags in, a few calls of the library, an exit status out.
 
+pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod exec;

@@ -3,7 +3,7 @@
 //! What a limit needs must be there. What else the machine offers is switched on as well
 //! where that works, since statistics are read from it (runc does the same).
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -52,6 +52,14 @@ pub(super) fn offered(
     let offered = words(cgroup, at, CONTROLLERS)?;
     refuse_missing(&offered, at, settings)?;
     Ok(offered)
+}
+
+/// Whether the hierarchy has the controllers that `settings` need, at all.
+pub(crate) fn offers(settings: &[Setting]) -> Result<(), CgroupError> {
+    let at = Path::new("/");
+    let root =
+        file::open_dir_at(rustix::fs::CWD, Path::new(super::MOUNT)).map_err(io("open", at))?;
+    offered(root.as_fd(), at, settings).map(drop)
 }
 
 /// Switches what `cgroup` offers on for its children, in one write of what is missing.

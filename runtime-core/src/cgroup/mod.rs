@@ -42,6 +42,7 @@ use crate::sys::{call, file};
 
 pub(crate) use delegate::delegate;
 pub(crate) use device_program::{DeviceProgram, attach, device_program};
+pub(crate) use enable::offers;
 pub(crate) use error::CgroupError;
 pub(crate) use fs::Cgroup;
 pub(crate) use oom::OomKills;

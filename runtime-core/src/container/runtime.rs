@@ -152,14 +152,9 @@ impl Runtime {
         Ok(plan)
     }
 
-    pub(super) fn plan_on(
-        &self,
-        host: &Host,
-        id: &str,
-        bundle: &Bundle,
-        options: &CreateOptions,
-    ) -> Result<(Plan, Facts), Error> {
-        let options = PlanOptions {
+    /// What planning must know of the caller's choices.
+    pub(crate) fn plan_options(&self, id: &str, options: &CreateOptions) -> PlanOptions {
+        PlanOptions {
             id: id.to_owned(),
             root: self.root.clone(),
             no_new_keyring: options.no_new_keyring,
@@ -169,7 +164,17 @@ impl Runtime {
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
             resctrl: self.resctrl.clone(),
-        };
+        }
+    }
+
+    pub(super) fn plan_on(
+        &self,
+        host: &Host,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<(Plan, Facts), Error> {
+        let options = self.plan_options(id, options);
         let spec = bundle.spec();
         let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), &options)?;
         Ok((Plan::new(spec, host, &facts, &options)?, facts))

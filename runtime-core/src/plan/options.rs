@@ -2,6 +2,8 @@
 //!
 //! See mount(8), mount_setattr(2). A word that is none of these is the file system's.
 
+use crate::spec::Mount;
+
 /// `MOUNT_ATTR_*` of linux/mount.h.
 pub(super) const RDONLY: u64 = 0x1;
 const NOSUID: u64 = 0x2;
@@ -143,6 +145,17 @@ fn words(option: &str) -> impl Iterator<Item = &str> {
 /// Whether a mount copies a symbolic link, and doesn't follow it.
 pub(crate) fn copies_symlink(options: &[String]) -> bool {
     parse(options).copy_symlink
+}
+
+/// Whether a mount is a bind mount.
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    mount.kind.as_deref() == Some("bind") || parse(&mount.options).bind.is_some()
+}
+
+/// Whether nothing can be written through a mount.
+pub(crate) fn is_read_only(mount: &Mount) -> bool {
+    let options = parse(&mount.options);
+    (options.attrs.set | options.recursive.set) & RDONLY != 0
 }
 
 /// The flag of `mount(2)` that an option of a superblock sets or clears.

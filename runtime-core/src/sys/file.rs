@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use super::call;
@@ -42,6 +42,33 @@ pub(crate) fn open_at(dir: impl AsFd, path: &Path, flags: OFlags) -> Result<Owne
 pub(crate) fn open_dir_at(dir: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     open_at(dir, path, flags)
+}
+
+/// Opens `path` as a process would whose root is `root`: links and `..` stay below it.
+pub(crate) fn open_in_root(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::CLOEXEC;
+    loop {
+        match call("openat2", || {
+            rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+        }) {
+            // A rename or a mount somewhere meanwhile.
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            done => return done,
+        }
+    }
+}
+
+/// The first bytes of an open file, as many as there are up to `count`.
+pub(crate) fn read_head(file: BorrowedFd<'_>, count: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; count];
+    let read = uninterrupted("pread64", || rustix::io::pread(file, &mut bytes, 0))?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 /// `mkdirat(2)`: a directory that only its owner may enter.

@@ -22,6 +22,7 @@
 //! - [`wait`]: how a container ended, for its parent and for others
 
 mod cgroup;
+mod check;
 mod embedder;
 mod exec;
 mod hooks;
