@@ -24,6 +24,8 @@ pub struct Args {
     pub id: String,
     /// `-address`: containerd's gRPC socket.
     pub address: String,
+    /// `-publish-binary`: containerd's own program. Events go over ttrpc instead.
+    pub containerd: PathBuf,
     /// `-bundle`: only with `delete`.
     pub bundle: PathBuf,
     /// `-socket`: where the daemon listens, if it is not given a socket.
@@ -90,8 +92,9 @@ impl Args {
             "address" => self.address = value.ok_or_else(needed)?,
             "bundle" => self.bundle = value.ok_or_else(needed)?.into(),
             "socket" => self.socket = value.ok_or_else(needed)?,
-            // Events go over ttrpc, and there is no debug server.
-            "publish-binary" | "debug-socket" => drop(value.ok_or_else(needed)?),
+            "publish-binary" => self.containerd = value.ok_or_else(needed)?.into(),
+            // There is no debug server.
+            "debug-socket" => drop(value.ok_or_else(needed)?),
             _ => return Err(format!("flag provided but not defined: -{name}")),
         }
         Ok(())

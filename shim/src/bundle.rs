@@ -16,7 +16,7 @@ const ROOT: &str = "/run/containerd/corten";
 /// The options of a creation, as they are kept for `delete`.
 const OPTIONS: &str = "options.json";
 
-/// Written as JSON by containerd 1.7 and newer, and as plain text by older ones.
+/// Written as JSON by containerd 2, and as plain text by `start`.
 const ADDRESSES: [&str; 2] = ["bootstrap.json", "address"];
 
 /// The process id of the container's first process.

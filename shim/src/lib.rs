@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! - `args`: the command line
-//! - `start`, `delete`, `info`: what is done and over before the command returns
+//! - `start` (with `caller`), `delete`, `info`: what is done and over before the command returns
 //! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads
 //! - `service`, `create`, `end`: the calls; `task`: what they are about
 //! - `stdio`, `mounts`, `stats`, `pids`: one thing each
@@ -22,6 +22,7 @@
 
 pub mod args;
 mod bundle;
+mod caller;
 mod create;
 mod daemon;
 mod delete;

@@ -14,22 +14,20 @@ use rustix::process::getppid;
 
 use crate::args::Args;
 use crate::bundle;
+use crate::caller;
 use crate::failure::Failure;
 use crate::proto::Any;
 use crate::proto::bootstrap::{BootstrapParams, BootstrapResult};
 use crate::proto::options::Options;
 use crate::socket::{self, Bound};
 
-/// The newest version of the Task service that this shim speaks.
-const VERSION: i32 = 3;
-
 /// How containerd asks, and so how it wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// containerd 1.6: the bare address, which is also a file in the bundle.
+    /// containerd 1.6: the bare address.
     Plain,
-    /// containerd 1.7 to 2.2: JSON.
-    Json,
+    /// containerd 1.7 to 2.2: JSON, with the version of the Task service to be used.
+    Json(i32),
     /// containerd 2.3 and newer: protobuf both ways.
     Protobuf,
 }
@@ -50,7 +48,10 @@ pub(crate) fn start(args: &Args) -> Result<(), Failure> {
     std::io::stdin()
         .read_to_end(&mut stdin)
         .map_err(|error| Failure::call("stdin", error))?;
-    let wanted = wanted(args, &stdin, |name| std::env::var(name).ok())?;
+    let env = |name: &str| std::env::var(name).ok();
+    let wanted = wanted(args, &stdin, env, || {
+        caller::is_containerd_2(&args.containerd)
+    })?;
     let bundle = Path::new(".");
     let group = bundle::group(bundle, &args.id)?;
     let path = socket::path(&wanted.sockets, &args.address, &args.namespace, &group);
@@ -62,21 +63,21 @@ pub(crate) fn start(args: &Args) -> Result<(), Failure> {
             return Err(failure);
         }
     }
-    if wanted.form == Form::Plain {
-        let file = bundle.join("address");
-        std::fs::write(&file, &address).map_err(|error| Failure::call("address", error))?;
-    }
+    // Up to 1.7 containerd finds the shim by this file after a restart; `delete` does too.
+    std::fs::write(bundle.join("address"), &address)
+        .map_err(|error| Failure::call("address", error))?;
     let mut out = std::io::stdout();
     out.write_all(&answer(wanted.form, address))
         .and_then(|()| out.flush())
         .map_err(|error| Failure::call("stdout", error))
 }
 
-/// Tells the forms of asking apart; `env` looks into the environment.
+/// Tells the forms of asking apart; `env` looks into the environment, `is_2` at the caller.
 fn wanted(
     args: &Args,
     stdin: &[u8],
     env: impl Fn(&str) -> Option<String>,
+    is_2: impl Fn() -> bool,
 ) -> Result<Wanted, Failure> {
     // Both are protobuf, so one can be read as the other; the names decide.
     let params = BootstrapParams::decode(stdin)
@@ -112,7 +113,7 @@ fn wanted(
     // 1.6 sets no variable but TTRPC_ADDRESS.
     let newer = ["MAX_SHIM_VERSION", "GRPC_ADDRESS", "NAMESPACE"];
     let form = if newer.iter().any(|name| env(name).is_some()) {
-        Form::Json
+        Form::Json(if is_2() { 3 } else { 2 })
     } else {
         Form::Plain
     };
@@ -128,13 +129,13 @@ fn wanted(
 fn answer(form: Form, address: String) -> Vec<u8> {
     match form {
         Form::Plain => address.into_bytes(),
-        Form::Json => {
-            serde_json::json!({"version": VERSION, "address": address, "protocol": "ttrpc"})
+        Form::Json(version) => {
+            serde_json::json!({"version": version, "address": address, "protocol": "ttrpc"})
                 .to_string()
                 .into_bytes()
         }
         Form::Protobuf => BootstrapResult {
-            version: VERSION,
+            version: 3,
             address,
             protocol: "ttrpc".to_owned(),
         }
@@ -229,20 +230,24 @@ mod tests {
 
     #[test]
     fn containerd_1_6_is_known_by_its_poor_environment() {
-        let wanted = wanted(&args(), &[], |_| None).unwrap();
+        let wanted = wanted(&args(), &[], |_| None, || true).unwrap();
         assert_eq!(wanted.form, Form::Plain);
         assert_eq!(answer(Form::Plain, "unix:///x".to_owned()), b"unix:///x");
     }
 
     #[test]
     fn options_on_stdin_are_read_and_answered_with_json() {
-        let wanted = wanted(&args(), &options().encode_to_vec(), modern).unwrap();
-        assert_eq!(wanted.form, Form::Json);
-        assert_eq!(wanted.options.shim_cgroup, "/shims");
-        let answer: serde_json::Value =
-            serde_json::from_slice(&answer(wanted.form, "unix:///x".to_owned())).unwrap();
-        assert_eq!(answer["version"], 3);
-        assert_eq!(answer["protocol"], "ttrpc");
+        // 1.7 refuses version 3.
+        for (is_2, version) in [(false, 2), (true, 3)] {
+            let stdin = options().encode_to_vec();
+            let wanted = wanted(&args(), &stdin, modern, || is_2).unwrap();
+            assert_eq!(wanted.form, Form::Json(version));
+            assert_eq!(wanted.options.shim_cgroup, "/shims");
+            let answer = answer(wanted.form, "unix:///x".to_owned());
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(answer["version"], version);
+            assert_eq!(answer["protocol"], "ttrpc");
+        }
     }
 
     #[test]
@@ -257,7 +262,7 @@ mod tests {
             socket_dir: Some("/run/other".to_owned()),
             ..BootstrapParams::default()
         };
-        let wanted = wanted(&args(), &params.encode_to_vec(), modern).unwrap();
+        let wanted = wanted(&args(), &params.encode_to_vec(), modern, || true).unwrap();
         assert_eq!(wanted.form, Form::Protobuf);
         assert_eq!(wanted.options.shim_cgroup, "/shims");
         assert_eq!(wanted.sockets, Path::new("/run/other"));
