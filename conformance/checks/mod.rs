@@ -28,6 +28,7 @@ mod paths;
 mod pause;
 mod process;
 mod propagation;
+mod races;
 mod regressions;
 mod rootfs;
 mod scheduling;
@@ -57,6 +58,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     pairwise::CHECKS,
     netdevices::CHECKS,
     rootfs::CHECKS,
+    races::CHECKS,
     propagation::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,

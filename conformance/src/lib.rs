@@ -15,6 +15,7 @@
 //! | [`compare`] | what a container sees under several runtimes |
 //! | [`table`], [`spec`] | the page with the outcome of several runtimes; what a check is by |
 //! | [`mutate`] | leaves steps out of the plans: does a check miss them? |
+//! | `supervise` | stops a runtime at each call that takes a path, for races |
 //! | [`wait`] | every wait has a limit |
 //!
 //! The probe is a program of its own, `src/bin/probe`.
@@ -34,6 +35,7 @@ pub mod report;
 pub mod runner;
 pub mod runtime;
 pub mod spec;
+mod supervise;
 mod sys;
 pub mod table;
 pub mod wait;

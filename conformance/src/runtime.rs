@@ -113,7 +113,17 @@ impl Runtime {
     /// # Panics
     ///
     /// If the runtime can't be started at all.
-    pub fn spawn(&self, mut command: Command) -> Call {
+    pub fn spawn(&self, command: Command) -> Call {
+        self.spawn_by(command, |command| Ok((command.spawn()?, ())))
+            .0
+    }
+
+    /// As [`Runtime::spawn`], but that a check starts the command itself.
+    pub(crate) fn spawn_by<T>(
+        &self,
+        mut command: Command,
+        start: impl FnOnce(&mut Command) -> io::Result<(Child, T)>,
+    ) -> (Call, T) {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| self.logs.join(format!("{number}.{kind}"));
         let (stdout, stderr) = (file("out"), file("err"));
@@ -121,15 +131,15 @@ impl Runtime {
         command.stdout(create(&stdout).expect("the logs folder is writable"));
         command.stderr(create(&stderr).expect("the logs folder is writable"));
         let text = format!("{command:?}");
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{text}: {error}"));
-        Call {
+        let started = start(&mut command).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let (child, more) = started;
+        let call = Call {
             text,
             child,
             stdout,
             stderr,
-        }
+        };
+        (call, more)
     }
 }
 

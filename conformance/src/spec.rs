@@ -191,6 +191,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "cgroupmount::",
         "config-linux.md, Cgroup ownership; the cgroup2 file system, as runc mounts it",
     ),
+    (
+        "races::",
+        "CVE-2021-30465, CVE-2024-45310, CVE-2019-19921: a path is swapped while it is used",
+    ),
     ("targets::", "config.md, Mounts: the listed order"),
     ("paths::", "config-linux.md, Masked Paths, Readonly Paths"),
     ("cgroup::", "config-linux.md, Control groups: cgroupsPath"),

@@ -215,6 +215,41 @@ struct BpfQuery {
     padding: u32,
 }
 
+/// `seccomp(2)`: from here on every call of these numbers by this thread, and by all it
+/// starts, waits for an answer through the descriptor.
+pub(crate) fn seccomp_listener(calls: &[libc::c_long]) -> io::Result<OwnedFd> {
+    // struct seccomp_data begins with the number of the call; see linux/bpf_common.h.
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    let number = |call: &libc::c_long| u32::try_from(*call).unwrap_or(u32::MAX);
+    let mut program = vec![step(LOAD_WORD, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        let behind = u8::try_from(calls.len() - index).expect("a list of few calls");
+        program.push(step(JUMP_IF_EQUAL, behind, number(call)));
+    }
+    program.push(step(RETURN, 0, libc::SECCOMP_RET_ALLOW));
+    program.push(step(RETURN, 0, libc::SECCOMP_RET_USER_NOTIF));
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).expect("a list of few calls"),
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the program and its steps live through the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const program,
+        )
+    };
+    check(fd)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// struct seccomp_notif: a call that waits for an answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -43,6 +43,18 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun follows no dangling link",
     ),
     (
+        "races::a_link_that_becomes_a_folder_leads_nothing_to_the_host",
+        "crun makes nothing below a link that leads nowhere",
+    ),
+    (
+        "races::in_a_user_namespace_a_folder_that_becomes_a_link_leads_nothing_to_the_host",
+        "runc wants a fifo of the host for one of `linux.devices`",
+    ),
+    (
+        "races::a_proc_that_becomes_a_link_is_masked_nevertheless",
+        "crun looks the paths up from the root, and masks what lies there",
+    ),
+    (
         "targets::a_hundred_mounts_are_made_in_a_user_namespace",
         "crun attaches binds before all other mounts",
     ),

@@ -126,6 +126,10 @@ impl Slot {
     pub const PROC: Slot = Slot(21);
     /// Where a filter's notifications are read.
     pub const LISTENER: Slot = Slot(22);
+    /// What is mounted on the container's /proc, for paths that are hidden in it.
+    pub const PROC_MOUNT: Slot = Slot(23);
+    /// The same of its /sys; the last of the namespaces has been joined by then.
+    pub const SYS_MOUNT: Slot = Slot(18);
     /// The first of [`ID_MAPS`] user namespaces, whose ids mounts are mapped to.
     pub const ID_MAPS: Slot = Slot(24);
     /// No slot.
@@ -578,12 +582,16 @@ ops! {
     }
     /// Hides a path of the container: a file by /dev/null, a directory by an empty tmpfs.
     MaskPath = 21 {
-        /// Path in the container.
+        /// The container's root, or what is mounted in it.
+        dir: Slot,
+        /// Path in that.
         path: Text,
     }
     /// Makes a path of the container read-only.
     ReadonlyPath = 22 {
-        /// Path in the container.
+        /// The container's root, or what is mounted in it.
+        dir: Slot,
+        /// Path in that.
         path: Text,
     }
     /// `pivot_root(2)` and lets go of the old root.

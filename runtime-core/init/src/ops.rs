@@ -124,8 +124,8 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::PivotRoot {} => mount::pivot_root(init),
         Op::MoveRoot {} => mount::move_root(init),
         Op::OpenDir { path, into } => mount::open_dir(init, path, into),
-        Op::MaskPath { path } => mount::mask_path(init, path),
-        Op::ReadonlyPath { path } => mount::readonly_path(init, path),
+        Op::MaskPath { dir, path } => mount::mask_path(init, dir, path),
+        Op::ReadonlyPath { dir, path } => mount::readonly_path(init, dir, path),
         _ => run_device_op(init, op),
     }
 }

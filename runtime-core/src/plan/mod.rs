@@ -44,7 +44,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use corten_init::abi::{Barrier, Op};
+use corten_init::abi::{Barrier, Op, Slot};
 
 use crate::cgroup::systemd::Scope;
 use crate::cgroup::{DeviceProgram, Setting};
@@ -202,14 +202,14 @@ impl Plan {
         let mut steps = up_to_namespaces(&cx, entry, &limits, attach, &mut mounts);
         steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts.steps);
-        steps.extend(devices::devices(&cx, mounts.dev_is_open)?);
+        steps.extend(devices::devices(&cx, mounts.open.contains(&Slot::DEV))?);
         steps.extend(console::open(&cx));
         steps.extend(rootfs::working_directory(&cx));
         // Before all that is meant to hold for the container: hooks mount and write in it.
         steps.extend(hooks::create(&cx));
         steps.extend(mounts.last);
         steps.extend(devices::close(&steps));
-        steps.extend(paths::paths(&cx));
+        steps.extend(paths::paths(&cx, &mounts.open));
         steps.extend(namespaces::names(&cx));
         let writes = [sysctl::sysctl(&cx)?, lsm::labels(&cx)].concat();
         steps.extend(procfs::around(&cx, writes));

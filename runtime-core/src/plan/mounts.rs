@@ -9,10 +9,12 @@
 //! - `idmap`: the ids of mounts
 //! - `outside`: sources that are opened before the container's namespaces are there
 
+use std::collections::BTreeSet;
+
 use corten_init::abi::{Existing, Op, Place, Slot};
 
 use super::options::{self, Change, Options};
-use super::{Bytes, Context, InitOp, PlanError, Step, check, lsm};
+use super::{Bytes, Context, InitOp, PlanError, Step, check, lsm, paths};
 use crate::spec::Mount;
 
 mod data;
@@ -37,8 +39,8 @@ pub(super) struct Mounts {
     pub(super) steps: Vec<Step>,
     /// When all nodes and mount points are made.
     pub(super) last: Vec<Step>,
-    /// Whether what is on /dev in the end is open in [`Slot::DEV`].
-    pub(super) dev_is_open: bool,
+    /// The slots that hold in the end what is on /dev, /proc and /sys.
+    pub(super) open: BTreeSet<Slot>,
 }
 
 /// The mounts of config.json.
@@ -55,9 +57,16 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         cx.warnings.extend(planned.warnings());
         let before = mounts.steps.len();
         planned.add_to(&mut mounts)?;
-        if planned.slot() == Slot::DEV && !matches!(planned.source, Source::Remount) {
-            let opens = |step: &Step| check::fills_slot(step, Slot::DEV);
-            mounts.dev_is_open = mounts.steps.iter().skip(before).any(opens);
+        let slot = planned.slot;
+        if slot != Slot::MOUNT && !matches!(planned.source, Source::Remount) {
+            let opens = |step: &Step| check::fills_slot(step, slot);
+            if mounts.steps.iter().skip(before).any(opens) {
+                mounts.open.insert(slot);
+            } else if mounts.open.remove(&slot) {
+                let what = format!("close what {} hides", planned.destination);
+                let close = planned.step(Op::Close { slot }, what);
+                mounts.steps.push(close);
+            }
         }
         mounts.last.extend(planned.deferred());
     }
@@ -88,6 +97,8 @@ struct Planned {
     layers: bool,
     /// Gives its root a label, where no option of the mount does.
     label: Option<Step>,
+    /// Where its descriptor is: [`Slot::MOUNT`], unless it is needed later.
+    slot: Slot,
 }
 
 impl Planned {
@@ -121,9 +132,15 @@ impl Planned {
             map: None,
             layers: cx.facts.mounts.overlay_layers,
             label: None,
+            slot: Slot::MOUNT,
+        };
+        planned.slot = match planned.destination.as_str() {
+            // Nodes and links are made by its descriptor.
+            "/dev" => Slot::DEV,
+            other => paths::anchor(cx, other).unwrap_or(Slot::MOUNT),
         };
         let kind = planned.source.kind();
-        planned.label = kind.and_then(|kind| lsm::label_root(cx, kind, planned.slot()));
+        planned.label = kind.and_then(|kind| lsm::label_root(cx, kind, planned.slot));
         Ok(planned)
     }
 
@@ -203,7 +220,7 @@ impl Planned {
 
     fn new_file_system(&self, names: [&str; 2], words: &[String], mounts: &mut Mounts) {
         let [kind, source] = names;
-        let into = self.slot();
+        let into = self.slot;
         let read_only = self.options.attrs.set & options::RDONLY != 0;
         let words = words.iter().map(String::as_str);
         let like = self.takes_mode(kind);
@@ -236,7 +253,7 @@ impl Planned {
     }
 
     fn bind(&self, path: &[u8], recursive: bool, mounts: &mut Mounts) {
-        let into = self.slot();
+        let into = self.slot;
         let shown = String::from_utf8_lossy(path);
         let word = if recursive { "rbind" } else { "bind" };
         let what = format!("{word} {shown} on {}", self.destination);
@@ -355,14 +372,6 @@ impl Planned {
         let path = (&self.destination).into();
         let place = self.place();
         self.step(Op::Attach { mount, path, place }, what)
-    }
-
-    /// /dev stays open: nodes and links are made by its descriptor.
-    fn slot(&self) -> Slot {
-        match self.destination.as_str() {
-            "/dev" => Slot::DEV,
-            _ => Slot::MOUNT,
-        }
     }
 
     fn place(&self) -> Place {

@@ -1,14 +1,47 @@
 //! `linux.maskedPaths` and `linux.readonlyPaths`.
 //!
-//! What does not exist is left out. Before the pivot, by the root's descriptor.
+//! What does not exist is left out. Before the pivot, by the root's descriptor; what is below
+//! /proc and /sys by that of the mount itself: somebody who can write to the image could
+//! else exchange the mount point with a folder, and would have a procfs without masks.
+
+use std::collections::BTreeSet;
 
 use corten_init::abi::{Op, Slot};
 
+use super::mounts::clean;
 use super::{Context, Step, lsm};
 use crate::sys::errno;
 
-/// Masks, then read-only paths.
-pub(super) fn paths(cx: &Context<'_>) -> Vec<Step> {
+/// Where paths are hidden that protect the host.
+const ANCHORS: [(&str, Slot); 2] = [("/proc", Slot::PROC_MOUNT), ("/sys", Slot::SYS_MOUNT)];
+
+/// Where to keep what is mounted at a place, if there are paths to be hidden below.
+pub(super) fn anchor(cx: &Context<'_>, place: &str) -> Option<Slot> {
+    let (_, slot) = ANCHORS.iter().find(|(anchor, _)| *anchor == place)?;
+    let linux = cx.spec.linux.as_ref()?;
+    let all = || linux.masked_paths.iter().chain(&linux.readonly_paths);
+    // Once that is covered, what is below is somewhere else.
+    let covers = |path: &String| [place, "/"].contains(&clean(path).as_str());
+    let useful = all().any(|path| rest(path, place).is_some()) && !all().any(covers);
+    useful.then_some(*slot)
+}
+
+/// The path as seen from a place above it.
+fn rest<'p>(path: &'p str, place: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(place)?;
+    let climbs = rest.split('/').any(|part| part == "..");
+    (rest.starts_with('/') && !climbs).then_some(rest)
+}
+
+/// The descriptor that a path is looked up from, and the path from there.
+fn from<'p>(path: &'p str, open: &BTreeSet<Slot>) -> (Slot, &'p str) {
+    let anchored = ANCHORS.iter().filter(|(_, slot)| open.contains(slot));
+    let mut found = anchored.filter_map(|(place, slot)| Some((*slot, rest(path, place)?)));
+    found.next().unwrap_or((Slot::ROOT, path))
+}
+
+/// Masks, then read-only paths. `open`: the slots that hold mounts.
+pub(super) fn paths(cx: &Context<'_>, open: &BTreeSet<Slot>) -> Vec<Step> {
     let Some(linux) = &cx.spec.linux else {
         return Vec::new();
     };
@@ -24,7 +57,9 @@ pub(super) fn paths(cx: &Context<'_>) -> Vec<Step> {
         ));
     }
     for (index, path) in linux.masked_paths.iter().enumerate() {
-        let op = Op::MaskPath { path: path.into() };
+        let (dir, below) = from(path, open);
+        let path_in = below.into();
+        let op = Op::MaskPath { dir, path: path_in };
         let step = Step::init(
             op,
             format!("linux.maskedPaths[{index}]"),
@@ -43,10 +78,18 @@ pub(super) fn paths(cx: &Context<'_>) -> Vec<Step> {
         }
     }
     for (index, path) in linux.readonly_paths.iter().enumerate() {
-        let op = Op::ReadonlyPath { path: path.into() };
+        let (dir, below) = from(path, open);
+        let path_in = below.into();
+        let op = Op::ReadonlyPath { dir, path: path_in };
         let origin = format!("linux.readonlyPaths[{index}]");
         let step = Step::init(op, origin, format!("make {path} read-only"));
         steps.push(step.or_skip(&missing, 0));
+    }
+    for (place, slot) in ANCHORS {
+        if open.contains(&slot) {
+            let close = Op::Close { slot };
+            steps.push(Step::init(close, "mounts", format!("close {place}")));
+        }
     }
     steps
 }

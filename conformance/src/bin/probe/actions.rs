@@ -15,7 +15,8 @@ pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-se
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
     notify TEXT | stat PATH... | list PATH | allocate MIB | burn | personality N | \
-    words-of PATH | mount-tmpfs PATH | remount-rw PATH | snoop UNTIL";
+    words-of PATH | mount-tmpfs PATH | remount-rw PATH | snoop UNTIL | find NAME | \
+    every-proc";
 
 /// Does one action; `None` if there is no such one. The result is the exit code.
 pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
@@ -58,6 +59,8 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("remount-rw", [path]) => {
             outcome(rustix::mount::mount_remount(*path, MountFlags::BIND, ""))
         }
+        ("every-proc", []) => say(&json!(files::open_procs()).to_string()),
+        ("find", [name]) => say(&json!(files::find(name)).to_string()),
         ("snoop", [until]) => snoop(Path::new(until)),
         ("words-of", [path]) => words_of(path)?,
         _ => return None,

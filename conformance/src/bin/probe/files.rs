@@ -144,3 +144,41 @@ pub(crate) fn stat(path: &Path) -> Value {
         "target": std::fs::read_link(path).ok(),
     })
 }
+
+/// Paths of all files of this name, but for those of the kernel's own file systems.
+pub(crate) fn find(name: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![std::path::PathBuf::from("/")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let of_kernel = ["/proc", "/sys"].iter().any(|top| path == Path::new(top));
+            // Not by a link.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if entry.file_name() == name {
+                found.push(path.to_string_lossy().into_owned());
+            } else if is_folder && !of_kernel {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// What should be masked or read-only, of every procfs in the root, and is not.
+pub(crate) fn open_procs() -> Vec<String> {
+    let folders = std::fs::read_dir("/").into_iter().flatten().flatten();
+    let procs = folders.map(|entry| entry.path());
+    let procs = procs.filter(|path| path.join("self/mountinfo").exists());
+    let open = |path: std::path::PathBuf| {
+        let sys = path.join("sys/kernel/hostname");
+        let timers = path.join("timer_list");
+        let written = std::fs::OpenOptions::new().write(true).open(&sys);
+        let read = std::fs::read(&timers).is_ok_and(|text| !text.is_empty());
+        let written = written.is_ok().then_some(sys);
+        written.into_iter().chain(read.then_some(timers))
+    };
+    let open = procs.flat_map(open);
+    open.map(|path| path.to_string_lossy().into_owned())
+        .collect()
+}

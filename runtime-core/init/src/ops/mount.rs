@@ -299,8 +299,8 @@ pub(crate) fn open_dir(init: &mut Init, path: Span, into: Slot) -> Outcome {
 
 /// Hides a path. All hidden directories share one tmpfs: the first mask attaches it,
 /// the others are clones, since a detached mount can't be cloned before Linux 6.15.
-pub(crate) fn mask_path(init: &mut Init, path: Span) -> Outcome {
-    let target = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
+pub(crate) fn mask_path(init: &mut Init, dir: Slot, path: Span) -> Outcome {
+    let target = open_in(init.slot(dir)?, init.text(path)?, flag::O_PATH, 0)?;
     let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH;
     if !sys::stat(target, c"")?.is(flag::S_IFDIR) {
         let mask = slave_bind(init.slot(Slot::NULL)?)?;
@@ -352,8 +352,8 @@ fn empty_tmpfs() -> Result<Fd, Errno> {
 }
 
 /// A bind of the path on itself, with one attribute more: other flags stay.
-pub(crate) fn readonly_path(init: &Init, path: Span) -> Outcome {
-    let target = open_in(init.slot(Slot::ROOT)?, init.text(path)?, flag::O_PATH, 0)?;
+pub(crate) fn readonly_path(init: &Init, dir: Slot, path: Span) -> Outcome {
+    let target = open_in(init.slot(dir)?, init.text(path)?, flag::O_PATH, 0)?;
     let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH | flag::AT_RECURSIVE;
     let tree = sys::open_tree(target, c"", clone)?;
     sys::mount_setattr(tree, false, flag::MOUNT_ATTR_RDONLY, 0, 0)?;

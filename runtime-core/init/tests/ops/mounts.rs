@@ -73,12 +73,14 @@ fn set_attr_at(path: &str, set: u64, clear: u64) -> Op<Hand> {
 
 fn mask(path: &str) -> Op<Hand> {
     let path = path.to_owned();
-    Op::MaskPath { path }
+    let dir = Slot::ROOT;
+    Op::MaskPath { dir, path }
 }
 
 fn readonly(path: &str) -> Op<Hand> {
     let path = path.to_owned();
-    Op::ReadonlyPath { path }
+    let dir = Slot::ROOT;
+    Op::ReadonlyPath { dir, path }
 }
 
 /// A trial with the root bound and a tmpfs ready in the slot.

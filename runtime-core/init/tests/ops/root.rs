@@ -139,7 +139,10 @@ fn a_file_of_the_host_in_the_container_is_a_slave() {
     };
     let init = bind_root(private_parent(trial))
         .step(Op::OpenNull { into })
-        .step(Op::MaskPath { path })
+        .step(Op::MaskPath {
+            dir: Slot::ROOT,
+            path,
+        })
         .step(node)
         .stop();
     for name in ["file", "null"] {

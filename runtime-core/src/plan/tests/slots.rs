@@ -20,7 +20,8 @@ fn open_null() -> Step {
 
 fn mask() -> Step {
     let path = "/proc/kcore".into();
-    step(Op::MaskPath { path })
+    let dir = Slot::ROOT;
+    step(Op::MaskPath { dir, path })
 }
 
 fn attach(mount: Slot) -> Step {
@@ -110,7 +111,10 @@ fn what_is_filled_among_skipped_steps_can_not_be_relied_on_behind_them() {
 /// A step that reads only the root.
 fn mask_nothing() -> Step {
     let path = "/etc".into();
-    step(Op::ReadonlyPath { path })
+    step(Op::ReadonlyPath {
+        dir: Slot::ROOT,
+        path,
+    })
 }
 
 #[test]
