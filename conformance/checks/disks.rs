@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::limits::{bundle_with, setting};
+use crate::bundle::Bundle;
 use crate::check::Need::Controller;
 use crate::check::checks;
 use crate::lab::Lab;
@@ -83,11 +84,7 @@ fn a_throttle_slows_a_writer(lab: &Lab) {
     let limit = json!({"throttleWriteBpsDevice": rate(number, MIB)});
     let mut bundle = bundle_with(lab, &[], "blockIO", limit);
     bundle.busybox().expect("busybox-static is installed");
-    let mount =
-        json!({"destination": "/disk", "type": "bind", "source": disk.node, "options": ["bind"]});
-    bundle.push("/mounts", mount);
-    let rule = json!({"allow": true, "type": "b", "major": 7, "minor": disk.minor, "access": "rw"});
-    bundle.push("/linux/resources/devices", rule);
+    disk.give_to(&mut bundle);
     // Past the page cache, which is written back by whom and when the kernel likes.
     let words = "/bin/busybox dd if=/dev/zero of=/disk oflag=direct bs=64k count=64";
     bundle.args(&words.split(' ').collect::<Vec<_>>());
@@ -98,13 +95,13 @@ fn a_throttle_slows_a_writer(lab: &Lab) {
 }
 
 /// A disk that may be written to: a file behind a loop device.
-struct Loop {
+pub(super) struct Loop {
     node: String,
     minor: u32,
 }
 
 impl Loop {
-    fn new(lab: &Lab, size: u64) -> Self {
+    pub(super) fn new(lab: &Lab, size: u64) -> Self {
         let file = lab.folder().join("disk");
         let made = std::fs::File::create(&file).and_then(|file| file.set_len(size));
         made.expect("the lab's folder is writable");
@@ -123,6 +120,15 @@ impl Loop {
         let error = String::from_utf8_lossy(&output.stderr);
         let minor = minor.unwrap_or_else(|| panic!("losetup: {node}{error}"));
         Self { node, minor }
+    }
+
+    /// As /disk.
+    pub(super) fn give_to(&self, bundle: &mut Bundle) {
+        let mount = json!({"destination": "/disk", "type": "bind", "source": self.node, "options": ["bind"]});
+        bundle.push("/mounts", mount);
+        let rule =
+            json!({"allow": true, "type": "b", "major": 7, "minor": self.minor, "access": "rw"});
+        bundle.push("/linux/resources/devices", rule);
     }
 }
 

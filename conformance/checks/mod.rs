@@ -11,6 +11,7 @@ mod console;
 mod devices;
 mod disks;
 mod errors;
+mod events;
 mod features;
 mod hooks;
 mod idmap;
@@ -38,6 +39,7 @@ mod sysctl;
 mod systemd;
 mod targets;
 mod tmpfs;
+mod update;
 
 /// Every facility's checks.
 pub(crate) const ALL: &[&[Check]] = &[
@@ -64,6 +66,8 @@ pub(crate) const ALL: &[&[Check]] = &[
     cgroup::CHECKS,
     limits::CHECKS,
     disks::CHECKS,
+    update::CHECKS,
+    events::CHECKS,
     console::CHECKS,
     hooks::CHECKS,
     features::CHECKS,

@@ -20,6 +20,9 @@ checks!("systemd":
     a_container_is_a_scope_in_the_slice_of_its_path [Systemd],
     a_slice_with_dashes_lies_in_its_parents [Systemd],
     limits_are_the_units_and_the_files [Systemd],
+    an_update_changes_the_unit_and_the_files [Systemd],
+    an_update_that_fails_changes_neither_the_unit_nor_the_files [Systemd],
+    an_oom_kill_in_a_scope_is_told [Systemd],
     limits_and_denied_devices_survive_a_reload_of_systemd [Systemd],
     the_container_sees_its_scope_as_the_root [Systemd],
     the_scope_goes_with_the_container [Systemd],
@@ -107,6 +110,70 @@ fn limits_are_the_units_and_the_files(lab: &Lab) {
     ] {
         assert_eq!(property("box-three.scope", name), value, "{name}");
     }
+}
+
+fn an_update_changes_the_unit_and_the_files(lab: &Lab) {
+    let mut bundle = bundle(lab, &["sleep"], "system.slice:box:eleven");
+    bundle.config["linux"]["resources"] = json!({
+        "memory": {"limit": 64 * MIB, "swap": 64 * MIB},
+        "pids": {"limit": 50},
+        "cpu": {"quota": 50_000, "period": 100_000},
+    });
+    let container = lab.start(&bundle);
+    let flags = [
+        "--memory=96m",
+        "--memory-swap=128m",
+        "--pids-limit=60",
+        "--cpu-quota=30000",
+        "--cpu-share=262144",
+        "--cpuset-cpus=1",
+    ];
+    drop(container.call_with("update", &flags).ok());
+    let agree = |moment: &str| {
+        for (file, value, name, shown) in [
+            ("memory.max", "100663296", "MemoryMax", "100663296"),
+            ("memory.swap.max", "33554432", "MemorySwapMax", "33554432"),
+            ("pids.max", "60", "TasksMax", "60"),
+            ("cpu.max", "30000 100000", "CPUQuotaPerSecUSec", "300ms"),
+            ("cpu.weight", "10000", "CPUWeight", "10000"),
+            ("cpuset.cpus", "1", "AllowedCPUs", "1"),
+        ] {
+            assert_eq!(setting(&container, file), value, "{file} {moment}");
+            assert_eq!(property("box-eleven.scope", name), shown, "{name} {moment}");
+        }
+    };
+    agree("at once");
+    systemctl(&["daemon-reload"]);
+    agree("after a reload");
+}
+
+fn an_update_that_fails_changes_neither_the_unit_nor_the_files(lab: &Lab) {
+    let mut bundle = bundle(lab, &["sleep"], "system.slice:box:twelve");
+    bundle.config["linux"]["resources"] = json!({"pids": {"limit": 50}});
+    let container = lab.start(&bundle);
+    let file = lab.folder().join("limits.json");
+    let limits = json!({"pids": {"limit": 44}, "unified": {"memory.nonsense": "1"}});
+    std::fs::write(&file, limits.to_string()).expect("the lab's folder is writable");
+    let output = container.call_with("update", &["-r", &file.to_string_lossy()]);
+    assert!(!output.status.success(), "{output}");
+    assert_eq!(setting(&container, "pids.max"), "50");
+    assert_eq!(property("box-twelve.scope", "TasksMax"), "50");
+}
+
+fn an_oom_kill_in_a_scope_is_told(lab: &Lab) {
+    let mut bundle = bundle(lab, &[], "system.slice:box:thirteen");
+    bundle.busybox().expect("busybox-static is installed");
+    let script = "while [ ! -e /go ]; do /bin/busybox usleep 50000; done; exec /probe allocate 256";
+    bundle.args(&["/bin/sh", "-c", script]);
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 64 * MIB, "swap": 64 * MIB});
+    let container = lab.start(&bundle);
+    let mut command = lab.runtime.command();
+    command.args(["events", "--interval", "300ms", &container.id]);
+    let call = lab.runtime.spawn(command);
+    call.wait_for_text("stats");
+    std::fs::write(bundle.rootfs().join("go"), "").expect("the bundle is ours");
+    let output = call.finish(wait::CALL);
+    assert!(output.stdout().contains(r#""type":"oom""#), "{output}");
 }
 
 fn limits_and_denied_devices_survive_a_reload_of_systemd(lab: &Lab) {

@@ -177,6 +177,12 @@ impl Call {
         }
     }
 
+    /// All of stdout up to now.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// Waits until the command, or its container, has written this to stdout.
     ///
     /// # Panics

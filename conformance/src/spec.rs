@@ -35,6 +35,12 @@ const SENTENCES: &[(&str, &str)] = &[
         "runtime.md, Create: process.args is not run before start",
     ),
     ("lifecycle::a_pid_file", "runc's command line, --pid-file"),
+    (
+        "update::",
+        "runc's command line, update: only what is named changes",
+    ),
+    ("events::", "runc's command line, events"),
+    ("events::ps_", "runc's command line, ps"),
     ("lifecycle::list_", "runc's command line, list"),
     ("lifecycle::run_", "runc's command line, run"),
     ("lifecycle::spec_", "runc's command line, spec"),

@@ -13,27 +13,30 @@ _corten() {
         esac
     done
     case $before in
-        --cgroup | --console-socket | --log | --pid-file | --pidfd-socket | --process | --trace | -p) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --cgroup | --console-socket | --log | --pid-file | --pidfd-socket | --process | --resources | --trace | -p | -r) COMPREPLY=($(compgen -f -- "$word")) && return ;;
         --bundle | --cwd | --root | -b) COMPREPLY=($(compgen -d -- "$word")) && return ;;
-        --additional-gids | --apparmor | --cap | --cgroup-manager | --env | --format | --log-format | --preserve-fds | --process-label | --rootless | --user | -c | -e | -f | -g | -u) return ;;
+        --additional-gids | --apparmor | --blkio-weight | --cap | --cgroup-manager | --cpu-burst | --cpu-idle | --cpu-period | --cpu-quota | --cpu-rt-period | --cpu-rt-runtime | --cpu-share | --cpuset-cpus | --cpuset-mems | --env | --format | --interval | --l3-cache-schema | --log-format | --mem-bw-schema | --memory | --memory-reservation | --memory-swap | --pids-limit | --preserve-fds | --process-label | --rootless | --user | -c | -e | -f | -g | -u) return ;;
     esac
     case $command in
-        '') COMPREPLY=($(compgen -W "$flags check create delete exec features kill list pause plan resume run spec start state help" -- "$word")) && return ;;
-        help) COMPREPLY=($(compgen -W 'check create delete exec features kill list pause plan resume run spec start state' -- "$word")) && return ;;
+        '') COMPREPLY=($(compgen -W "$flags check create delete events exec features kill list pause plan ps resume run spec start state update help" -- "$word")) && return ;;
+        help) COMPREPLY=($(compgen -W 'check create delete events exec features kill list pause plan ps resume run spec start state update' -- "$word")) && return ;;
         check) flags='--bundle -b --format --help -h' ids= ;;
         create) flags='--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
         delete) flags='--force -f --help -h' ids=yes ;;
+        events) flags='--interval --stats --help -h' ids=yes ;;
         exec) flags='--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused --help -h' ids=yes ;;
         features) flags='--help -h' ids= ;;
         kill) flags='--help -h' ids=yes ;;
         list) flags='--format -f --quiet -q --help -h' ids= ;;
         pause) flags='--help -h' ids=yes ;;
         plan) flags='--bundle -b --format --help -h' ids= ;;
+        ps) flags='--format -f --help -h' ids=yes ;;
         resume) flags='--help -h' ids=yes ;;
         run) flags='--bundle -b --console-socket --pidfd-socket --detach -d --keep --pid-file --no-subreaper --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
         spec) flags='--bundle -b --rootless --help -h' ids= ;;
         start) flags='--help -h' ids=yes ;;
         state) flags='--help -h' ids=yes ;;
+        update) flags='--resources -r --blkio-weight --cpu-period --cpu-quota --cpu-burst --cpu-share --cpu-rt-period --cpu-rt-runtime --cpu-idle --cpuset-cpus --cpuset-mems --memory --memory-reservation --memory-swap --pids-limit --l3-cache-schema --mem-bw-schema --help -h' ids=yes ;;
         *) return ;;
     esac
     case $word in

@@ -98,8 +98,8 @@ impl App {
             Failure::usage(message, format!("{introduction}\n\n{help}"))
         };
         let place = match command.action {
-            // What follows the id is the program's.
-            Action::Exec => Place::First,
+            // What follows the id is another program's.
+            Action::Exec | Action::Ps => Place::First,
             _ => Place::Anywhere,
         };
         let matches = parse(command.flags, place, words).map_err(|message| {
@@ -125,17 +125,20 @@ impl App {
             Action::Check => commands::check::run(self, matches),
             Action::Create => commands::create::run(self, matches),
             Action::Delete => commands::delete::run(self, matches),
+            Action::Events => commands::events::run(self, matches),
             Action::Exec => commands::exec::run(self, matches),
             Action::Features => commands::features::run(),
             Action::Kill => commands::kill::run(self, matches),
             Action::List => commands::list::run(self, matches),
             Action::Pause => commands::pause::pause(self, matches),
             Action::Plan => commands::plan::run(self, matches),
+            Action::Ps => commands::ps::run(self, matches),
             Action::Resume => commands::pause::resume(self, matches),
             Action::Run => commands::run::run(self, matches),
             Action::Spec => commands::spec::run(matches),
             Action::Start => commands::start::run(self, matches),
             Action::State => commands::state::run(self, matches),
+            Action::Update => commands::update::run(self, matches),
         }
     }
 

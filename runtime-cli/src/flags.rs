@@ -101,17 +101,20 @@ pub(crate) enum Action {
     Check,
     Create,
     Delete,
+    Events,
     Exec,
     Features,
     Kill,
     List,
     Pause,
     Plan,
+    Ps,
     Resume,
     Run,
     Spec,
     Start,
     State,
+    Update,
 }
 
 /// One command.
@@ -298,6 +301,25 @@ pub(crate) static COMMANDS: &[Command] = &[
         .short("f")],
     },
     Command {
+        action: Action::Events,
+        name: "events",
+        summary: "print what a container uses, and when it runs out of memory",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "Prints a line of JSON for each event, until the container has ended: its \
+                      statistics each\ntime the interval is over, and `oom` when the kernel has \
+                      killed something of it for want of\nmemory.",
+        flags: &[
+            Flag::text(
+                "interval",
+                "DURATION",
+                "the time between two statistics, as 500ms or 1m30s",
+            )
+            .or("5s"),
+            Flag::switch("stats", "print the statistics once, and nothing else"),
+        ],
+    },
+    Command {
         action: Action::Exec,
         name: "exec",
         summary: "run one more program in a container",
@@ -372,6 +394,22 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        action: Action::Ps,
+        name: "ps",
+        summary: "list the processes of a container",
+        arguments: "<container-id> [ps-option...]",
+        count: Count::Between(1, usize::MAX),
+        description: "Runs ps(1), with -ef or the options given, and leaves out what is not of the \
+                      container.\nIts list must have a column PID.",
+        flags: &[Flag::text(
+            "format",
+            "FORMAT",
+            "table, or json for the process ids alone",
+        )
+        .short("f")
+        .or("table")],
+    },
+    Command {
         action: Action::Resume,
         name: "resume",
         summary: "let the processes of a paused container go on",
@@ -438,6 +476,56 @@ pub(crate) static COMMANDS: &[Command] = &[
         description: "",
         flags: &[],
     },
+    Command {
+        action: Action::Update,
+        name: "update",
+        summary: "change the limits of a container",
+        arguments: ID,
+        count: Count::Exactly(1),
+        description: "What is not named stays as it is, and so do device rules. All that is asked for \
+                      is done, or\nnothing. Bytes may be given as 64k, 512m or 2g; -1 is no limit.",
+        flags: UPDATE,
+    },
+];
+
+const UPDATE: &[Flag] = &[
+    Flag::text(
+        "resources",
+        "FILE",
+        "read the limits from FILE (- for stdin), in the form of linux.resources; other flags \
+         then do not count",
+    )
+    .short("r"),
+    Flag::text("blkio-weight", "N", "share of disk time, 10 to 1000"),
+    Flag::text(
+        "cpu-period",
+        "USEC",
+        "length of a period; 0 for the usual one",
+    ),
+    Flag::text("cpu-quota", "USEC", "CPU time in each period"),
+    Flag::text("cpu-burst", "USEC", "CPU time that may be saved up"),
+    Flag::text("cpu-share", "N", "share of CPU time, 2 to 262144"),
+    Flag::text("cpu-rt-period", "USEC", "refused: only cgroup v1 has it"),
+    Flag::text("cpu-rt-runtime", "USEC", "refused: only cgroup v1 has it"),
+    Flag::text(
+        "cpu-idle",
+        "0|1",
+        "1: run only when nobody else wants the CPU",
+    ),
+    Flag::text("cpuset-cpus", "LIST", "CPUs to run on, as 0-3,7"),
+    Flag::text("cpuset-mems", "LIST", "memory nodes to use"),
+    Flag::text("memory", "BYTES", "memory"),
+    Flag::text(
+        "memory-reservation",
+        "BYTES",
+        "memory that is reclaimed last",
+    ),
+    Flag::text("memory-swap", "BYTES", "memory and swap together"),
+    Flag::text("pids-limit", "N", "number of tasks"),
+    Flag::text("l3-cache-schema", "SCHEMA", "not supported yet"),
+    Flag::text("mem-bw-schema", "SCHEMA", "not supported yet"),
+    Flag::text("kernel-memory", "BYTES", "ignored").hidden(),
+    Flag::text("kernel-memory-tcp", "BYTES", "ignored").hidden(),
 ];
 
 #[cfg(test)]

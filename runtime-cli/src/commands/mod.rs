@@ -3,16 +3,19 @@
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -44,4 +47,25 @@ fn path(matches: &Matches, flag: &str) -> Option<PathBuf> {
 fn bundle(matches: &Matches) -> Result<Bundle, Failure> {
     let path = matches.value("bundle").filter(|path| !path.is_empty());
     Ok(Bundle::load(path.map_or(Path::new("."), Path::new))?)
+}
+
+/// A number with or without a fraction, in the smaller unit that `factor` is of; digits too
+/// small for it are left out.
+fn decimal(text: &str, factor: u64) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    let mut sum = match whole {
+        "" => 0,
+        whole => whole.parse::<u64>().ok()?.checked_mul(factor)?,
+    };
+    let fraction = fraction.get(..18).unwrap_or(fraction);
+    if let Ok(parts) = fraction.parse::<u128>() {
+        let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+        let part = parts * u128::from(factor) / scale;
+        sum = sum.checked_add(u64::try_from(part).ok()?)?;
+    }
+    Some(sum)
 }

@@ -85,7 +85,7 @@ pub(crate) enum CgroupError {
         errno: Errno,
     },
 
-    /// A limit that is checked before it is written is not above what is in use.
+    /// A limit is not above what is in use, and can't be without a process being killed.
     #[error("{origin}: cgroup {path}: the limit {limit} is not above the {used} in use")]
     UsedUp {
         /// The field that asks for the limit.
@@ -172,7 +172,7 @@ pub(crate) enum CgroupError {
     Systemd {
         /// The unit.
         unit: String,
-        /// `reach`, `start`, `stop` or `reset`.
+        /// `reach`, `start`, `stop`, `reset` or `set limits of`.
         what: &'static str,
         /// What systemd or the bus says.
         why: String,

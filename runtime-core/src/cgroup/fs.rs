@@ -146,11 +146,21 @@ impl Cgroup {
         path: &Path,
         settings: &[Setting],
     ) -> Result<Cgroup, CgroupError> {
-        let cgroup = Cgroup::open(mount, path)?;
+        let cgroup = Cgroup::open_with(mount, path, settings)?;
         if cgroup.events()?.frozen {
             let path = path.to_owned();
             return Err(CgroupError::Frozen { path });
         }
+        Ok(cgroup)
+    }
+
+    /// Opens the cgroup `path`, and switches on what `settings` need and is missing.
+    pub(crate) fn open_with(
+        mount: &Path,
+        path: &Path,
+        settings: &[Setting],
+    ) -> Result<Cgroup, CgroupError> {
+        let cgroup = Cgroup::open(mount, path)?;
         if !enable::has_needed(cgroup.dir(), path, settings)? {
             let root = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
             let above = path.parent().unwrap_or(path);

@@ -10,6 +10,7 @@
 //! - `stats`: what a cgroup has used.
 //! - `stuck`: processes that do not stop, and where they wait.
 //! - `systemd`: cgroups that systemd makes.
+//! - `update`: new limits for a cgroup in use.
 //! - `walk`: a cgroup and all below it, whatever a container made there.
 //! - `error`: [`CgroupError`].
 //!
@@ -30,6 +31,7 @@ mod stuck;
 pub(crate) mod systemd;
 #[cfg(test)]
 mod tests;
+mod update;
 mod walk;
 
 use std::ffi::OsStr;
@@ -50,6 +52,7 @@ pub(crate) use path::cgroup_path;
 pub(crate) use remove::remove;
 pub(crate) use settings::{Setting, settings};
 pub(crate) use stuck::Stuck;
+pub(crate) use update::changes;
 
 /// Where the hierarchy is mounted on every machine with cgroup v2.
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";

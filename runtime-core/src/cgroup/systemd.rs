@@ -45,6 +45,14 @@ const fn manager(member: &'static str, signature: &'static str) -> Method {
 
 const START: Method = manager("StartTransientUnit", "ssa(sv)a(sa(sv))");
 const STOP: Method = manager("StopUnit", "ss");
+const SET: Method = manager("SetUnitProperties", "sba(sv)");
+const PING: Method = Method {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.DBus.Peer",
+    member: "Ping",
+    signature: "",
+};
 const RESET_FAILED: Method = manager("ResetFailedUnit", "s");
 const ADD_MATCH: Method = Method {
     destination: "org.freedesktop.DBus",
@@ -99,6 +107,29 @@ pub(crate) fn start(scope: &Scope, pid: i32) -> Result<(), CgroupError> {
 
 fn exists(error: &str) -> bool {
     error.ends_with(".UnitExists")
+}
+
+/// Tells systemd new limits of a unit that runs, and waits until it has written its files.
+pub(crate) fn set(unit: &Unit, properties: Vec<Property>) -> Result<(), CgroupError> {
+    if properties.is_empty() {
+        return Ok(());
+    }
+    let mut body = Writer::default();
+    body.text(&unit.name);
+    // Until the machine is booted again: the unit is not there for longer either.
+    body.flag(true);
+    body.array(8, |list| {
+        for (name, value) in properties {
+            list.property(&name, &value);
+        }
+    });
+    let mut talk = Talk::new(unit)?;
+    let set = talk.bus.call(&SET, &body.into_bytes());
+    // Files are written before the next message is read.
+    let ping = talk.bus.call(&PING, &[]);
+    let done = talk.answer(set).and_then(|_| talk.answer(ping));
+    done.map(drop)
+        .map_err(|answer| talk.error("set limits of", answer))
 }
 
 /// Stops the unit, whatever is still in it, and forgets that it failed. A unit that is not

@@ -348,6 +348,7 @@ impl StateKeeper<'_> {
             made_cgroups: made.to_vec(),
             unit: facts.unit.clone(),
             resctrl: plan.resctrl_groups(),
+            resources: String::new(),
             oom_kills_before: oom_kills_before(facts, made),
             no_new_keyring: self.new.options.no_new_keyring,
             own_pid_namespace: spec

@@ -126,7 +126,7 @@ impl Container {
     }
 
     /// The configuration that it was made from.
-    fn config(&self) -> Result<Spec, Error> {
+    pub(super) fn config(&self) -> Result<Spec, Error> {
         let object = || self.dir.path().join(dir::CONFIG).display().to_string();
         let bytes = self.dir.read(dir::CONFIG)?;
         let bytes = bytes.ok_or_else(|| Error::other(format!("{}: missing", object())))?;

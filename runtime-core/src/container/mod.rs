@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! - `runtime`: [`Runtime`], where containers are kept
-//! - `create`, `start`, `exec`, `kill`, `pause`, `stats`, `wait`, `watch`, `delete`: operations of
-//!   [`Container`]
+//! - `create`, `start`, `exec`, `kill`, `pause`, `stats`, `update`, `wait`, `watch`, `delete`:
+//!   operations of [`Container`]
 //! - `notify`: the socket for sd_notify(3)
 //! - `state`: [`State`] and what is kept on disk
 //! - `dir`: the state directory and its lock
@@ -19,6 +19,7 @@ mod runtime;
 mod start;
 mod state;
 mod stats;
+mod update;
 mod wait;
 mod watch;
 

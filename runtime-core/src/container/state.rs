@@ -118,6 +118,9 @@ pub(super) struct Saved {
     /// OOM kills that its cgroup had seen when it was made, if it was there already.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) oom_kills_before: u64,
+    /// Limits after an update, as the text of a `linux.resources`; empty: config.json's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) resources: String,
     /// Whether it has a pid namespace of its own, which dies with its process.
     pub(super) own_pid_namespace: bool,
     /// Whether its processes stay in the session keyring of their creator.

@@ -98,6 +98,7 @@ impl Watch {
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, Error> {
         let failed = |errno| Error::call("watch", "poll", errno);
         let until = timeout.map(|timeout| Instant::now() + timeout);
+        let mut over = false;
         loop {
             // Before the look at the count: what is counted by the end is told.
             let ended = self.has_ended().map_err(failed)?;
@@ -111,7 +112,9 @@ impl Watch {
             }
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let ready = process::poll_in(&[self.epoll.as_fd()], left).map_err(failed)?;
-            if !ready.contains(&true) {
+            // Readable at the end of the time: there is one more look to be had.
+            if !ready.contains(&true) || std::mem::replace(&mut over, left == Some(Duration::ZERO))
+            {
                 return Ok(None);
             }
         }

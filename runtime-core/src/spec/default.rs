@@ -62,9 +62,15 @@ pub fn rootless_spec(uid: u32, gid: u32) -> Spec {
 
 /// The spec as `runc spec` would write it: indented with tabs, no line break at the end.
 pub fn to_json(spec: &Spec) -> String {
+    json(spec)
+}
+
+/// One form for all: each more is another copy of the serialiser.
+pub(super) fn json(value: &impl Serialize) -> String {
     let mut out = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(b"\t"));
-    spec.serialize(&mut serializer)
+    value
+        .serialize(&mut serializer)
         .expect("texts, numbers and text keys always serialise");
     String::from_utf8(out).expect("serde_json writes UTF-8")
 }

@@ -20,6 +20,7 @@ mod read;
 mod resources;
 pub(crate) mod scheduling;
 mod seccomp;
+mod update;
 mod validate;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use resources::{
     Resources, ThrottleDevice, WeightDevice,
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
+pub(crate) use validate::resource_problems;
 pub use validate::{problems, validate, warnings};
 
 use json::{nullable, objects, optional, text, unset};

@@ -44,7 +44,7 @@ pub fn parse_process(bytes: &[u8]) -> Result<Process, SpecError> {
     })
 }
 
-fn read<'de, T: Deserialize<'de>>(
+pub(super) fn read<'de, T: Deserialize<'de>>(
     bytes: &'de [u8],
     place: fn(String) -> String,
 ) -> Result<T, SpecError> {

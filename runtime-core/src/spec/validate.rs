@@ -71,6 +71,13 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
     found
 }
 
+/// Everything that is wrong with limits alone, as those of an update.
+pub(crate) fn resource_problems(resources: &super::Resources) -> Vec<SpecError> {
+    let mut found = Vec::new();
+    resources::check(&mut found, resources);
+    found
+}
+
 /// What works, but hardly as it was meant. One line each, without the word "warning".
 pub fn warnings(spec: &Spec) -> Vec<String> {
     let capabilities = spec

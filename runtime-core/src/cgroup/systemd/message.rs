@@ -52,6 +52,10 @@ impl Writer {
         self.u32(u32::try_from(length).unwrap_or(u32::MAX));
     }
 
+    pub(super) fn flag(&mut self, value: bool) {
+        self.u32(u32::from(value));
+    }
+
     pub(super) fn text(&mut self, text: &str) {
         self.length(text.len());
         self.0.extend(text.as_bytes());
@@ -80,7 +84,7 @@ impl Writer {
     fn variant(&mut self, value: &Value) {
         self.signature(value.signature());
         match value {
-            Value::Bool(value) => self.u32(u32::from(*value)),
+            Value::Bool(value) => self.flag(*value),
             Value::I32(value) => self.u32(value.cast_unsigned()),
             Value::U64(value) => {
                 self.align(8);

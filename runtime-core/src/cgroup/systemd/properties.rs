@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::message::Value;
 use crate::cgroup::{CgroupError, Setting};
+use crate::spec::scheduling;
 
 /// A property's name and value.
 pub(crate) type Property = (String, Value);
@@ -35,10 +36,9 @@ fn of_setting(all: &mut Vec<Property>, file: &str, value: &str) {
         "pids.max" => "TasksMax",
         "cpu.weight" => "CPUWeight",
         "cpu.idle" => {
-            if value.trim() == "1" {
-                // As systemd 252 and newer say it.
-                push("CPUWeight", Value::U64(0));
-            }
+            // As systemd 252 and newer say it; or no weight, for one that was idle.
+            let weight = if value.trim() == "1" { 0 } else { u64::MAX };
+            push("CPUWeight", Value::U64(weight));
             return;
         }
         "cpuset.cpus" | "cpuset.mems" => {
@@ -84,23 +84,15 @@ fn cpu_max(value: &str) -> Option<(u64, u64)> {
     Some((quota, period))
 }
 
-/// `0-2,5` as a bit for each number, lowest first.
+/// `0-2,5` as a bit for each number, lowest first; empty: all there are.
 fn bits(list: &str) -> Option<Vec<u8>> {
     /// More than any kernel is built for.
-    const MAX: usize = 1 << 16;
-    let mut bits = Vec::new();
-    for part in list.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last >= MAX {
-            return None;
-        }
-        bits.resize(bits.len().max(last / 8 + 1), 0);
-        for number in first..=last {
-            if let Some(byte) = bits.get_mut(number / 8) {
-                *byte |= 1u8 << (number % 8);
-            }
-        }
+    const MAX: u32 = 1 << 16;
+    let words = scheduling::list(list.trim(), MAX).ok()?;
+    let bytes = words.into_iter().flat_map(u32::to_le_bytes);
+    let mut bits: Vec<u8> = bytes.collect();
+    while bits.last() == Some(&0) {
+        bits.pop();
     }
     Some(bits)
 }
@@ -222,7 +214,10 @@ mod tests {
             assert_eq!(set(file, value), [named(name, Value::U64(number))]);
         }
         assert_eq!(set("cpu.idle", "1"), [named("CPUWeight", Value::U64(0))]);
-        assert_eq!(set("cpu.idle", "0"), []);
+        assert_eq!(
+            set("cpu.idle", "0"),
+            [named("CPUWeight", Value::U64(u64::MAX))]
+        );
         assert_eq!(set("io.max", "8:0 rbps=1"), []);
         assert_eq!(set("memory.max", "much"), []);
     }
@@ -249,7 +244,8 @@ mod tests {
     fn sets_of_processors_become_bits() {
         assert_eq!(bits("0-2,5"), Some(vec![0b10_0111]));
         assert_eq!(bits("8"), Some(vec![0, 1]));
-        for wrong in ["", "a", "2-1", "0-99999999", "1-", "-1"] {
+        assert_eq!(bits(""), Some(vec![]));
+        for wrong in ["a", "2-1", "0-99999999", "1-", "-1"] {
             assert_eq!(bits(wrong), None, "{wrong:?}");
         }
     }
