@@ -7,6 +7,7 @@ use std::process::Stdio;
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
 
+use crate::bundle::Bundle;
 use crate::check::checks;
 use crate::console::{ConsoleSocket, open, read_until};
 use crate::facts;
@@ -18,6 +19,9 @@ checks!("console":
     the_terminal_comes_from_the_containers_own_devpts,
     the_terminal_is_dev_console_and_the_controlling_terminal,
     the_terminal_is_bound_in_whatever_is_on_dev,
+    a_bound_dev_gets_the_terminal_of_the_containers_devpts,
+    in_a_user_namespace_there_is_a_terminal_too,
+    ptmx_gives_the_container_terminals_of_its_own,
     the_terminal_has_the_configured_size,
     the_terminal_belongs_to_the_process_user,
     the_console_message_names_the_pty,
@@ -35,9 +39,13 @@ struct Detached {
 }
 
 fn detached(lab: &Lab, edit: impl FnOnce(&mut Value)) -> Detached {
+    detached_of(lab, lab.bundle(), edit)
+}
+
+fn detached_of(lab: &Lab, mut bundle: Bundle, edit: impl FnOnce(&mut Value)) -> Detached {
     let socket = ConsoleSocket::listen(&lab.folder().join("console.sock")).expect("a socket");
     // Not to the terminal: a terminal holds 4 KiB until somebody reads.
-    let mut bundle = lab.bundle_of(&["--write", "/tmp/facts"]);
+    bundle.probe(&["--write", "/tmp/facts"]);
     bundle.config["root"]["readonly"] = json!(false);
     bundle.config["process"]["terminal"] = json!(true);
     // Writable for any user of the container.
@@ -108,6 +116,66 @@ fn the_terminal_is_bound_in_whatever_is_on_dev(lab: &Lab) {
     for name in ["console", "null", "ptmx"] {
         assert!(facts::find(&facts["dev"], "name", name).is_some(), "{name}");
     }
+}
+
+fn a_bound_dev_gets_the_terminal_of_the_containers_devpts(lab: &Lab) {
+    let dev = lab.folder().join("dev");
+    for folder in ["pts", "shm", "mqueue"] {
+        std::fs::create_dir_all(dev.join(folder)).expect("the lab is writable");
+    }
+    let facts = detached(lab, |config| {
+        let mounts = config["mounts"].as_array_mut().expect("a list");
+        let place = mounts
+            .iter_mut()
+            .find(|mount| mount["destination"] == "/dev");
+        *place.expect("it is in the default configuration") = json!({
+            "destination": "/dev", "type": "bind", "source": dev, "options": ["bind"],
+        });
+        // Peers want a /dev/null in it for them.
+        config["linux"]["maskedPaths"] = json!([]);
+    })
+    .facts;
+    // There is no /dev/tty in it.
+    assert_eq!(facts["tty"]["0"]["session"], facts["sid"]);
+    let console = facts::entry(&facts["dev"], "name", "console");
+    assert_eq!(console["type"], "CharacterDevice", "{console}");
+    // Where it was bound is a plain file of whose /dev it is.
+    let left = std::fs::symlink_metadata(dev.join("console"));
+    assert!(left.is_ok_and(|left| left.is_file() && left.len() == 0));
+}
+
+fn in_a_user_namespace_there_is_a_terminal_too(lab: &Lab) {
+    let template = super::namespaces::user_namespace(lab);
+    let facts = detached_of(lab, template, |config| {
+        let mounts = config["mounts"].as_array_mut().expect("a list");
+        let pts = mounts
+            .iter_mut()
+            .find(|mount| mount["destination"] == "/dev/pts");
+        // The group of terminals is not mapped in every namespace; here it is.
+        pts.expect("it is in the default configuration")["options"] = json!([
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5"
+        ]);
+    })
+    .facts;
+    assert_eq!(facts["controlling_tty"], true);
+    assert_eq!(facts["tty"]["0"]["uid"], 0);
+    let console = facts::entry(&facts["dev"], "name", "console");
+    let number = console["device"].as_str().unwrap_or_default();
+    assert!(number.starts_with("136:"), "{console}");
+}
+
+fn ptmx_gives_the_container_terminals_of_its_own(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["open", "r", "/dev/ptmx", "/dev/pts/ptmx"]);
+    let expected = json!({"/dev/ptmx": "ok", "/dev/pts/ptmx": "ok"});
+    assert_eq!(lab.run(&bundle).json(), expected);
+    // For anybody, as it is on a host.
+    bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    assert_eq!(lab.run(&bundle).json(), expected);
 }
 
 fn the_terminal_has_the_configured_size(lab: &Lab) {

@@ -15,6 +15,7 @@ mod events;
 mod features;
 mod hooks;
 mod idmap;
+mod images;
 mod joined;
 mod lifecycle;
 mod limits;
@@ -61,6 +62,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     netdevices::CHECKS,
     rootfs::CHECKS,
     races::CHECKS,
+    images::CHECKS,
     propagation::CHECKS,
     devices::CHECKS,
     cgroup::CHECKS,

@@ -198,6 +198,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "config-linux.md, Cgroup ownership; the cgroup2 file system, as runc mounts it",
     ),
     (
+        "images::",
+        "nothing of an image is trusted; the cases are named at the checks",
+    ),
+    (
         "races::",
         "CVE-2021-30465, CVE-2024-45310, CVE-2019-19921: a path is swapped while it is used",
     ),

@@ -79,6 +79,18 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun's /dev/console is a link to the pty",
     ),
     (
+        "console::a_bound_dev_gets_the_terminal_of_the_containers_devpts",
+        "crun wants a /dev/null in it",
+    ),
+    (
+        "console::in_a_user_namespace_there_is_a_terminal_too",
+        "the same",
+    ),
+    (
+        "images::a_passwd_that_is_a_fifo_is_not_waited_for",
+        "runc and crun wait for somebody to write into it",
+    ),
+    (
         "console::the_console_message_names_the_pty",
         "crun sends no name with the master",
     ),
