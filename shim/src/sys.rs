@@ -87,11 +87,48 @@ pub(crate) fn few_arenas() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-/// Gives memory that malloc(3) holds back to the kernel.
+/// Gives memory back that an idle program does not need: what malloc(3) holds, and the pages
+/// of the program itself, which come back from the page cache when they are used.
 pub(crate) fn trim() {
     // SAFETY: takes locks of malloc(3) and touches no memory that is in use.
     unsafe { libc::malloc_trim(0) };
+    // SAFETY: the function is called for each loaded object with a pointer that is valid for
+    // the call, and keeps none.
+    unsafe { libc::dl_iterate_phdr(Some(forget_pages), std::ptr::null_mut()) };
 }
+
+/// Unmaps the pages of an object's segments that can't be written.
+///
+/// Those are never relocated, so what is in the file is what was in memory.
+unsafe extern "C" fn forget_pages(
+    info: *mut libc::dl_phdr_info,
+    _: libc::size_t,
+    _: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the caller is `dl_iterate_phdr`, which passes a valid pointer.
+    let info = unsafe { &*info };
+    for number in 0..info.dlpi_phnum {
+        // SAFETY: the object has this many headers.
+        let header = unsafe { &*info.dlpi_phdr.add(number.into()) };
+        if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+            continue;
+        }
+        let start = info.dlpi_addr + header.p_vaddr;
+        let page = start & !(PAGE - 1);
+        let length = start + header.p_memsz - page;
+        // SAFETY: the range is mapped from a file, read-only, and was never written; a page of
+        // it that is used next is read from there again. The kernel rounds the length up,
+        // within the segment's last page.
+        unsafe {
+            let place = std::ptr::with_exposed_provenance_mut(page as usize);
+            libc::madvise(place, length as usize, libc::MADV_DONTNEED);
+        }
+    }
+    0
+}
+
+/// Segments are aligned to it on both architectures; a larger page makes madvise(2) refuse.
+const PAGE: u64 = 4096;
 
 /// Lets a command have these files as descriptors 3 and following.
 pub(crate) fn pass<const N: usize>(command: &mut Command, files: [OwnedFd; N]) {

@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
 mod bootstrap;
+mod exec;
 mod fake;
+mod stdio;
 mod task;

@@ -1,33 +1,17 @@
 //! The life of a container as containerd asks for it.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::fake::container::{Web, open_reader, read};
-use crate::fake::{self, Containerd, Version, kill};
 use corten_conformance::lane;
 use corten_shim::proto::Empty;
-use corten_shim::proto::options::ProcessDetails;
 use corten_shim::proto::stats::Metrics;
-use corten_shim::proto::task::{
-    CloseIoRequest, ConnectResponse, PidsResponse, ResizePtyRequest, StatsResponse,
-};
+use corten_shim::proto::task::{ConnectResponse, PidsResponse, StatsResponse};
 use prost::Message as _;
 
-/// `containerd.v1.types.Status`.
-const CREATED: i32 = 1;
-const RUNNING: i32 = 2;
-const STOPPED: i32 = 3;
-const PAUSED: i32 = 4;
-
-const NOT_FOUND: i32 = 5;
-const ALREADY_EXISTS: i32 = 6;
-const FAILED_PRECONDITION: i32 = 9;
-
-fn topics(web: &Web, count: usize) -> Vec<String> {
-    (0..count).map(|_| web.containerd.event().topic).collect()
-}
+use crate::fake::container::{
+    ALREADY_EXISTS, CREATED, FAILED_PRECONDITION, NOT_FOUND, PAUSED, RUNNING, STOPPED, Web,
+};
+use crate::fake::{self, Containerd, Version, kill};
 
 #[test]
 fn a_container_is_created_started_waited_for_and_deleted() {
@@ -54,7 +38,7 @@ fn a_container_is_created_started_waited_for_and_deleted() {
         );
         assert_eq!(web.state("").unwrap_err().code, NOT_FOUND);
         assert_eq!(
-            topics(&web, 2),
+            web.topics(2),
             ["/tasks/create", "/tasks/start"],
             "in this order"
         );
@@ -80,7 +64,7 @@ fn an_exit_is_never_told_before_the_start() {
                 "/tasks/exit",
                 "/tasks/delete",
             ];
-            assert_eq!(topics(&web, 4), expected);
+            assert_eq!(web.topics(4), expected);
         }
         web.client.shutdown();
     });
@@ -182,7 +166,7 @@ fn a_container_that_was_never_started_can_be_deleted() {
         let deleted = web.delete("").unwrap();
         assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
         let order = ["/tasks/create", "/tasks/exit", "/tasks/delete"];
-        assert_eq!(topics(&web, 3), order);
+        assert_eq!(web.topics(3), order);
         web.client.shutdown();
     });
 }
@@ -242,204 +226,7 @@ fn pause_and_resume_are_told_and_seen() {
             "/tasks/paused",
             "/tasks/resumed",
         ];
-        assert_eq!(topics(&web, 4), order);
-        web.end();
-    });
-}
-
-#[test]
-fn output_arrives_whole_and_delete_waits_for_it() {
-    lane::test(|| {
-        let mut web = Web::new("seq 100000; exit 0");
-        let mut stdout = web.stdout();
-        web.run();
-        // More than all pipes hold: the container is still writing.
-        let expected: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
-        assert_eq!(read(&mut stdout, expected.len()), expected);
-        assert_eq!(web.wait("").unwrap(), 0);
-        web.delete("").unwrap();
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
-        assert_eq!(rest, "", "the end follows at once");
-        web.client.shutdown();
-    });
-}
-
-#[test]
-fn a_reader_that_is_gone_or_slow_holds_up_only_its_own_container() {
-    lane::test(|| {
-        let mut web = Web::new("seq 1000000");
-        let mut stdout = web.stdout();
-        web.run();
-        read(&mut stdout, 10);
-        drop(stdout);
-        // Its pipes fill up; calls and other containers go on.
-        let Web {
-            containerd,
-            client,
-            bundle,
-            ..
-        } = web;
-        let mut other = Web::with(containerd, client, "other", "echo hello");
-        let mut hello = other.stdout();
-        other.run();
-        assert_eq!(read(&mut hello, 6), "hello\n");
-        assert_eq!(other.wait("").unwrap(), 0);
-        other.delete("").unwrap();
-        // A reader that comes back reads on: the container was neither killed nor told.
-        let mut again = open_reader(&bundle.join("stdout"));
-        read(&mut again, 200_000);
-        other.id = "web".to_owned();
-        other.bundle = bundle;
-        assert_eq!(other.state("").unwrap().status, RUNNING);
-        drop(again);
-        other.kill("", 9, true).unwrap();
-        other.wait("").unwrap();
-        let reader = open_reader(&other.bundle.join("stdout"));
-        let drained = std::thread::spawn(move || std::io::copy(&mut &reader, &mut std::io::sink()));
-        other.delete("").unwrap();
-        drained.join().unwrap().unwrap();
-        other.client.shutdown();
-    });
-}
-
-#[test]
-fn input_goes_through_until_it_is_closed() {
-    lane::test(|| {
-        let mut web = Web::new("cat; echo end");
-        let mut stdout = web.stdout();
-        let stdin = web.fifo("stdin");
-        web.request.stdin = stdin.display().to_string();
-        web.run();
-        for word in ["one\n", "two\n"] {
-            // Each client that goes away leaves the input open.
-            let mut client = std::fs::OpenOptions::new()
-                .write(true)
-                .open(&stdin)
-                .unwrap();
-            client.write_all(word.as_bytes()).unwrap();
-            drop(client);
-            assert_eq!(read(&mut stdout, 4), word);
-        }
-        let request = CloseIoRequest {
-            id: "web".to_owned(),
-            exec_id: String::new(),
-            stdin: true,
-        };
-        let _: Empty = web.client.call("CloseIO", &request).unwrap();
-        assert_eq!(read(&mut stdout, 4), "end\n");
-        web.wait("").unwrap();
-        web.delete("").unwrap();
-        web.client.shutdown();
-    });
-}
-
-#[test]
-fn a_terminal_has_a_size_and_input_and_drains_to_the_end() {
-    lane::test(|| {
-        let mut web = Web::new("read line; stty size; seq 10000; echo bye");
-        web.config["process"]["terminal"] = serde_json::json!(true);
-        web.request.terminal = true;
-        let mut stdout = web.stdout();
-        let stdin = web.fifo("stdin");
-        web.request.stdin = stdin.display().to_string();
-        web.run();
-        let request = ResizePtyRequest {
-            id: "web".to_owned(),
-            exec_id: String::new(),
-            width: 97,
-            height: 31,
-        };
-        let _: Empty = web.client.call("ResizePty", &request).unwrap();
-        let mut client = std::fs::OpenOptions::new()
-            .write(true)
-            .open(&stdin)
-            .unwrap();
-        client.write_all(b"go\n").unwrap();
-        assert_eq!(read(&mut stdout, 11), "go\r\n31 97\r\n");
-        let expected: String = (1..=10_000).map(|n| format!("{n}\r\n")).collect();
-        let expected = expected + "bye\r\n";
-        assert_eq!(read(&mut stdout, expected.len()), expected);
-        assert_eq!(web.wait("").unwrap(), 0);
-        web.delete("").unwrap();
-        web.client.shutdown();
-    });
-}
-
-#[test]
-fn output_to_a_file_has_both_streams() {
-    lane::test(|| {
-        let mut web = Web::new("echo out; echo err >&2");
-        web.request.stdout = "file:///run/fake/logs/deep/web.log".to_owned();
-        web.run();
-        web.wait("").unwrap();
-        web.delete("").unwrap();
-        let mut lines: Vec<String> = std::fs::read_to_string("/run/fake/logs/deep/web.log")
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        lines.sort();
-        assert_eq!(lines, ["err", "out"]);
-        web.client.shutdown();
-    });
-}
-
-#[test]
-fn a_logger_gets_output_arguments_and_time_to_finish() {
-    lane::test(|| {
-        let mut web = Web::new("echo out; echo err >&2");
-        let script = "#!/bin/sh\ntrap : TERM\nenv >/run/fake/env\necho \"$@\" >/run/fake/args\n\
-                      exec 5>&-\ncat <&3 >/run/fake/out\ncat <&4 >/run/fake/err\n\
-                      echo done >/run/fake/done\n";
-        let path = web.containerd.folder.join("logger");
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        web.request.stdout = format!("binary://{}?key=a%20b&env.X=y", path.display());
-        web.run();
-        assert_eq!(web.wait("").unwrap(), 0);
-        web.delete("").unwrap();
-        // The shim ends when its logger has.
-        web.client.shutdown();
-        let text = |name: &str| std::fs::read_to_string(Path::new("/run/fake").join(name)).unwrap();
-        assert_eq!((&*text("out"), &*text("err")), ("out\n", "err\n"));
-        assert_eq!(text("args"), "key a b\n");
-        assert_eq!(text("done"), "done\n");
-        let environment = text("env");
-        for line in ["CONTAINER_ID=web", "CONTAINER_NAMESPACE=test", "X=y"] {
-            assert!(environment.lines().any(|l| l == line), "{environment}");
-        }
-        assert!(!environment.contains("TTRPC"), "{environment}");
-    });
-}
-
-#[test]
-fn an_unknown_scheme_is_refused() {
-    lane::test(|| {
-        let mut web = Web::new("true");
-        web.request.stdout = "gopher://x".to_owned();
-        assert!(web.create().unwrap_err().message.contains("gopher"));
-        web.client.shutdown();
-    });
-}
-
-#[test]
-fn pipes_belong_to_the_user_of_the_options() {
-    lane::test(|| {
-        let mut containerd = Containerd::new(Version::Json);
-        containerd.options.io_uid = 1000;
-        containerd.options.io_gid = 1001;
-        let options = containerd.options.clone();
-        let mut web = Web::of(containerd, "web", "sleep 1000");
-        web.request.options = Some(corten_shim::proto::Any::pack(
-            "containerd.runc.v1.Options",
-            &options,
-        ));
-        let _stdout = web.stdout();
-        let pid = web.run();
-        let pipe = std::fs::metadata(format!("/proc/{pid}/fd/1")).unwrap();
-        use std::os::unix::fs::MetadataExt as _;
-        assert_eq!((pipe.uid(), pipe.gid()), (1000, 1001));
+        assert_eq!(web.topics(4), order);
         web.end();
     });
 }
@@ -480,7 +267,7 @@ fn a_container_outlives_every_connection_and_events_wait_for_containerd() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
         let pid = web.run();
-        topics(&web, 2);
+        web.topics(2);
         let (path, bundle) = (web.client.path.clone(), web.bundle.clone());
         // containerd goes away, with all its sockets.
         let Web {
@@ -556,124 +343,187 @@ fn an_idle_shim_has_one_thread() {
 }
 
 #[test]
-fn an_exec_is_added_started_waited_for_and_deleted() {
+fn a_slow_create_or_start_holds_up_no_other_container() {
+    lane::test(|| {
+        let mut web = Web::new("true");
+        let fifo = web.fifo("hook");
+        let wait = format!("read x <{}", fifo.display());
+        web.config["hooks"] = serde_json::json!({
+            "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", wait]}],
+            "startContainer": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]
+        });
+        std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
+        let creating = web.client.send("Create", &web.request.clone());
+        let Web {
+            containerd,
+            client,
+            request,
+            ..
+        } = web;
+        let path = client.path.clone();
+        let address = format!("unix://{}", path.display());
+        let mut other = Web::with(
+            containerd,
+            fake::Client::new(3, &address),
+            "other",
+            "exit 4",
+        );
+        other.run();
+        assert_eq!(other.wait("").unwrap(), 4);
+        other.delete("").unwrap();
+        // Its hook ends now, and so does its creation; its start hangs, until it is killed.
+        std::fs::write(&fifo, "\n").unwrap();
+        let mut client = client;
+        let created: corten_shim::proto::task::PidResponse = client.receive(creating).unwrap();
+        let starting = client.send("Start", &name("web", ""));
+        other.id = "other".to_owned();
+        other.run();
+        other.wait("").unwrap();
+        other.delete("").unwrap();
+        other.id = request.id;
+        other.kill("", 9, true).unwrap();
+        assert!(client.receive::<Empty>(starting).is_err());
+        other.wait("").unwrap();
+        fake::gone(created.pid);
+        other.delete("").unwrap();
+        other.client.shutdown();
+    });
+}
+
+#[test]
+fn a_checkpoint_is_refused_in_words_and_not_ignored() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
-        let init = web.run();
-        web.add_exec("one", "exit 5").unwrap();
-        let state = web.state("one").unwrap();
-        assert_eq!((state.status, state.pid, &*state.id), (CREATED, 0, "one"));
+        web.request.checkpoint = "/run/checkpoint".to_owned();
+        let error = web.create().unwrap_err();
         assert_eq!(
-            web.add_exec("one", "true").unwrap_err().code,
-            ALREADY_EXISTS
+            (error.code, error.message.contains("checkpoint")),
+            (12, true)
         );
+        web.request.checkpoint.clear();
+        web.run();
+        let error = web
+            .client
+            .name::<Empty>("Checkpoint", "web", "")
+            .unwrap_err();
         assert_eq!(
-            web.kill("one", 9, false).unwrap_err().code,
-            FAILED_PRECONDITION
+            (error.code, error.message.contains("checkpoint")),
+            (12, true)
         );
-        let pid = web.start("one").unwrap();
-        assert_ne!(pid, init);
-        assert_eq!(web.wait("one").unwrap(), 5);
-        assert_eq!(web.state("one").unwrap().status, STOPPED);
-        assert_eq!(web.kill("one", 9, false).unwrap_err().code, NOT_FOUND);
-        let deleted = web.delete("one").unwrap();
-        assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
-        assert_eq!(web.state("one").unwrap_err().code, NOT_FOUND);
-        let order = [
-            "/tasks/create",
-            "/tasks/start",
-            "/tasks/exec-added",
-            "/tasks/exec-started",
-        ];
-        assert_eq!(topics(&web, 4), order);
-        let exit = web.containerd.event().exit();
-        assert_eq!((&*exit.container_id, &*exit.id), ("web", "one"));
-        // The end of an exec is not the end of its container: no /tasks/delete.
-        web.kill("", 9, false).unwrap();
+        web.end();
+    });
+}
+
+#[test]
+fn no_runtime_binary_is_executed_whatever_the_options_name() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        containerd.options.binary_name = "/nowhere/runc".to_owned();
+        let options = containerd.options.clone();
+        // The shim has no PATH either.
+        let mut web = Web::of(containerd, "web", "sleep 1000");
+        web.request.options = Some(corten_shim::proto::Any::pack(
+            "containerd.runc.v1.Options",
+            &options,
+        ));
+        web.run();
+        web.add_exec("one", "true").unwrap();
+        web.start("one").unwrap();
+        assert_eq!(web.wait("one").unwrap(), 0);
+        web.end();
+    });
+}
+
+#[test]
+fn state_is_where_the_options_say() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        containerd.options.root = "/run/elsewhere".to_owned();
+        let options = containerd.options.clone();
+        let mut web = Web::of(containerd, "web", "sleep 1000");
+        web.request.options = Some(corten_shim::proto::Any::pack(
+            "containerd.runc.v1.Options",
+            &options,
+        ));
+        let pid = web.run();
+        assert!(Path::new("/run/elsewhere/test/web").exists());
+        // `delete`, which gets no options, finds it too.
+        kill(web.client.shim_pid());
+        web.containerd.delete("web", &web.bundle);
+        fake::gone(pid);
+        assert!(!Path::new("/run/elsewhere/test/web").exists());
+    });
+}
+
+#[test]
+fn a_mount_of_the_root_file_system_that_fails_undoes_the_others() {
+    lane::test(|| {
+        let mut web = Web::new("true");
+        web.request.rootfs.push(corten_shim::proto::task::Mount {
+            r#type: "frobfs".to_owned(),
+            target: "tmp".to_owned(),
+            ..Default::default()
+        });
+        let error = web.create().unwrap_err();
+        assert!(error.message.contains("frobfs"), "{}", error.message);
+        assert_eq!(
+            std::fs::read_dir(web.bundle.join("rootfs"))
+                .unwrap()
+                .count(),
+            0
+        );
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn an_overlay_of_more_layers_than_fit_into_a_page_is_mounted() {
+    lane::test(|| {
+        let mut web = Web::new("true");
+        let image = web.containerd.folder.join("image");
+        let mut layers = vec![];
+        for number in 0..120 {
+            let layer = web
+                .containerd
+                .folder
+                .join(format!("snapshots/{number}/file-system"));
+            std::fs::create_dir_all(&layer).unwrap();
+            std::fs::write(layer.join(format!("layer-{number}")), "").unwrap();
+            layers.push(layer.display().to_string());
+        }
+        layers.push(image.display().to_string());
+        let last = web.request.rootfs[0].options.last_mut().unwrap();
+        *last = format!("lowerdir={}", layers.join(":"));
+        assert!(last.len() > 4096);
+        web.create().unwrap();
+        let rootfs = web.bundle.join("rootfs");
+        assert!(rootfs.join("layer-0").exists() && rootfs.join("layer-119").exists());
+        web.start("").unwrap();
         web.wait("").unwrap();
         web.delete("").unwrap();
-        assert_eq!(web.containerd.event().exit().id, "web");
-        web.containerd.event().delete();
         web.client.shutdown();
     });
 }
 
 #[test]
-fn the_first_process_is_the_last_whose_exit_is_told() {
+fn a_read_only_bind_is_read_only() {
     lane::test(|| {
-        let mut web = Web::new("sleep 1000");
+        let mut web = Web::new("(echo x >/tmp/file) 2>&1; true");
+        let image = web.containerd.folder.join("image");
+        web.request.rootfs = vec![corten_shim::proto::task::Mount {
+            r#type: "bind".to_owned(),
+            source: image.display().to_string(),
+            target: String::new(),
+            options: vec!["rbind".to_owned(), "ro".to_owned()],
+        }];
+        web.config["root"]["readonly"] = serde_json::json!(false);
+        let mut stdout = web.stdout();
         web.run();
-        for number in 0..10 {
-            let exec = format!("exec-{number}");
-            web.add_exec(&exec, "sleep 1000").unwrap();
-            web.start(&exec).unwrap();
-        }
-        topics(&web, 22);
-        web.kill("", 9, false).unwrap();
-        assert_eq!(web.wait("").unwrap(), 137);
-        for _ in 0..10 {
-            assert!(web.containerd.event().exit().id.starts_with("exec-"));
-        }
-        assert_eq!(web.containerd.event().exit().id, "web");
-        assert_eq!(
-            web.add_exec("late", "true").unwrap_err().code,
-            FAILED_PRECONDITION
-        );
+        web.wait("").unwrap();
         web.delete("").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+        assert!(text.contains("Read-only"), "{text}");
         web.client.shutdown();
-    });
-}
-
-#[test]
-fn pids_tell_which_process_is_an_exec() {
-    lane::test(|| {
-        let mut web = Web::new("sleep 1000");
-        let init = web.run();
-        web.add_exec("shell", "sleep 1000").unwrap();
-        let pid = web.start("shell").unwrap();
-        let answer: PidsResponse = web.client.name("Pids", "web", "").unwrap();
-        let info = |wanted: u32| {
-            let mut all = answer.processes.iter();
-            all.find(|process| process.pid == wanted)
-                .unwrap()
-                .info
-                .clone()
-        };
-        assert_eq!(info(init), None);
-        let details = info(pid).unwrap();
-        assert_eq!(details.type_url, "containerd.runc.v1.ProcessDetails");
-        let details = ProcessDetails::decode(&*details.value).unwrap();
-        assert_eq!(details.exec_id, "shell");
-        web.end();
-    });
-}
-
-#[test]
-fn an_exec_that_can_not_be_started_says_why_and_can_be_deleted() {
-    lane::test(|| {
-        let mut web = Web::new("sleep 1000");
-        web.run();
-        web.add_exec("bad", "true").unwrap();
-        // Its output has nowhere to go.
-        web.client
-            .call::<Empty>(
-                "Exec",
-                &corten_shim::proto::task::ExecProcessRequest {
-                    id: "web".to_owned(),
-                    exec_id: "worse".to_owned(),
-                    spec: Some(corten_shim::proto::Any {
-                        type_url: String::new(),
-                        value: br#"{"args":["/bin/nothing"],"cwd":"/"}"#.to_vec(),
-                    }),
-                    ..Default::default()
-                },
-            )
-            .unwrap();
-        let error = web.start("worse").unwrap_err();
-        assert!(error.message.contains("/bin/nothing"), "{}", error.message);
-        assert_ne!(web.wait("worse").unwrap(), 0);
-        web.delete("worse").unwrap();
-        web.delete("bad").unwrap();
-        web.end();
     });
 }

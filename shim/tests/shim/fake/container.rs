@@ -19,6 +19,15 @@ use serde_json::{Value, json};
 
 use super::{Client, Containerd, Event, Version};
 
+/// `containerd.v1.types.Status`.
+pub(crate) const CREATED: i32 = 1;
+pub(crate) const RUNNING: i32 = 2;
+pub(crate) const STOPPED: i32 = 3;
+pub(crate) const PAUSED: i32 = 4;
+pub(crate) const NOT_FOUND: i32 = 5;
+pub(crate) const ALREADY_EXISTS: i32 = 6;
+pub(crate) const FAILED_PRECONDITION: i32 = 9;
+
 /// One container with all that belongs to it.
 pub(crate) struct Web {
     pub(crate) containerd: Containerd,
@@ -125,6 +134,12 @@ impl Web {
             ..ExecProcessRequest::default()
         };
         self.client.call("Exec", &request)
+    }
+
+    /// The topics of the next events.
+    #[track_caller]
+    pub(crate) fn topics(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.containerd.event().topic).collect()
     }
 
     /// A fifo in the bundle.

@@ -1,0 +1,173 @@
+//! Processes that are added to a container.
+
+use corten_conformance::lane;
+use corten_shim::proto::Empty;
+use corten_shim::proto::options::ProcessDetails;
+use corten_shim::proto::task::PidsResponse;
+use prost::Message as _;
+
+use crate::fake;
+use crate::fake::container::{
+    ALREADY_EXISTS, CREATED, FAILED_PRECONDITION, NOT_FOUND, STOPPED, Web,
+};
+
+#[test]
+fn an_exec_is_added_started_waited_for_and_deleted() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let init = web.run();
+        web.add_exec("one", "exit 5").unwrap();
+        let state = web.state("one").unwrap();
+        assert_eq!((state.status, state.pid, &*state.id), (CREATED, 0, "one"));
+        assert_eq!(
+            web.add_exec("one", "true").unwrap_err().code,
+            ALREADY_EXISTS
+        );
+        assert_eq!(
+            web.kill("one", 9, false).unwrap_err().code,
+            FAILED_PRECONDITION
+        );
+        let pid = web.start("one").unwrap();
+        assert_ne!(pid, init);
+        assert_eq!(web.wait("one").unwrap(), 5);
+        assert_eq!(web.state("one").unwrap().status, STOPPED);
+        assert_eq!(web.kill("one", 9, false).unwrap_err().code, NOT_FOUND);
+        let deleted = web.delete("one").unwrap();
+        assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
+        assert_eq!(web.state("one").unwrap_err().code, NOT_FOUND);
+        let order = [
+            "/tasks/create",
+            "/tasks/start",
+            "/tasks/exec-added",
+            "/tasks/exec-started",
+        ];
+        assert_eq!(web.topics(4), order);
+        let exit = web.containerd.event().exit();
+        assert_eq!((&*exit.container_id, &*exit.id), ("web", "one"));
+        // The end of an exec is not the end of its container: no /tasks/delete.
+        web.kill("", 9, false).unwrap();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        assert_eq!(web.containerd.event().exit().id, "web");
+        web.containerd.event().delete();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn the_first_process_is_the_last_whose_exit_is_told() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        for number in 0..10 {
+            let exec = format!("exec-{number}");
+            web.add_exec(&exec, "sleep 1000").unwrap();
+            web.start(&exec).unwrap();
+        }
+        web.topics(22);
+        web.kill("", 9, false).unwrap();
+        assert_eq!(web.wait("").unwrap(), 137);
+        for _ in 0..10 {
+            assert!(web.containerd.event().exit().id.starts_with("exec-"));
+        }
+        assert_eq!(web.containerd.event().exit().id, "web");
+        assert_eq!(
+            web.add_exec("late", "true").unwrap_err().code,
+            FAILED_PRECONDITION
+        );
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn pids_tell_which_process_is_an_exec() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let init = web.run();
+        web.add_exec("shell", "sleep 1000").unwrap();
+        let pid = web.start("shell").unwrap();
+        let answer: PidsResponse = web.client.name("Pids", "web", "").unwrap();
+        let info = |wanted: u32| {
+            let mut all = answer.processes.iter();
+            all.find(|process| process.pid == wanted)
+                .unwrap()
+                .info
+                .clone()
+        };
+        assert_eq!(info(init), None);
+        let details = info(pid).unwrap();
+        assert_eq!(details.type_url, "containerd.runc.v1.ProcessDetails");
+        let details = ProcessDetails::decode(&*details.value).unwrap();
+        assert_eq!(details.exec_id, "shell");
+        web.end();
+    });
+}
+
+#[test]
+fn an_exec_that_can_not_be_started_says_why_and_can_be_deleted() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        web.add_exec("bad", "true").unwrap();
+        // Its output has nowhere to go.
+        web.client
+            .call::<Empty>(
+                "Exec",
+                &corten_shim::proto::task::ExecProcessRequest {
+                    id: "web".to_owned(),
+                    exec_id: "worse".to_owned(),
+                    spec: Some(corten_shim::proto::Any {
+                        type_url: String::new(),
+                        value: br#"{"args":["/bin/nothing"],"cwd":"/"}"#.to_vec(),
+                    }),
+                    ..Default::default()
+                },
+            )
+            .unwrap();
+        let error = web.start("worse").unwrap_err();
+        assert!(error.message.contains("/bin/nothing"), "{}", error.message);
+        assert_ne!(web.wait("worse").unwrap(), 0);
+        web.delete("worse").unwrap();
+        web.delete("bad").unwrap();
+        web.end();
+    });
+}
+
+#[test]
+fn many_execs_leave_no_descriptor_thread_or_zombie() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let mut stdout = web.stdout();
+        web.run();
+        let pid = web.client.shim_pid();
+        let mut before = None;
+        for number in 0..60 {
+            let exec = format!("exec-{number}");
+            web.add_exec(&exec, "echo x").unwrap();
+            web.start(&exec).unwrap();
+            web.wait(&exec).unwrap();
+            web.delete(&exec).unwrap();
+            if number == 9 {
+                before = Some(settled(pid));
+            }
+        }
+        assert_eq!(Some(settled(pid)), before);
+        web.end();
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+    });
+}
+
+/// Descriptors and children of a shim, once its threads have gone.
+fn settled(pid: u32) -> (usize, String) {
+    let count = |name: &str| {
+        std::fs::read_dir(format!("/proc/{pid}/{name}"))
+            .unwrap()
+            .count()
+    };
+    let one = || (count("task") == 1).then_some(());
+    assert!(corten_conformance::wait::until(fake::LIMIT, one).is_some());
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    (count("fd"), std::fs::read_to_string(children).unwrap())
+}

@@ -1,0 +1,209 @@
+//! Standard input and output: fifos, files, loggers, terminals.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use corten_conformance::lane;
+use corten_shim::proto::Empty;
+use corten_shim::proto::task::{CloseIoRequest, ResizePtyRequest};
+
+use crate::fake::container::{RUNNING, Web, open_reader, read};
+use crate::fake::{Containerd, Version};
+
+#[test]
+fn output_arrives_whole_and_delete_waits_for_it() {
+    lane::test(|| {
+        let mut web = Web::new("seq 100000; exit 0");
+        let mut stdout = web.stdout();
+        web.run();
+        // More than all pipes hold: the container is still writing.
+        let expected: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
+        assert_eq!(read(&mut stdout, expected.len()), expected);
+        assert_eq!(web.wait("").unwrap(), 0);
+        web.delete("").unwrap();
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+        assert_eq!(rest, "", "the end follows at once");
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_reader_that_is_gone_or_slow_holds_up_only_its_own_container() {
+    lane::test(|| {
+        let mut web = Web::new("seq 1000000");
+        let mut stdout = web.stdout();
+        web.run();
+        read(&mut stdout, 10);
+        drop(stdout);
+        // Its pipes fill up; calls and other containers go on.
+        let Web {
+            containerd,
+            client,
+            bundle,
+            ..
+        } = web;
+        let mut other = Web::with(containerd, client, "other", "echo hello");
+        let mut hello = other.stdout();
+        other.run();
+        assert_eq!(read(&mut hello, 6), "hello\n");
+        assert_eq!(other.wait("").unwrap(), 0);
+        other.delete("").unwrap();
+        // A reader that comes back reads on: the container was neither killed nor told.
+        let mut again = open_reader(&bundle.join("stdout"));
+        read(&mut again, 200_000);
+        other.id = "web".to_owned();
+        other.bundle = bundle;
+        assert_eq!(other.state("").unwrap().status, RUNNING);
+        drop(again);
+        other.kill("", 9, true).unwrap();
+        other.wait("").unwrap();
+        let reader = open_reader(&other.bundle.join("stdout"));
+        let drained = std::thread::spawn(move || std::io::copy(&mut &reader, &mut std::io::sink()));
+        other.delete("").unwrap();
+        drained.join().unwrap().unwrap();
+        other.client.shutdown();
+    });
+}
+
+#[test]
+fn input_goes_through_until_it_is_closed() {
+    lane::test(|| {
+        let mut web = Web::new("cat; echo end");
+        let mut stdout = web.stdout();
+        let stdin = web.fifo("stdin");
+        web.request.stdin = stdin.display().to_string();
+        web.run();
+        for word in ["one\n", "two\n"] {
+            // Each client that goes away leaves the input open.
+            let mut client = std::fs::OpenOptions::new()
+                .write(true)
+                .open(&stdin)
+                .unwrap();
+            client.write_all(word.as_bytes()).unwrap();
+            drop(client);
+            assert_eq!(read(&mut stdout, 4), word);
+        }
+        let request = CloseIoRequest {
+            id: "web".to_owned(),
+            exec_id: String::new(),
+            stdin: true,
+        };
+        let _: Empty = web.client.call("CloseIO", &request).unwrap();
+        assert_eq!(read(&mut stdout, 4), "end\n");
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_terminal_has_a_size_and_input_and_drains_to_the_end() {
+    lane::test(|| {
+        let mut web = Web::new("read line; stty size; seq 10000; echo bye");
+        web.config["process"]["terminal"] = serde_json::json!(true);
+        web.request.terminal = true;
+        let mut stdout = web.stdout();
+        let stdin = web.fifo("stdin");
+        web.request.stdin = stdin.display().to_string();
+        web.run();
+        let request = ResizePtyRequest {
+            id: "web".to_owned(),
+            exec_id: String::new(),
+            width: 97,
+            height: 31,
+        };
+        let _: Empty = web.client.call("ResizePty", &request).unwrap();
+        let mut client = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&stdin)
+            .unwrap();
+        client.write_all(b"go\n").unwrap();
+        assert_eq!(read(&mut stdout, 11), "go\r\n31 97\r\n");
+        let expected: String = (1..=10_000).map(|n| format!("{n}\r\n")).collect();
+        let expected = expected + "bye\r\n";
+        assert_eq!(read(&mut stdout, expected.len()), expected);
+        assert_eq!(web.wait("").unwrap(), 0);
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn output_to_a_file_has_both_streams() {
+    lane::test(|| {
+        let mut web = Web::new("echo out; echo err >&2");
+        web.request.stdout = "file:///run/fake/logs/deep/web.log".to_owned();
+        web.run();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        let mut lines: Vec<String> = std::fs::read_to_string("/run/fake/logs/deep/web.log")
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        assert_eq!(lines, ["err", "out"]);
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_logger_gets_output_arguments_and_time_to_finish() {
+    lane::test(|| {
+        let mut web = Web::new("echo out; echo err >&2");
+        let script = "#!/bin/sh\ntrap : TERM\nenv >/run/fake/env\necho \"$@\" >/run/fake/args\n\
+                      exec 5>&-\ncat <&3 >/run/fake/out\ncat <&4 >/run/fake/err\n\
+                      echo done >/run/fake/done\n";
+        let path = web.containerd.folder.join("logger");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        web.request.stdout = format!("binary://{}?key=a%20b&env.X=y", path.display());
+        web.run();
+        assert_eq!(web.wait("").unwrap(), 0);
+        web.delete("").unwrap();
+        // The shim ends when its logger has.
+        web.client.shutdown();
+        let text = |name: &str| std::fs::read_to_string(Path::new("/run/fake").join(name)).unwrap();
+        assert_eq!((&*text("out"), &*text("err")), ("out\n", "err\n"));
+        assert_eq!(text("args"), "key a b\n");
+        assert_eq!(text("done"), "done\n");
+        let environment = text("env");
+        for line in ["CONTAINER_ID=web", "CONTAINER_NAMESPACE=test", "X=y"] {
+            assert!(environment.lines().any(|l| l == line), "{environment}");
+        }
+        assert!(!environment.contains("TTRPC"), "{environment}");
+    });
+}
+
+#[test]
+fn an_unknown_scheme_is_refused() {
+    lane::test(|| {
+        let mut web = Web::new("true");
+        web.request.stdout = "gopher://x".to_owned();
+        assert!(web.create().unwrap_err().message.contains("gopher"));
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn pipes_belong_to_the_user_of_the_options() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        containerd.options.io_uid = 1000;
+        containerd.options.io_gid = 1001;
+        let options = containerd.options.clone();
+        let mut web = Web::of(containerd, "web", "sleep 1000");
+        web.request.options = Some(corten_shim::proto::Any::pack(
+            "containerd.runc.v1.Options",
+            &options,
+        ));
+        let _stdout = web.stdout();
+        let pid = web.run();
+        let pipe = std::fs::metadata(format!("/proc/{pid}/fd/1")).unwrap();
+        use std::os::unix::fs::MetadataExt as _;
+        assert_eq!((pipe.uid(), pipe.gid()), (1000, 1001));
+        web.end();
+    });
+}
