@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# A real containerd with the shim, in the native lane: does it work, and what does it cost?
+#
+# Usage: conformance native -- scripts/containerd.sh WHAT SHIM_DIR [CONTAINERD_DIR]
+#
+# WHAT is one of
+#   check    run, exec, terminal, pause, metrics; a killed shim; containerd killed while a
+#            container writes and in the middle of creates; then nothing must be left
+#   memory   PSS and threads of one shim with 1 and 10 containers, beside the Go shim's
+#   latency  `ctr run --rm true` and `ctr task exec true`, beside the Go shim with crun, runc
+#   execs    what `ctr run --rm` executes between the shim's start and its end (needs strace)
+#
+# SHIM_DIR has containerd-shim-corten-v2, CONTAINERD_DIR containerd, ctr and the Go shim (else
+# those on the PATH); crun and runc are those on the PATH. containerd has its own state
+# directories below /run, which is the lane's own. Versions that this was run with: 1.6, 1.7, 2.1.
+set -euo pipefail
+here=$(readlink -f "$(dirname "$0")")
+what=$1
+PATH=$(readlink -f "$2")${3:+:$(readlink -f "$3")}:$PATH
+[ "${CORTEN_LANE:-}" ] || { echo "run me in a lane" >&2; exit 1; }
+
+mkdir -p /run/cd
+cat >/run/cd/config.toml <<'CONFIG'
+version = 2
+root = "/run/cd/root"
+state = "/run/cd/state"
+oom_score = 0
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
+[grpc]
+address = "/run/cd/c.sock"
+CONFIG
+
+c() { ctr -a /run/cd/c.sock "$@"; }
+engine() {
+    containerd -c /run/cd/config.toml >>/run/cd/log 2>&1 &
+    engine=$!
+    for _ in $(seq 100); do
+        c version >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    cat /run/cd/log >&2
+    exit 1
+}
+# Without controllers containerd's default cpu.shares can't be set.
+run() { c run --cpu-shares 0 --runtime "${runtime:-io.containerd.corten.v2}" "$@"; }
+end() {
+    c task kill -s KILL "$1" 2>/dev/null || true
+    for _ in $(seq 50); do
+        c task rm "$1" >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    c container rm "$1" >/dev/null 2>&1 || true
+}
+shims() { pgrep -f 'containerd-shim-[a-z-]*v2 .*-id'; }
+expect() {
+    [ "$2" = "$3" ] || { echo "FAILED $1: $2, expected $3" >&2; cat /run/cd/log >&2; exit 1; }
+    echo "ok $1"
+}
+code() { local status=0; "$@" >/dev/null 2>&1 || status=$?; echo "$status"; }
+
+check() {
+    expect "run" "$(run --rm "$image" one echo hello)" hello
+    expect "exit code" "$(code run --rm "$image" one sh -c 'exit 7')" 7
+    run -d "$image" two sleep 1000
+    expect "exec" "$(c task exec --exec-id a two echo hi)" hi
+    expect "exec code" "$(code c task exec --exec-id a two sh -c 'exit 9')" 9
+    expect "terminal" "$(script -qec "ctr -a /run/cd/c.sock task exec -t --exec-id t two sh -c 'tty | wc -l'" /dev/null </dev/null | tr -dc '0-9')" 1
+    c task pause two
+    expect "paused" "$(c task ls | awk '$1 == "two" { print $3 }')" PAUSED
+    c task resume two
+    expect "metrics" "$(c task metrics two | grep -c cpu.usage_usec)" 1
+    end two
+
+    run -d "$image" killed sleep 1000
+    local pid
+    pid=$(c task ls | awk '$1 == "killed" { print $2 }')
+    kill -9 "$(shims)"
+    for _ in $(seq 50); do [ -d "/proc/$pid" ] || break; sleep 0.1; done
+    expect "no process after a killed shim" "$(code test -d "/proc/$pid")" 1
+    sleep 0.5
+    c container rm killed
+    expect "no socket after a killed shim" "$(ls /run/containerd/s)" ""
+
+    run -d "$image" writer sh -c 'while :; do echo tick; sleep 0.1; done' >/dev/null
+    kill -9 "$engine"
+    sleep 1
+    engine
+    expect "alive after containerd" "$(c task exec --exec-id a writer echo alive)" alive
+    end writer
+
+    for n in 1 2 3 4 5 6; do
+        run -d "$image" "mid$n" sleep 1000 >/dev/null 2>&1 &
+        sleep "0.0$((n * 2))"
+        kill -9 "$engine"
+        wait %% 2>/dev/null || true
+        engine
+        sleep 1
+        end "mid$n"
+    done
+    for _ in $(seq 80); do shims >/dev/null || break; sleep 1; done
+    expect "no shim is left" "$(code shims)" 1
+    expect "no socket is left" "$(ls /run/containerd/s)" ""
+    expect "no state is left" "$(ls /run/containerd/corten/default)" ""
+    expect "no mount is left" "$(grep -c ^overlay /proc/mounts || true)" 0
+}
+
+memory() {
+    local n shim
+    for runtime in io.containerd.corten.v2 io.containerd.runc.v2; do
+        for n in 1 2 3 4 5 6 7 8 9 10; do
+            run -d --annotation io.containerd.runc.v2.group=g "$image" "g$n" sleep 1000
+            [ "$n" = 1 ] && c task exec --exec-id e g1 true
+            case $n in 1 | 10) ;; *) continue ;; esac
+            sleep 10
+            shim=$(shims)
+            echo "$runtime, $n: $(awk '/^Pss:/ { print $2 }' "/proc/$shim/smaps_rollup") kB," \
+                "$(find "/proc/$shim/task" -mindepth 1 -maxdepth 1 | wc -l) threads"
+        done
+        for n in 1 2 3 4 5 6 7 8 9 10; do end "g$n"; done
+    done
+}
+
+latency() {
+    local n name runs=20 options
+    declare -A kinds=(
+        [corten]=io.containerd.corten.v2
+        [crun]="io.containerd.runc.v2 --runc-binary $(command -v crun)"
+        [runc]="io.containerd.runc.v2 --runc-binary $(command -v runc)"
+    )
+    took() { local from=$EPOCHREALTIME; "${@:2}" >/dev/null 2>&1; echo "$1 $(((${EPOCHREALTIME/./} - ${from/./}) / 1000))"; }
+    for name in "${!kinds[@]}"; do
+        read -ra options <<<"${kinds[$name]}"
+        c run -d --cpu-shares 0 --runtime "${options[@]}" "$image" "x$name" sleep 1000
+    done
+    for n in $(seq "$runs"); do
+        for name in "${!kinds[@]}"; do
+            read -ra options <<<"${kinds[$name]}"
+            took "$name run" c run --rm --cpu-shares 0 --runtime "${options[@]}" "$image" "r$n$name" true
+            took "$name exec" c task exec --exec-id "e$n" "x$name" true
+        done
+    done | sort -k1,2 -k3n | awk '{ key = $1 " " $2; ms[key, ++count[key]] = $3 }
+        END { for (key in count) print key ": least " ms[key, 1] " ms, median " ms[key, int((count[key] + 1) / 2)] " ms" }' | sort
+    for name in "${!kinds[@]}"; do end "x$name"; done
+}
+
+execs() {
+    kill "$engine"
+    wait "$engine" || true
+    strace -f -qq -e trace=execve -o /run/cd/execs containerd -c /run/cd/config.toml >>/run/cd/log 2>&1 &
+    engine=$!
+    for _ in $(seq 100); do c version >/dev/null 2>&1 && break; sleep 0.2; done
+    run --rm "$image" traced true
+    kill "$(pgrep -x containerd)"
+    wait "$engine" || true
+    grep -o 'execve("[^"]*", \[[^]]*\]' /run/cd/execs
+}
+
+engine
+archive=/run/cd/busybox.tar
+"$here/oci-image.py" "$archive" "$(command -v busybox)"
+c image import "$archive" >/dev/null
+image=docker.io/library/busybox:latest
+"$what"
+kill "$engine" 2>/dev/null || true
