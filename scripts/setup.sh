@@ -67,3 +67,8 @@ wanted=$(sed -n 's/^channel = "\(.*\)"/\1/p' "$repo/rust-toolchain.toml")
 found=$(cd "$repo" && rustc --version | cut -d' ' -f2)
 [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ] ||
     die "rustc is $found, at least $wanted is needed: rustup toolchain install $wanted"
+
+# Only a test needs them, and it is skipped without.
+if [ "$what" = test ]; then
+    bash "$repo/scripts/profiles.sh" >/dev/null || echo "setup: without the seccomp profiles of Docker and podman" >&2
+fi

@@ -5,9 +5,11 @@
 //!   without tables of ranges or a program
 //! - `exact`: small profiles, instruction by instruction, and refusals
 //! - `properties`: made-up profiles, program against plain answer; `seccompiler` as a second opinion
+//! - `engines`: the profiles of Docker and podman
 //! - `oracle`: libseccomp's programs against ours, over a grid
 //! - `numbers`: the tables against the crate `syscall-numbers`
 
+mod engines;
 mod exact;
 mod interpret;
 mod numbers;
