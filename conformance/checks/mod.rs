@@ -12,6 +12,10 @@ mod devices;
 mod disks;
 mod errors;
 mod events;
+mod exec;
+mod exec_console;
+mod exec_process;
+mod exec_security;
 mod features;
 mod hooks;
 mod idmap;
@@ -45,6 +49,10 @@ mod update;
 /// Every facility's checks.
 pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
+    exec::CHECKS,
+    exec_process::CHECKS,
+    exec_console::CHECKS,
+    exec_security::CHECKS,
     process::CHECKS,
     pause::CHECKS,
     lsm::CHECKS,

@@ -149,7 +149,7 @@ impl Lab {
         let creation = self.command(&["create"], bundle, &id);
         Container {
             lab: self,
-            _bundle: bundle,
+            bundle,
             id,
             creation,
         }
@@ -223,8 +223,8 @@ impl Drop for Lab {
 #[derive(Debug)]
 pub struct Container<'lab> {
     lab: &'lab Lab,
-    // The bundle must outlive the container.
-    _bundle: &'lab Bundle,
+    /// It must outlive the container.
+    bundle: &'lab Bundle,
     /// Its id.
     pub id: String,
     /// What `create` said. The container's own output goes where `create`'s went.
@@ -272,6 +272,12 @@ impl Container<'_> {
             (self.state()["status"] == status).then_some(())
         });
         assert!(seen.is_some(), "not {status}: {}", self.state());
+    }
+
+    /// Its root file system.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.bundle.rootfs()
     }
 
     /// What the container itself has printed.

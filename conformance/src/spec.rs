@@ -34,6 +34,23 @@ const SENTENCES: &[(&str, &str)] = &[
         "lifecycle::a_created_container_has_not_run",
         "runtime.md, Create: process.args is not run before start",
     ),
+    ("exec::", "runc's command line, exec"),
+    (
+        "exec_process::",
+        "config.md, Process, for a process of runc's exec",
+    ),
+    (
+        "exec_process::the_final_cpus",
+        "config.md, Linux process: execCPUAffinity",
+    ),
+    (
+        "exec_console::",
+        "runc's command line, exec: --tty and --console-socket",
+    ),
+    (
+        "exec_security::",
+        "what a container must not do to a process that comes into it: see the CVE in the name",
+    ),
     ("lifecycle::a_pid_file", "runc's command line, --pid-file"),
     (
         "update::",

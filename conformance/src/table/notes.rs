@@ -39,6 +39,42 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun's document has no flags",
     ),
     (
+        "exec_process::no_signal_is_ignored_or_blocked",
+        "runc and crun pass on what their caller, or their language, ignores",
+    ),
+    (
+        "exec_process::the_process_has_the_directory_environment_and_user_of_the_container",
+        "crun starts in /",
+    ),
+    (
+        "exec_process::no_new_privs_is_set_by_its_flag_and_by_the_container",
+        "crun does without, unless the flag asks for it",
+    ),
+    (
+        "exec_process::rlimits_and_oom_score_are_those_of_the_container",
+        "crun leaves its caller's limits",
+    ),
+    (
+        "exec_process::personality_scheduler_and_io_priority_are_those_of_the_container",
+        "crun sets none of them",
+    ),
+    (
+        "exec_process::the_final_cpus_of_the_container_are_those_of_the_process",
+        "crun takes them from a process.json only",
+    ),
+    (
+        "exec::a_process_file_has_a_umask",
+        "runc keeps the container's",
+    ),
+    (
+        "exec_console::the_console_socket_gets_the_master_of_a_terminal_of_the_container",
+        "crun's message does not name the terminal",
+    ),
+    (
+        "exec_security::cve_2026_30892_a_user_that_is_no_number_is_refused",
+        "to runc 4294967296 is root",
+    ),
+    (
         "mounts::a_destination_below_a_dangling_symlink_is_made_inside_the_root",
         "crun follows no dangling link",
     ),

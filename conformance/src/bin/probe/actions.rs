@@ -200,9 +200,14 @@ fn snoop(until: &Path) -> i32 {
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != own) {
             let file = |name: &str| format!("/proc/{pid}/{name}");
+            // Of a process that has ended Linux 6.1 opens them too, and there is nothing in them.
+            let readable = |name: &str| {
+                let opened = std::fs::File::open(file(name));
+                opened.is_ok_and(|mut file| !matches!(file.read(&mut [0]), Ok(0)))
+            };
             let opened = ["mem", "environ", "auxv"]
                 .into_iter()
-                .filter(|name| std::fs::File::open(file(name)).is_ok());
+                .filter(|name| readable(name));
             let linked = ["exe", "cwd", "root", "fd/0", "fd/5", "ns/mnt"]
                 .into_iter()
                 .filter(|name| std::fs::read_link(file(name)).is_ok());
