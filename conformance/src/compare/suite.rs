@@ -86,14 +86,7 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
     ("host-cgroup-mounted", |b| {
         b.without_namespace("cgroup");
     }),
-    ("user-namespace", |b| {
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        b.config["linux"]["uidMappings"] = map.clone();
-        b.config["linux"]["gidMappings"] = map;
-        b.push("/linux/namespaces", json!({"type": "user"}));
-        // The bundle is this process's own, which is root.
-        drop(b.give_to(100_000));
-    }),
+    ("user-namespace", user_namespace),
     ("no-masks", |b| b.config["linux"]["maskedPaths"] = json!([])),
     ("no-readonly-paths", |b| {
         b.config["linux"]["readonlyPaths"] = json!([])
@@ -183,6 +176,67 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
             }),
         );
     }),
+    ("sysctl", |b| {
+        b.config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "9000"});
+    }),
+    ("filter", |b| {
+        b.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_ERRNO"}],
+        });
+    }),
+    ("masks", |b| {
+        for file in ["secret/file", "frozen/file", "alone"] {
+            drop(b.file(file, "text"));
+        }
+        b.push("/linux/maskedPaths", json!("/secret"));
+        b.push("/linux/maskedPaths", json!("/alone"));
+        b.push("/linux/maskedPaths", json!("/missing"));
+        b.push("/linux/readonlyPaths", json!("/frozen"));
+        b.push("/linux/readonlyPaths", json!("/etc/passwd"));
+    }),
+    ("user-namespace-devices", |b| {
+        user_namespace(b);
+        b.push(
+            "/linux/devices",
+            json!({"path": "/dev/full", "type": "c", "major": 1, "minor": 7}),
+        );
+    }),
+    ("user-namespace-bind", |b| {
+        user_namespace(b);
+        bind(b, json!(["rbind", "ro"]));
+    }),
+    ("user-namespace-host-network", |b| {
+        user_namespace(b);
+        b.without_namespace("network").without_mount("/sys");
+        b.without_mount("/sys/fs/cgroup");
+    }),
+    ("recursive-attributes", |b| {
+        bind(b, json!(["rbind", "rro", "rnosuid", "rnoatime"]))
+    }),
+    ("several-tmpfs", |b| {
+        for (place, options) in [
+            ("/run", json!(["nosuid", "nodev", "mode=755", "size=64k"])),
+            ("/tmp", json!(["nosuid", "nodev", "mode=1777"])),
+            ("/run/lock", json!(["noexec", "uid=5", "gid=6"])),
+        ] {
+            let tmpfs = json!({
+                "destination": place, "type": "tmpfs", "source": "tmpfs", "options": options,
+            });
+            mount(b, tmpfs);
+        }
+    }),
+    ("new-cwd", |b| set(b, "cwd", json!("/not/there/yet"))),
+    ("writable-cgroup", |b| {
+        b.without_mount("/sys/fs/cgroup");
+        mount(
+            b,
+            json!({
+                "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                "options": ["nosuid", "noexec", "nodev", "relatime", "rw"],
+            }),
+        );
+    }),
     ("no-mounts", |b| {
         b.config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
     }),
@@ -190,6 +244,15 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
 
 fn set(bundle: &mut Bundle, field: &str, value: serde_json::Value) {
     bundle.config["process"][field] = value;
+}
+
+fn user_namespace(bundle: &mut Bundle) {
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    bundle.push("/linux/namespaces", json!({"type": "user"}));
+    // The bundle is this process's own, which is root.
+    drop(bundle.give_to(100_000));
 }
 
 fn mount(bundle: &mut Bundle, mount: serde_json::Value) {
