@@ -14,7 +14,7 @@
 //! - `start` (with `caller`), `delete`, `info`: what is done and over before the command returns
 //! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads
 //! - `service`, `create`, `end`: the calls; `task`: what they are about
-//! - `stdio`, `mounts`, `stats`, `pids`: one thing each
+//! - `stdio`, `mounts`, `stats`: one thing each
 //! - [`frame`], `server`: ttrpc; `publisher`: events to containerd
 //! - `proto`: the messages
 //! - `socket`: addresses
@@ -33,7 +33,6 @@ pub mod frame;
 mod info;
 mod logging;
 mod mounts;
-mod pids;
 pub mod proto;
 mod publisher;
 mod server;

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use corten_core::Container;
+use corten_core::spec::Resources;
 use prost::Message;
 
 use crate::daemon::Shim;
 use crate::engine::Key;
 use crate::failure::{Code, Failure};
-use crate::pids;
 use crate::proto::Any;
 use crate::proto::events::TaskOnly;
 use crate::proto::options::ProcessDetails;
@@ -225,7 +225,7 @@ impl Shim {
             &request.id,
             move |container| {
                 let mut metrics = stats::metrics(&container.stats()?);
-                metrics.memory_events = stats::memory_events(&pids::cgroup_of(init)?);
+                metrics.memory_events = stats::memory_events(init);
                 Ok(metrics)
             },
             move |shim, metrics| {
@@ -239,34 +239,29 @@ impl Shim {
     }
 
     fn pids(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
-        let task = self.task_mut(&request.id)?;
-        if task.init.exit.is_some() {
-            return Err(Failure::not_found("process already finished"));
-        }
-        let init = task.init.pid;
-        let id = request.id;
-        self.work(
-            move || pids::of_cgroup(pids::cgroup_of(init)?),
-            move |shim, found| {
+        let id = request.id.clone();
+        self.with(
+            &request.id,
+            |container| Ok(container.pids()?),
+            move |shim, found: Result<Vec<i32>, Failure>| {
                 let answer = found.map(|found| shim.pids_response(&id, &found));
                 shim.answer(reply, answer);
             },
-        );
-        Ok(())
+        )
     }
 
-    fn pids_response(&self, id: &str, found: &[u32]) -> Vec<u8> {
+    fn pids_response(&self, id: &str, found: &[i32]) -> Vec<u8> {
         let task = self.tasks.get(id);
-        let exec_of = |pid: u32| {
+        let exec_of = |pid: i32| {
             let mut execs = task?.execs.iter();
-            let (exec, _) = execs.find(|(_, process)| process.pid.unsigned_abs() == pid)?;
+            let (exec, _) = execs.find(|(_, process)| process.pid == pid)?;
             let details = ProcessDetails {
                 exec_id: exec.clone(),
             };
             Some(Any::pack("containerd.runc.v1.ProcessDetails", &details))
         };
         let processes = found.iter().map(|pid| ProcessInfo {
-            pid: *pid,
+            pid: pid.unsigned_abs(),
             info: exec_of(*pid),
         });
         PidsResponse {
@@ -275,10 +270,15 @@ impl Shim {
         .encode_to_vec()
     }
 
-    fn update(&mut self, _reply: Reply, request: UpdateTaskRequest) -> Result<(), Failure> {
-        self.task_mut(&request.id)?;
-        let text = "update is not supported by this shim yet";
-        Err(Failure::new(Code::Unimplemented, text))
+    fn update(&mut self, reply: Reply, request: UpdateTaskRequest) -> Result<(), Failure> {
+        let resources = request.resources.unwrap_or_default();
+        let resources = Resources::parse(&resources.value)
+            .map_err(|error| Failure::invalid(format!("resources: {error}")))?;
+        self.with(
+            &request.id,
+            move |container| Ok(container.update(&resources)?),
+            move |shim, done: Result<(), Failure>| shim.answer(reply, done.map(|()| Vec::new())),
+        )
     }
 }
 

@@ -102,9 +102,13 @@ fn swap_limit(memory: &MemoryStats) -> u64 {
     }
 }
 
-/// `memory.events`; none where there is no memory controller.
-pub(crate) fn memory_events(cgroup: &Path) -> Option<MemoryEvents> {
-    let text = std::fs::read_to_string(cgroup.join("memory.events")).ok()?;
+/// `memory.events` of the cgroup of this process; none without memory controller.
+pub(crate) fn memory_events(pid: i32) -> Option<MemoryEvents> {
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    // The one line of v2 has no controllers.
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let file = Path::new("/sys/fs/cgroup").join(path).join("memory.events");
+    let text = std::fs::read_to_string(file).ok()?;
     let of = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
         let (_, value) = lines.find(|(key, _)| *key == name)?;

@@ -527,3 +527,34 @@ fn a_read_only_bind_is_read_only() {
         web.client.shutdown();
     });
 }
+
+#[test]
+fn an_update_reaches_the_kernel_or_says_why_not() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let pid = web.run();
+        let mut update = |resources: &str| {
+            let request = corten_shim::proto::task::UpdateTaskRequest {
+                id: "web".to_owned(),
+                resources: Some(corten_shim::proto::Any {
+                    type_url: String::new(),
+                    value: resources.as_bytes().to_vec(),
+                }),
+            };
+            web.client.call::<Empty>("Update", &request)
+        };
+        update("{}").unwrap();
+        assert_eq!(update(r#"{"memory": 7}"#).unwrap_err().code, 3);
+        let path = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let path = path.trim().trim_start_matches("0::/");
+        let limit = Path::new("/sys/fs/cgroup").join(path).join("pids.max");
+        let updated = update(r#"{"pids": {"limit": 77}}"#);
+        if limit.exists() {
+            updated.unwrap();
+            assert_eq!(std::fs::read_to_string(limit).unwrap(), "77\n");
+        } else {
+            assert!(updated.unwrap_err().message.contains("pids"));
+        }
+        web.end();
+    });
+}
