@@ -22,6 +22,8 @@ fn leave_out_unwinding() {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/no-unwind.ld");
         println!("cargo::rerun-if-changed={script}");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
+        // `_Unwind_Backtrace` is this program's own, see sys.rs; libgcc's comes along with others.
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
     }
 }
 
