@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::namespaces;
-use crate::check::checks;
+use crate::check::{Need, checks};
 use crate::lab::{Container, Lab};
 use crate::wait;
 
@@ -18,6 +18,11 @@ checks!("cgroup":
     the_cgroup_of_a_run_is_removed_at_its_end,
     delete_force_kills_every_process_of_the_cgroup,
     the_runtime_itself_does_not_stay_in_the_cgroup,
+    a_cgroup_with_a_process_is_refused_and_left,
+    a_frozen_cgroup_is_refused,
+    a_limit_without_its_controller_names_field_file_and_cgroup,
+    fields_that_contradict_each_other_are_refused [Need::Controller("cpu")],
+    a_delete_of_a_stopped_container_kills_nobody_else_in_its_cgroup,
     a_writable_cgroup_belongs_to_the_root_of_its_user_namespace,
     a_read_only_cgroup_stays_the_hosts,
 );
@@ -125,6 +130,130 @@ fn the_runtime_itself_does_not_stay_in_the_cgroup(lab: &Lab) {
     assert_eq!(its.expect("it runs"), own);
     drop(lab.runtime.call(&["kill", "foreground"]).ok());
     drop(call.finish(wait::CALL).ok());
+}
+
+/// A process that is no container's, in a cgroup; ends with the value.
+struct Stranger(std::process::Child);
+
+impl Stranger {
+    fn in_group(group: &Path) -> Self {
+        let child = std::process::Command::new("sleep").arg("1000").spawn();
+        let child = child.expect("sleep is installed");
+        let moved = std::fs::write(group.join("cgroup.procs"), child.id().to_string());
+        moved.expect("the lane's cgroup is writable");
+        Self(child)
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().expect("an own child").is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().expect("an own child");
+        self.0.wait().expect("an own child");
+    }
+}
+
+fn a_cgroup_with_a_process_is_refused_and_left(lab: &Lab) {
+    let group = Path::new(ROOT).join("used");
+    std::fs::create_dir(&group).expect("the lane's cgroup is writable");
+    let mut stranger = Stranger::in_group(&group);
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["linux"]["cgroupsPath"] = json!("/used");
+    let output = lab.run(&bundle);
+    assert!(!output.status.success(), "{output}");
+    assert!(output.stderr().contains("not empty"), "{output}");
+    assert!(stranger.lives());
+    drop(stranger);
+    std::fs::remove_dir(group).expect("it is left");
+}
+
+fn a_frozen_cgroup_is_refused(lab: &Lab) {
+    let group = Path::new(ROOT).join("ice");
+    std::fs::create_dir(&group).expect("the lane's cgroup is writable");
+    std::fs::write(group.join("cgroup.freeze"), "1").expect("it is writable");
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["linux"]["cgroupsPath"] = json!("/ice");
+    let output = lab.run(&bundle);
+    assert!(!output.status.success(), "{output}");
+    assert!(output.stderr().contains("frozen"), "{output}");
+    std::fs::remove_dir(group).expect("it is left");
+}
+
+fn a_limit_without_its_controller_names_field_file_and_cgroup(lab: &Lab) {
+    let there = std::fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"));
+    let there = there.expect("cgroup v2");
+    let limits = [
+        ("memory", "memory", json!({"limit": 1 << 26}), "memory.max"),
+        ("cpuset", "cpu", json!({"cpus": "0"}), "cpuset.cpus"),
+        (
+            "rdma",
+            "rdma",
+            json!({"mlx0": {"hcaHandles": 1}}),
+            "rdma.max",
+        ),
+        ("misc", "unified", json!({"misc.max": "a 1"}), "misc.max"),
+    ];
+    for (controller, field, limit, file) in limits {
+        if there.split_whitespace().any(|name| name == controller) {
+            continue;
+        }
+        let mut bundle = lab.bundle_of(&["true"]);
+        bundle.config["linux"]["resources"][field] = limit;
+        bundle.config["linux"]["cgroupsPath"] = json!("/lacking/box");
+        let output = lab.run(&bundle);
+        assert!(!output.status.success(), "{output}");
+        if lab.is_corten() {
+            let text = output.stderr();
+            let needs = format!("{file} needs the {controller} controller, which cgroup /");
+            assert!(text.contains(&needs), "{output}");
+            assert!(
+                text.contains(&format!("linux.resources.{field}")),
+                "{output}"
+            );
+        }
+    }
+    // Some leave it behind.
+    for left in ["lacking/box", "lacking"] {
+        let left = Path::new(ROOT).join(left);
+        assert!(!lab.is_corten() || !left.exists());
+        drop(std::fs::remove_dir(left));
+    }
+}
+
+fn fields_that_contradict_each_other_are_refused(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["linux"]["resources"] = json!({
+        "cpu": {"idle": 1},
+        "unified": {"cpu.weight": "100"},
+    });
+    let output = lab.run(&bundle);
+    assert!(!output.status.success(), "{output}");
+    if lab.is_corten() {
+        assert!(output.stderr().contains("unable to apply both"), "{output}");
+    }
+}
+
+fn a_delete_of_a_stopped_container_kills_nobody_else_in_its_cgroup(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["linux"]["cgroupsPath"] = json!("/left");
+    let container = lab.create(&bundle);
+    let group = cgroup_of(&container);
+    drop(container.call(&["start"]).ok());
+    container.wait_for("stopped");
+    let mut stranger = Stranger::in_group(&group);
+    let output = container.call(&["delete"]);
+    assert!(stranger.lives());
+    if lab.is_corten() {
+        assert!(!output.status.success(), "{output}");
+        let who = format!("process {}", stranger.0.id());
+        assert!(output.stderr().contains(&who), "{output}");
+    }
+    drop(stranger);
+    drop(container);
+    drop(std::fs::remove_dir(group));
 }
 
 /// The owners, as the container sees them, of its cgroup and what is in it: what may be

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::limits::{bundle_with, setting};
 use crate::bundle::Bundle;
-use crate::check::Need::Controller;
+use crate::check::Need::{Controller, Machine};
 use crate::check::checks;
 use crate::lab::Lab;
 
@@ -20,6 +20,7 @@ checks!("disks":
     a_throttle_of_a_disk_that_is_not_there_is_an_error [Controller("io")],
     a_disk_weight_is_written_where_the_kernel_has_weights [Controller("io")],
     hugepage_limits_are_the_configured_ones [Controller("hugetlb")],
+    a_huge_page_beyond_the_limit_is_refused [Controller("hugetlb"), Machine],
     hugepage_limits_of_a_size_the_machine_lacks_are_an_error [Controller("hugetlb")],
 );
 
@@ -199,6 +200,21 @@ fn hugepage_limits_are_the_configured_ones(lab: &Lab) {
             assert_eq!(setting(&container, &format!("hugetlb.{size}.{file}")), "0");
         }
     }
+}
+
+fn a_huge_page_beyond_the_limit_is_refused(lab: &Lab) {
+    let pool = Path::new("/proc/sys/vm/nr_hugepages");
+    let before = std::fs::read_to_string(pool).expect("the kernel has huge pages");
+    std::fs::write(pool, "4").expect("the machine is the lane's own");
+    let given = |limit: u64| {
+        let limit = json!([{"pageSize": "2MB", "limit": limit}]);
+        let bundle = bundle_with(lab, &["huge-pages", "2"], "hugepageLimits", limit);
+        lab.run(&bundle).stdout()
+    };
+    let (enough, too_little) = (given(4 * MIB), given(2 * MIB));
+    std::fs::write(pool, before.trim()).expect("the machine is the lane's own");
+    assert_eq!(enough, "done\n");
+    assert_eq!(too_little, "ENOMEM\n");
 }
 
 fn hugepage_limits_of_a_size_the_machine_lacks_are_an_error(lab: &Lab) {

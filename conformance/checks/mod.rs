@@ -35,6 +35,7 @@ mod pause;
 mod process;
 mod propagation;
 mod races;
+mod readback;
 mod regressions;
 mod rootfs;
 mod scheduling;
@@ -77,6 +78,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     limits::CHECKS,
     disks::CHECKS,
     update::CHECKS,
+    readback::CHECKS,
     events::CHECKS,
     console::CHECKS,
     hooks::CHECKS,

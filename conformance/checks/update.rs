@@ -39,7 +39,8 @@ checks!("update":
 const MIB: u64 = 1 << 20;
 
 fn update(container: &Container<'_>, flags: &[&str]) -> Output {
-    container.call_with("update", flags)
+    // Options first: crun knows no other order.
+    container.call(&[&["update"], flags].concat())
 }
 
 /// With limits that must stay as they are.

@@ -53,6 +53,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("lifecycle::a_pid_file", "runc's command line, --pid-file"),
     (
+        "readback::",
+        "config-linux.md, Control groups: the limits are those of resources",
+    ),
+    (
         "update::",
         "runc's command line, update: only what is named changes",
     ),

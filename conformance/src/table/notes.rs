@@ -75,6 +75,42 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "to runc 4294967296 is root",
     ),
     (
+        "cgroup::fields_that_contradict_each_other_are_refused",
+        "the last one wins; crun leaves a cgroup behind",
+    ),
+    (
+        "update::an_update_is_known_to_the_next_one",
+        "runc before 1.3, and crun, keep nothing of an update for the next one",
+    ),
+    (
+        "update::a_quota_or_a_period_alone_keeps_the_other",
+        "crun forgets the other one",
+    ),
+    (
+        "update::shares_and_burst_are_updated",
+        "runc before 1.2 and crun have no --cpu-burst",
+    ),
+    (
+        "update::a_cgroup_becomes_idle_and_awake_again",
+        "runc before 1.2 and crun have no --cpu-idle",
+    ),
+    (
+        "update::an_update_that_fails_changes_nothing",
+        "what was written before the failure stays",
+    ),
+    (
+        "update::",
+        "crun takes no amounts with a unit, and updates device rules too",
+    ),
+    (
+        "events::an_oom_kill_is_an_event",
+        "runc loses the event when the container ends with it, crun has no `events`",
+    ),
+    (
+        "events::",
+        "crun has no `events`, and a `ps` without options",
+    ),
+    (
         "mounts::a_destination_below_a_dangling_symlink_is_made_inside_the_root",
         "crun follows no dangling link",
     ),

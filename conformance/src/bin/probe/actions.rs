@@ -14,7 +14,7 @@ use crate::{files, sys};
 pub(crate) const ACTIONS: &str = "true | facts | --write FILE | exit N | kill-self SIGNAL | \
     sleep [SECONDS] | ignore-term [SECONDS] | wait-signal | children N | echo TEXT... | cat | \
     errors TEXT | print-fd N | open r|w PATH... | read-file PATH | write-file PATH TEXT | \
-    notify TEXT | stat PATH... | list PATH | allocate MIB | burn | personality N | \
+    notify TEXT | stat PATH... | list PATH | allocate MIB | burn | huge-pages N | personality N | \
     words-of PATH | mount-tmpfs PATH | remount-rw PATH | snoop UNTIL | find NAME | \
     every-proc";
 
@@ -49,6 +49,7 @@ pub(crate) fn run(action: &str, arguments: &[&str]) -> Option<i32> {
         ("list", [path]) => say(&files::directory(Path::new(path)).to_string()),
         ("allocate", [mebibytes]) => allocate(mebibytes.parse().ok()?),
         ("burn", []) => burn(),
+        ("huge-pages", [count]) => huge_pages(count.parse().ok()?),
         ("mount-tmpfs", [path]) => outcome(rustix::mount::mount(
             "tmpfs",
             *path,
@@ -162,6 +163,11 @@ fn children(count: usize) -> i32 {
     }
     say("ready");
     sleep(None)
+}
+
+/// Reserves so many huge pages of 2 MiB, and uses them.
+fn huge_pages(count: usize) -> i32 {
+    outcome(sys::use_huge_pages(count << 21))
 }
 
 /// Uses so much memory, says "ready" and sleeps.

@@ -47,6 +47,21 @@ pub(crate) fn clock_seconds(clock: libc::clockid_t) -> i64 {
     time.tv_sec
 }
 
+/// `mmap(2)` of so many bytes of huge pages, each of which is written to.
+pub(crate) fn use_huge_pages(bytes: usize) -> Result<(), Errno> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping anywhere; nothing that is mapped is touched.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return check(-1).map(drop);
+    }
+    // SAFETY: `bytes` bytes from `start` on are mapped, writable and nobody else's; they stay
+    // mapped until the program ends.
+    unsafe { start.cast::<u8>().write_bytes(1, bytes) };
+    Ok(())
+}
+
 /// An fd that some other program gave us by number, if it is open.
 pub(crate) fn inherited_fd(number: i32) -> Option<BorrowedFd<'static>> {
     // SAFETY: F_GETFD only looks the number up.
