@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::report::Format;
-use crate::{check, compare, lane, leaks, mutate, runner, runtime, spec, table};
+use crate::{check, compare, immune, lane, leaks, mutate, runner, runtime, spec, table};
 
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
@@ -22,6 +22,8 @@ conformance: checks of an OCI runtime by running it
       this program. LANE is native (this machine's kernel), uml, with a --kernel, or full;
       in a lane's machine FILE is a static binary, or lane:/usr/sbin/runc for one that
       the machine has
+  conformance immune [OPTION...]
+      runs the checks of flaws that other runtimes had, see docs/immune.md
   conformance list [WORD...]
       prints a line per check, with tabs between: its name, its facility, what it needs
       that not every lane has (or -), what it is by in the specification
@@ -66,6 +68,7 @@ pub fn main(arguments: &[OsString]) -> i32 {
         .collect();
     let outcome = match words.as_slice() {
         ["run", rest @ ..] => run(rest),
+        ["immune", rest @ ..] => run(&[rest, &immune::checks()].concat()),
         ["lane", ..] => machine::lane(&arguments[1..]),
         ["list", rest @ ..] => {
             list(rest);

@@ -14,6 +14,7 @@
 //! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
 //! | [`compare`] | what a container sees under several runtimes |
 //! | [`table`], [`spec`] | the page with the outcome of several runtimes; what a check is by |
+//! | `immune` | the checks of flaws that other runtimes had |
 //! | [`mutate`] | leaves steps out of the plans: does a check miss them? |
 //! | `supervise` | stops a runtime at each call that takes a path, for races |
 //! | [`wait`] | every wait has a limit |
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod compare;
 pub mod console;
 pub mod facts;
+mod immune;
 pub mod lab;
 pub mod lane;
 pub mod leaks;

@@ -127,6 +127,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun looks the paths up from the root, and masks what lies there",
     ),
     (
+        "cgroupmount::the_hosts_cgroup_tree_keeps_its_options",
+        "runc and crun mount the tree anew, which takes the host's options away",
+    ),
+    (
         "targets::a_hundred_mounts_are_made_in_a_user_namespace",
         "crun attaches binds before all other mounts",
     ),
