@@ -65,7 +65,8 @@ fn files(by: &Resources) -> BTreeSet<String> {
 }
 
 impl Cgroup {
-    /// Writes new limits, all or none: after an error the old ones hold.
+    /// Writes new limits, all or none: after an error the old ones hold. They are the
+    /// answer, for [`Self::restore`].
     ///
     /// A memory limit below what is in use is refused if the kernel can't free enough:
     /// it would kill instead.
@@ -73,7 +74,7 @@ impl Cgroup {
         &self,
         unit: Option<&Unit>,
         changes: &[Setting],
-    ) -> Result<(), CgroupError> {
+    ) -> Result<Vec<Setting>, CgroupError> {
         for setting in changes {
             self.make_room(setting)?;
         }
@@ -84,10 +85,13 @@ impl Cgroup {
             None => Ok(()),
         };
         let written = written.and_then(|()| self.apply(changes));
-        if written.is_err() {
-            self.restore(unit, &before);
+        match written {
+            Ok(()) => Ok(before),
+            Err(error) => {
+                self.restore(unit, &before);
+                Err(error)
+            }
         }
-        written
     }
 
     /// Has the kernel free what is above a new limit, by `memory.high`, at which it only frees.
@@ -142,7 +146,8 @@ impl Cgroup {
         before
     }
 
-    fn restore(&self, unit: Option<&Unit>, before: &[Setting]) {
+    /// Writes limits of before again; what fails is told in the log.
+    pub(crate) fn restore(&self, unit: Option<&Unit>, before: &[Setting]) {
         let told = unit.map_or(Ok(()), |unit| {
             systemd::set(unit, systemd::of_settings(before))
         });

@@ -33,15 +33,18 @@ impl Container {
             return Err(problem.into());
         }
         let changes = changes(&old, resources, &mut new)?;
-        if !changes.is_empty() {
+        saved.resources = new.to_json();
+        let keep = || self.dir.write(dir::STATE, &saved.to_bytes());
+        if changes.is_empty() {
+            keep()?;
+        } else {
             let path = saved.cgroup.as_deref();
             let path =
                 path.ok_or_else(|| Error::other("a container without a cgroup has no limits"))?;
             let cgroup = Cgroup::open_with(Path::new(cgroup::MOUNT), path, &changes)?;
-            cgroup.update(saved.unit.as_ref(), &changes)?;
+            let before = cgroup.update(saved.unit.as_ref(), &changes)?;
+            keep().inspect_err(|_| cgroup.restore(saved.unit.as_ref(), &before))?;
         }
-        saved.resources = new.to_json();
-        self.dir.write(dir::STATE, &saved.to_bytes())?;
         self.saved.resources = saved.resources;
         Ok(())
     }

@@ -18,6 +18,7 @@
 //! - [`lifecycle`]: start, kill, delete, also by another process than the creator
 //! - [`options`]: what a caller chooses besides config.json
 //! - [`pause`]: pause, resume, and what was used
+//! - [`update`]: other limits, all of them or none
 //! - [`watch`]: what is told of a container while it runs
 //! - [`wait`]: how a container ended, for its parent and for others
 
@@ -40,5 +41,6 @@ mod snapshot;
     reason = "the one module of the tests that talks to the kernel"
 )]
 mod sys;
+mod update;
 mod wait;
 mod watch;
