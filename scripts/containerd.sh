@@ -60,6 +60,7 @@ code() { local status=0; "$@" >/dev/null 2>&1 || status=$?; echo "$status"; }
 
 check() {
     expect "run" "$(run --rm "$image" one echo hello)" hello
+    expect "by path" "$(runtime=$(command -v containerd-shim-corten-v2) run --rm "$image" one echo hello)" hello
     expect "exit code" "$(code run --rm "$image" one sh -c 'exit 7')" 7
     run -d "$image" two sleep 1000
     expect "exec" "$(c task exec --exec-id a two echo hi)" hi

@@ -28,8 +28,9 @@ use crate::stdio::copy::Copies;
 use crate::task::Task;
 use crate::worker::Workers;
 
-/// How long a shim that nobody wants any more waits for containerd to take the last events.
-const LAST_EVENTS: Duration = Duration::from_secs(5);
+/// How long a shim that nobody wants any more waits for containerd to take the last events, and
+/// for loggers to finish.
+const LAST_EVENTS: Duration = Duration::from_secs(15);
 
 /// How long a shim without containers and without callers lives: containerd was killed before
 /// it could use it.
