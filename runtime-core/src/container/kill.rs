@@ -38,24 +38,42 @@ impl Container {
         send(pidfd.as_fd(), signal, || self.id().to_owned())
     }
 
-    /// Sends a signal to every process of the container's cgroup, also when the first
-    /// one has ended.
+    /// Sends a signal to every process of the container's cgroup; also when the first one
+    /// has ended. If that has ended all of a pid namespace, who is in the cgroup now is
+    /// somebody else, and gets nothing.
     ///
     /// # Errors
     /// When the cgroup can't be read, or a process can't be signalled.
     pub fn kill_all(&self, signal: i32) -> Result<(), Error> {
+        /// How many descriptors there may be at once.
+        const BATCH: usize = 64;
+        if self.saved.own_pid_namespace && self.has_ended() {
+            return Ok(());
+        }
         let Some(cgroup) = self.saved.open_cgroup() else {
             return self.signal(signal);
         };
         if signal == libc::SIGKILL {
             return Ok(cgroup.kill()?);
         }
-        for pid in cgroup.procs()? {
-            let sent = process::pidfd_open(pid)
-                .and_then(|pidfd| process::pidfd_send_signal(pidfd.as_fd(), signal));
-            match sent {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => return Err(Error::call(pid.to_string(), "pidfd_send_signal", errno)),
+        for pids in cgroup.procs()?.chunks(BATCH) {
+            let mut opened = Vec::new();
+            for pid in pids {
+                match process::pidfd_open(*pid) {
+                    Ok(pidfd) => opened.push((*pid, pidfd)),
+                    Err(Errno::SRCH) => {}
+                    Err(errno) => return Err(Error::call(pid.to_string(), "pidfd_open", errno)),
+                }
+            }
+            // A pid may have become another process's before it was opened, but not after.
+            let still = cgroup.procs()?;
+            for (pid, pidfd) in opened.into_iter().filter(|(pid, _)| still.contains(pid)) {
+                match process::pidfd_send_signal(pidfd.as_fd(), signal) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(errno) => {
+                        return Err(Error::call(pid.to_string(), "pidfd_send_signal", errno));
+                    }
+                }
             }
         }
         Ok(())

@@ -58,6 +58,24 @@ fn a_delete_of_a_stopped_container_kills_nobody_else_in_its_cgroup() {
 }
 
 #[test]
+fn a_signal_to_all_of_a_stopped_container_reaches_nobody_else_in_its_cgroup() {
+    lab::test(|lab| {
+        let folder = folder(lab, &["true"]);
+        let mut container = lab.create(&folder, CreateOptions::default());
+        lab::done(container.start());
+        lab::done(container.wait());
+        let mut other = stranger();
+        for signal in [libc::SIGTERM, libc::SIGKILL] {
+            lab::done(container.kill_all(signal));
+        }
+        assert!(other.try_wait().expect("an own child").is_none());
+        other.kill().expect("an own child");
+        other.wait().expect("an own child");
+        lab::delete(container);
+    });
+}
+
+#[test]
 fn without_a_pid_namespace_a_delete_kills_what_a_stopped_container_left() {
     lab::test(|lab| {
         let mut folder = folder(lab, &["true"]);
