@@ -70,9 +70,6 @@ fn a_directory_that_is_missing_is_an_error(lab: &Lab) {
             "process.cwd: must be an absolute path, not \"tmp\"",
         );
     }
-    if lab.runtime.name() == "runc" {
-        return; // It makes the directory.
-    }
     let text = "process.cwd: change directory to /no/such: no such file or directory";
     assert_refused(lab, &run("/no/such"), text);
     let text = "process.cwd: change directory to /probe: not a directory";

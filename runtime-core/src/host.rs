@@ -95,7 +95,8 @@ pub struct Facts {
     pub joined: BTreeMap<NamespaceKind, Joined>,
     /// What `mounts` refers to.
     pub mounts: MountFacts,
-    /// Where resctrl is mounted; only looked up where `linux.intelRdt` asks for it.
+    /// Where resctrl is mounted; only looked up where `linux.intelRdt` asks for it. Of a
+    /// container that is there: the directory that its processes join.
     pub resctrl: Option<PathBuf>,
 }
 
@@ -180,7 +181,7 @@ impl Facts {
         pid: i32,
         bundle: &Path,
         rootfs: &Path,
-        cgroup: Option<PathBuf>,
+        [cgroup, resctrl]: [Option<PathBuf>; 2],
     ) -> Result<Facts, Error> {
         let joined = joined::of_process(pid).map_err(|errno| match errno {
             Errno::SRCH | Errno::NOENT => crate::error::Cause::NotRunning.into(),
@@ -192,7 +193,7 @@ impl Facts {
             cgroup,
             unit: None,
             joined,
-            resctrl: None,
+            resctrl,
             mounts: MountFacts::default(),
         })
     }

@@ -347,6 +347,7 @@ impl StateKeeper<'_> {
             cgroup: facts.cgroup.clone(),
             made_cgroups: made.to_vec(),
             unit: facts.unit.clone(),
+            resctrl_joined: plan.resctrl_joined(),
             resctrl: plan.resctrl_groups(),
             resources: String::new(),
             oom_kills_before: oom_kills_before(facts, made),

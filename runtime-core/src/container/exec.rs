@@ -111,7 +111,8 @@ impl Container {
             preserve_fds: options.preserve_fds,
             ..PlanOptions::default()
         };
-        let plan = Plan::exec(spec, &host, &facts, &wanted, self.saved.pid)?;
+        let hand_on = options.pidfd_socket.is_some();
+        let plan = Plan::exec(spec, &host, &facts, &wanted, hand_on, self.saved.pid)?;
         self.carry_out(plan, &host, &facts, options, pidfd)
     }
 
@@ -147,7 +148,8 @@ impl Container {
             (None, None) => None,
         };
         let (bundle, rootfs) = (&self.saved.bundle, &self.saved.rootfs);
-        Facts::of_container(self.saved.pid, bundle, rootfs, cgroup)
+        let resctrl = self.saved.resctrl_joined.clone();
+        Facts::of_container(self.saved.pid, bundle, rootfs, [cgroup, resctrl])
     }
 
     fn carry_out(

@@ -112,6 +112,9 @@ pub(super) struct Saved {
     /// The unit that systemd made it for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unit: Option<Unit>,
+    /// The directory of resctrl that its processes join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resctrl_joined: Option<PathBuf>,
     /// Directories of resctrl that go with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) resctrl: Vec<PathBuf>,

@@ -9,7 +9,8 @@ use super::namespaces::{Origin, kinds_of, origin};
 use super::rootfs::{become_root, non_dumpable};
 use super::{
     Context, Entry, Plan, PlanError, PlanOptions, RunOp, Step, check, console, credentials, enter,
-    finished, limits, lsm, namespaces, process, procfs, scheduling, seccomp, wait,
+    finished, limits, lsm, namespaces, process, procfs, resctrl, scheduling, seccomp, wait,
+    wait_at,
 };
 use crate::host::{Facts, Host};
 use crate::spec::scheduling::list;
@@ -65,14 +66,16 @@ fn pivoted(spec: &Spec) -> bool {
 impl Plan {
     /// Plans the process of a container's configuration in that container, whose own
     /// process is `pid`. `facts` tells its namespaces as if config.json named them by path.
+    /// `hand_on` says whether somebody gets a pidfd before the program runs.
     pub(crate) fn exec(
         container: Spec,
         host: &Host,
         facts: &Facts,
         options: &PlanOptions,
+        hand_on: bool,
         pid: i32,
     ) -> Result<Plan, PlanError> {
-        let root = (!pivoted(&container)).then_some(());
+        let pivoted = pivoted(&container);
         let spec = as_joined(container, facts, pid);
         let process = spec.process.as_ref().ok_or(PlanError::NoProcess)?;
         let mut cx = Context {
@@ -89,19 +92,19 @@ impl Plan {
         let filter = seccomp::filter(&mut cx)?;
 
         let mut steps = enter(&cx, pid);
-        if root.is_some() {
+        if !pivoted {
             steps.extend(chroot(&cx));
         }
         steps.extend(console::open_in_container(&cx));
         steps.extend(procfs::around(&cx, lsm::labels(&cx)));
         steps.extend(process::process(&cx, cpus(&cx))?);
         let mut ready = [limits::ready(&cx), scheduling::ready(&cx)].concat();
-        ready.push(Step::run(
-            RunOp::HandOnProcess,
-            "process",
-            "hand the pidfd on",
-        ));
-        steps.extend(wait(Barrier::Ready, ready));
+        ready.extend(facts.resctrl.as_deref().map(resctrl::join));
+        let socket = Step::run(RunOp::HandOnProcess, "process", "hand the pidfd on");
+        ready.extend(hand_on.then_some(socket));
+        // Whoever has the terminal comes first.
+        let alone = (ready.is_empty() && process.terminal).then(|| wait_at(Barrier::Ready));
+        steps.extend(wait(Barrier::Ready, ready).into_iter().chain(alone));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::execute(&cx, seccomp::late(&cx, filter.as_ref())));

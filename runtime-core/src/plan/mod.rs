@@ -303,12 +303,13 @@ pub(crate) fn wait(barrier: Barrier, work: Vec<Step>) -> Vec<Step> {
     if work.is_empty() {
         return work;
     }
-    let name = format!("{barrier:?}").to_lowercase();
-    let mut steps = vec![Step::init(
-        Op::Wait { barrier },
-        "process",
-        format!("wait at barrier {name}"),
-    )];
+    let mut steps = vec![wait_at(barrier)];
     steps.extend(work);
     steps
+}
+
+fn wait_at(barrier: Barrier) -> Step {
+    let name = format!("{barrier:?}").to_lowercase();
+    let what = format!("wait at barrier {name}");
+    Step::init(Op::Wait { barrier }, "process", what)
 }

@@ -4,7 +4,7 @@
 //! lines of `schemata` come after those of the two older fields, `/` is the class that
 //! everything is in at first, and a class that has a name is not removed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Action, Context, Plan, PlanError, RunOp, Step};
 use crate::spec::IntelRdt;
@@ -93,7 +93,29 @@ pub(super) fn ready(cx: &mut Context<'_>) -> Vec<Step> {
     ]
 }
 
+/// A further process joins what the container has.
+pub(super) fn join(dir: &Path) -> Step {
+    let group = Group {
+        dir: dir.to_owned(),
+        ownership: Ownership::Existing,
+        schemata: Vec::new(),
+        monitor: None,
+    };
+    let what = format!("join class of service {}", dir.display());
+    Step::run(RunOp::JoinResctrl(group), FIELD, what)
+}
+
 impl Plan {
+    /// The directory of resctrl that its process joins.
+    pub(crate) fn resctrl_joined(&self) -> Option<PathBuf> {
+        self.steps.iter().find_map(|step| match &step.action {
+            Action::Run(RunOp::JoinResctrl(group)) => {
+                Some(group.monitor.as_ref().unwrap_or(&group.dir).clone())
+            }
+            _ => None,
+        })
+    }
+
     /// Directories of resctrl that go with the container.
     pub(crate) fn resctrl_groups(&self) -> Vec<PathBuf> {
         let group = self.steps.iter().find_map(|step| match &step.action {

@@ -4,11 +4,13 @@ use std::io::Read as _;
 
 use corten_conformance::agent::{Agent, Answer};
 use corten_conformance::bundle::Bundle as Folder;
+use corten_conformance::leaks::Snapshot;
 use corten_core::{
     Container, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus,
 };
 use serde_json::{Value, json};
 
+use crate::killed::{Call, RUNTIME, calls_in, corten_under_strace, finish};
 use crate::lab::{self, Lab};
 
 /// A container whose own process sleeps.
@@ -189,5 +191,121 @@ fn a_listener_gets_the_filter_of_every_process() {
             lab::delete(container);
         }
         std::fs::remove_file(path).expect("it was made");
+    });
+}
+
+/// What a process of this program keeps: descriptors, threads and children, and keys of its
+/// user.
+fn kept() -> [usize; 4] {
+    let entries = |path: &str| std::fs::read_dir(path).map_or(0, Iterator::count);
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let keys = std::fs::read_to_string("/proc/keys").unwrap_or_default();
+    [
+        entries("/proc/self/fd"),
+        entries("/proc/self/task"),
+        children.split_whitespace().count(),
+        keys.lines().filter(|line| line.contains("_ses.")).count(),
+    ]
+}
+
+/// Resident memory in bytes, without what is shared with files.
+fn resident() -> u64 {
+    let status = crate::snapshot::read("/proc/self/status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.expect("the kernel tells it") << 10
+}
+
+#[test]
+fn a_thousand_processes_leave_nothing() {
+    lab::test(|lab| {
+        let (_folder, container) = sleeping(lab, |_| {});
+        let once = || {
+            let mut process = start(&container, &["exit", "7"], ExecOptions::default());
+            assert_eq!(lab::done(process.wait()).status, ExitStatus::Code(7));
+        };
+        (0..20).for_each(|_| once());
+        let (before, memory) = (kept(), resident());
+        (0..1000).for_each(|_| once());
+        let [fds, threads, children, _] = kept();
+        assert_eq!([fds, threads, children], before[..3]);
+        // The kernel collects keys a moment later.
+        let collected = || (kept()[3] <= before[3]).then_some(());
+        assert!(corten_conformance::wait::until(lab::LIMIT, collected).is_some());
+        let grown = resident().saturating_sub(memory);
+        assert!(grown < 64 << 10, "{grown} bytes more");
+        lab::delete(container);
+    });
+}
+
+/// The calls of one `corten exec`, from its look at the container on.
+fn calls(lab: &Lab, id: &str) -> Vec<Call> {
+    let log = lab.folder().join("calls");
+    let mut command = corten_under_strace(lab, &["-o", &log.to_string_lossy()]);
+    command.args(["exec", id, "/probe", "true"]);
+    assert!(finish(command).success());
+    let text = std::fs::read_to_string(&log).expect("strace writes it");
+    std::fs::remove_file(log).expect("just read");
+    let directory = format!("\"{}\"", lab.runtime.root().join(id).display());
+    let found = calls_in(&text, |line| line.contains(&directory));
+    assert!(found.len() > 100, "{} calls:\n{text}", found.len());
+    found
+}
+
+/// Does this to each call of `corten exec` in turn. Afterwards the container is as it was.
+fn at_every_call(lab: &Lab, what: &str, mut ended: impl FnMut(&Call, std::process::ExitStatus)) {
+    let (folder, container) = sleeping(lab, |_| {});
+    let id = container.id();
+    let mut calls = calls(lab, id);
+    // uname(2) can't fail either.
+    calls.retain(|(name, _)| !RUNTIME.contains(&name.as_str()) && name != "uname");
+    let clean = Snapshot::of_lane();
+    for call in &calls {
+        let (name, nth) = call;
+        let (trace, inject) = (
+            format!("trace={name}"),
+            format!("inject={name}:{what}:when={nth}"),
+        );
+        let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let mut command = corten_under_strace(lab, &options);
+        command.args(["exec", id, "/probe", "true"]);
+        ended(call, finish(command));
+        lab::assert_same(&clean, &format!("exec, {what} at {call:?}"), |_| true);
+        assert_eq!(
+            lab::done(container.state()).status,
+            corten_core::Status::Running
+        );
+    }
+    lab::delete(container);
+    drop(folder);
+}
+
+#[test]
+fn an_exec_killed_at_any_system_call_leaves_the_container_as_it_was() {
+    use std::os::unix::process::ExitStatusExt as _;
+    lab::test(|lab| {
+        let mut killed = 0;
+        at_every_call(lab, "signal=KILL", |call, status| {
+            let by_us = status.signal() == Some(libc::SIGKILL);
+            assert!(status.success() || by_us, "{call:?}: {status}");
+            killed += usize::from(by_us);
+        });
+        assert!(killed > 80, "{killed}");
+    });
+}
+
+#[test]
+fn an_exec_in_which_any_system_call_fails_leaves_the_container_as_it_was() {
+    lab::test(|lab| {
+        let mut failed = 0;
+        at_every_call(lab, "error=EIO", |call, status| {
+            // 1 where the program had run already, and its status could not be had.
+            let known = matches!(status.code(), Some(0 | 1 | 255));
+            assert!(known, "{call:?}: {status}");
+            failed += usize::from(!status.success());
+        });
+        assert!(failed > 40, "{failed}");
     });
 }

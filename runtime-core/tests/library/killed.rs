@@ -22,20 +22,26 @@ const ID: &str = "killed";
 const DELETE: Duration = Duration::from_secs(5);
 
 /// A call: its name, and the how many-th of this name it is.
-type Call = (String, usize);
+pub(crate) type Call = (String, usize);
 
 /// `strace OPTIONS corten --root ROOT WORD --bundle FOLDER killed`.
 fn strace(lab: &Lab, options: &[&str], word: &str, folder: &Folder) -> Command {
+    let mut command = corten_under_strace(lab, options);
+    command.args([word, "--bundle"]).arg(folder.path()).arg(ID);
+    command
+}
+
+/// `strace OPTIONS corten --root ROOT`.
+pub(crate) fn corten_under_strace(lab: &Lab, options: &[&str]) -> Command {
     let mut command = Command::new("strace");
     command.arg("-qq").args(options).arg(lab::corten());
     command.arg("--root").arg(lab.runtime.root());
-    command.args([word, "--bundle"]).arg(folder.path()).arg(ID);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(Stdio::null());
     command
 }
 
-fn finish(mut command: Command) -> ExitStatus {
+pub(crate) fn finish(mut command: Command) -> ExitStatus {
     let mut child = command.spawn().expect("strace is installed");
     let status = wait::child(&mut child, lab::LIMIT).expect("an own child");
     status.unwrap_or_else(|| {
@@ -53,6 +59,15 @@ fn calls(lab: &Lab, word: &str, folder: &Folder) -> Vec<Call> {
     let text = std::fs::read_to_string(&log).expect("strace writes it");
     std::fs::remove_file(log).expect("just read");
     let directory = format!("\"{}\", 0711)", lab.runtime.root().join(ID).display());
+    let found = calls_in(&text, |line| {
+        line.starts_with("mkdir") && line.contains(&directory)
+    });
+    assert!(found.len() > 50, "{word}: {} calls:\n{text}", found.len());
+    found
+}
+
+/// The calls in what strace wrote, from the one on that begins it.
+pub(crate) fn calls_in(text: &str, begins: impl Fn(&str) -> bool) -> Vec<Call> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut found, mut begun) = (Vec::new(), false);
     for line in text.lines() {
@@ -66,7 +81,7 @@ fn calls(lab: &Lab, word: &str, folder: &Folder) -> Vec<Call> {
         {
             continue;
         }
-        begun |= line.starts_with("mkdir") && line.contains(&directory);
+        begun |= begins(line);
         let count = counts.entry(name).or_default();
         *count += 1;
         // Asked by debug builds before each close: no state between these two differs.
@@ -74,7 +89,6 @@ fn calls(lab: &Lab, word: &str, folder: &Folder) -> Vec<Call> {
             found.push((name.to_owned(), *count));
         }
     }
-    assert!(found.len() > 50, "{word}: {} calls:\n{text}", found.len());
     found
 }
 
@@ -206,7 +220,7 @@ fn what_a_failed_create_can_not_take_back_a_delete_by_force_can() {
 }
 
 /// Calls of the program's own runtime rather than of Corten: what fails there ends it.
-const RUNTIME: [&str; 11] = [
+pub(crate) const RUNTIME: [&str; 11] = [
     "brk",
     "mmap",
     "munmap",

@@ -113,7 +113,16 @@ impl Case {
             };
             facts.joined.insert(kind, joined);
         }
-        Plan::exec(self.spec.clone(), &self.host, &facts, &self.options, 4242)
+        let hand_on = self.name == "exec-everything";
+        facts.resctrl = hand_on.then(|| PathBuf::from("/sys/fs/resctrl/web"));
+        Plan::exec(
+            self.spec.clone(),
+            &self.host,
+            &facts,
+            &self.options,
+            hand_on,
+            4242,
+        )
     }
 }
 
