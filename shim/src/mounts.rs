@@ -4,9 +4,11 @@
 //!
 //! # Layout
 //! - `options`: words like `ro` and `rbind` as flags
+//! - `idmap`: mounts that map ids
 //! - `overlay`: lists of layers that are too long
 //! - `loop_device`: an image as a block device
 
+mod idmap;
 mod loop_device;
 mod options;
 mod overlay;
@@ -18,7 +20,7 @@ use std::process::Command;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
 
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::proto::task::Mount;
 use options::Options;
 
@@ -30,7 +32,14 @@ const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.f
 pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), Failure> {
     for mount in mounts {
         let target = target(mount, rootfs)?;
-        mount_one(mount, &target).map_err(|failure| {
+        let helper = HELPERS
+            .iter()
+            .find_map(|(prefix, program)| Some((program, mount.r#type.strip_prefix(prefix)?)));
+        let mounted = match helper {
+            Some((program, kind)) => help(program, kind, mount, &target),
+            None => mount_one(mount, &target),
+        };
+        mounted.map_err(|failure| {
             let text = format!("failed to mount rootfs component: {failure}");
             Failure::new(failure.code, text)
         })?;
@@ -51,16 +60,16 @@ fn target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
-    for (prefix, program) in HELPERS {
-        if let Some(kind) = mount.r#type.strip_prefix(prefix) {
-            return help(program, kind, mount, target);
-        }
-    }
     let mut options = Options::parse(&mount.options);
-    if options.idmapped {
-        let text = "idmapped root file systems are not supported by this shim yet";
-        return Err(Failure::new(Code::Unimplemented, text));
-    }
+    let maps = options.maps()?;
+    let namespace = maps.as_ref().map(idmap::user_namespace).transpose()?;
+    let is_overlay = mount.r#type == "overlay";
+    // Until the overlay is mounted.
+    let layers = namespace.as_ref().filter(|_| is_overlay).map(|namespace| {
+        let folder = target.with_extension("idmapped");
+        idmap::Layers::map(folder, &mut options.data, namespace)
+    });
+    let _layers = layers.transpose()?;
     let failed = |errno: Errno| {
         let what = format!(
             "mount {} {} on {}",
@@ -80,7 +89,7 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
     let source = device
         .as_ref()
         .map_or(Path::new(&mount.source), |device| &device.path);
-    let folder = if mount.r#type == "overlay" {
+    let folder = if is_overlay {
         overlay::shorten(&mut options.data)
     } else {
         None
@@ -106,7 +115,10 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
         let flags = options.flags - MountFlags::REC;
         rustix::mount::mount_remount(target, flags, "").map_err(failed)?;
     }
-    Ok(())
+    match &namespace {
+        Some(namespace) if !is_overlay => idmap::map(target, target, namespace),
+        _ => Ok(()),
+    }
 }
 
 /// `mount.fuse SOURCE TARGET -o OPTION... -t TYPE`.

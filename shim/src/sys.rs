@@ -159,6 +159,41 @@ pub(crate) fn pass<const N: usize>(command: &mut Command, files: [OwnedFd; N]) {
 /// More than are ever passed.
 const FEW: i32 = 16;
 
+/// Lets a command begin in a user namespace of its own, which has no maps yet.
+pub(crate) fn in_user_namespace(command: &mut Command) {
+    // SAFETY: unshare(2) takes a number only.
+    let unshare = || check(unsafe { libc::unshare(libc::CLONE_NEWUSER) });
+    // SAFETY: the closure runs after a fork; it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(unshare) };
+}
+
+/// Maps the ids of a detached mount by a user namespace; `mount_setattr(2)`.
+pub(crate) fn map_ids(tree: &OwnedFd, namespace: &OwnedFd) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd().unsigned_abs().into(),
+    };
+    // SAFETY: the path is a C string, the attributes are as long as is said, and both
+    // descriptors are open for the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Gives the calling thread a working directory that others don't share; `unshare(2)`.
 pub(crate) fn own_working_directory() -> io::Result<()> {
     // SAFETY: CLONE_FS separates working directory, root and umask of this thread; nothing

@@ -2,6 +2,9 @@
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use super::idmap::Maps;
+use crate::failure::Failure;
+
 /// What is written, sorted by what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Options {
@@ -11,7 +14,8 @@ pub(super) struct Options {
     pub(super) is_loop: bool,
     /// Only with `loop`.
     pub(super) direct_io: bool,
-    pub(super) idmapped: bool,
+    /// `uidmap=` and `gidmap=`.
+    ids: Maps,
     /// What the file system itself is told.
     pub(super) data: Vec<String>,
 }
@@ -24,7 +28,7 @@ impl Options {
             is_remount: false,
             is_loop: false,
             direct_io: false,
-            idmapped: false,
+            ids: Maps::default(),
             data: Vec::new(),
         };
         for word in words {
@@ -49,10 +53,24 @@ impl Options {
             "defaults" => {}
             "remount" => self.is_remount = true,
             "loop" => self.is_loop = true,
-            _ if word.starts_with("uidmap=") || word.starts_with("gidmap=") => {
-                self.idmapped = true;
+            _ => {
+                if let Some(map) = word.strip_prefix("uidmap=") {
+                    map.clone_into(&mut self.ids.uids);
+                } else if let Some(map) = word.strip_prefix("gidmap=") {
+                    map.clone_into(&mut self.ids.gids);
+                } else {
+                    self.data.push(word.to_owned());
+                }
             }
-            _ => self.data.push(word.to_owned()),
+        }
+    }
+
+    /// The maps of ids, if there are any; then there must be both.
+    pub(super) fn maps(&self) -> Result<Option<Maps>, Failure> {
+        match (self.ids.uids.is_empty(), self.ids.gids.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(self.ids.clone())),
+            _ => Err(Failure::invalid("uidmap and gidmap go together")),
         }
     }
 }
@@ -128,6 +146,15 @@ mod tests {
                 .contains(MountPropagationFlags::DOWNSTREAM)
         );
         assert_eq!(options.data, ["lowerdir=/a:/b"]);
+    }
+
+    #[test]
+    fn maps_of_ids_go_together() {
+        assert_eq!(parse(&["ro"]).maps().unwrap(), None);
+        assert!(parse(&["uidmap=0:1:2"]).maps().is_err());
+        let both = parse(&["uidmap=0:1:2", "gidmap=0:3:4"]);
+        let maps = both.maps().unwrap().unwrap();
+        assert_eq!((&*maps.uids, &*maps.gids), ("0:1:2", "0:3:4"));
     }
 
     #[test]

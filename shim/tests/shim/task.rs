@@ -558,3 +558,37 @@ fn an_update_reaches_the_kernel_or_says_why_not() {
         web.end();
     });
 }
+
+#[test]
+fn a_root_file_system_is_mapped_for_a_user_namespace() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    lane::test(|| {
+        for kind in ["overlay", "bind"] {
+            let mut web = Web::new("true");
+            let mount = &mut web.request.rootfs[0];
+            if kind == "bind" {
+                mount.r#type = kind.to_owned();
+                mount.source = web.containerd.folder.join("image").display().to_string();
+                mount.options = vec!["rbind".to_owned()];
+            }
+            for map in ["uidmap=0:100000:65536", "gidmap=0:200000:65536"] {
+                mount.options.push(map.to_owned());
+            }
+            web.create().unwrap();
+            let file = web.bundle.join("rootfs/bin/busybox");
+            let data = std::fs::metadata(file).unwrap();
+            assert_eq!((data.uid(), data.gid()), (100_000, 200_000), "{kind}");
+            assert!(!web.bundle.join("rootfs.idmapped").exists());
+            web.delete("").unwrap();
+            assert_eq!(
+                std::fs::read_dir(web.bundle.join("rootfs"))
+                    .unwrap()
+                    .count(),
+                0
+            );
+            web.client.shutdown();
+            std::fs::remove_dir_all("/run/fake").unwrap();
+        }
+    });
+}
