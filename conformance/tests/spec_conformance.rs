@@ -17,11 +17,15 @@ const MAPS: [&str; 6] = [
 ];
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(repository().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Every field of a configuration: `[]` is one of a list, `{}` one of a map.
@@ -73,7 +77,10 @@ fn every_field_has_a_row_and_every_row_names_what_shows_it() {
         .filter(|line| line.starts_with("| `"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
-    let named: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let named: BTreeSet<String> = rows
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
     assert_eq!(named.len(), rows.len(), "a field has two rows");
 
     let full: Value = serde_json::from_str(&read("runtime-core/src/spec/tests/full.json")).unwrap();
@@ -82,7 +89,9 @@ fn every_field_has_a_row_and_every_row_names_what_shows_it() {
     let missing: Vec<_> = all.difference(&named).collect();
     assert!(missing.is_empty(), "without a row: {missing:?}");
 
-    let checks: BTreeSet<String> = corten_conformance::check::all().map(|check| check.path()).collect();
+    let checks: BTreeSet<String> = corten_conformance::check::all()
+        .map(|check| check.path())
+        .collect();
     let mut text = String::new();
     sources(&repository().join("runtime-core/src"), &mut text);
     sources(&repository().join("runtime-core/tests"), &mut text);
@@ -93,7 +102,10 @@ fn every_field_has_a_row_and_every_row_names_what_shows_it() {
         match done {
             "no" => assert!(!shown.is_empty(), "{field}: why not?"),
             "yes" => {
-                let name = shown.split('`').nth(1).unwrap_or_else(|| panic!("{field}: shown by?"));
+                let name = shown
+                    .split('`')
+                    .nth(1)
+                    .unwrap_or_else(|| panic!("{field}: shown by?"));
                 let exists = match shown.starts_with("test ") {
                     true => text.contains(&format!("fn {name}()")),
                     false => checks.contains(name),

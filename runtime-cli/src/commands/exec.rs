@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::create::{Stay, check_preserved, check_terminal, write_pid_file};
-use super::run::status;
+use super::run::{status, warn_of_filter};
 use super::{container, path};
 use crate::app::App;
 use crate::console::{Console, Raw, size};
@@ -105,7 +105,11 @@ fn attended(
     // From here on what went wrong is no reason to say that nothing ran.
     let exit = attend(&mut started, &taken, &hosts).and_then(|()| Ok(started.wait()?));
     drop(raw);
-    match exit.and_then(|exit: Exit| status(&exit)) {
+    let told = |exit: Exit| {
+        warn_of_filter(container, &exit);
+        status(&exit)
+    };
+    match exit.and_then(told) {
         Err(failure) => {
             started.kill(Signal::SIGKILL as i32).ok();
             Err(failure)

@@ -89,13 +89,18 @@ fn attend(
             container.id()
         );
     }
+    warn_of_filter(container, &exit);
+    Ok(exit)
+}
+
+/// A program that its filter has killed can't say so itself.
+pub(super) fn warn_of_filter(container: &Container, exit: &Exit) {
     if exit.status == ExitStatus::Signal(Signal::SIGSYS as i32)
         && let Some(rules) = container.killed_by_filter()
     {
         let id = container.id();
         log::warn!("{id}: killed by SIGSYS, it may be because of {rules}");
     }
-    Ok(exit)
 }
 
 /// The manager's process is this one. It ends with the container, and the thread with it.

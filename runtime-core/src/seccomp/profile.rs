@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::architecture::{Architecture, X32_BIT, numbers};
-use super::multiplexed::through;
+use super::multiplexed::{Through, through};
 use super::{SeccompError, compile};
 use crate::spec::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
 use crate::sys::errno;
@@ -166,9 +166,10 @@ impl Policy {
                 });
             }
         }
+        let named: Vec<Vec<Named>> = profile.syscalls.iter().map(named).collect();
         let mut architectures = Vec::new();
         for architecture in architectures_of(profile, native, &mut warnings)? {
-            architectures.push(calls(profile, architecture, &rules, default));
+            architectures.push(calls(&named, architecture, &rules, default));
         }
         Ok(Policy {
             default,
@@ -328,18 +329,32 @@ impl Calls {
     }
 }
 
-/// All rules of one architecture, by number.
-fn calls(profile: &Seccomp, architecture: Architecture, rules: &[Rule], default: u32) -> Calls {
+/// A name of a rule, looked up once for all architectures.
+struct Named {
+    numbers: Option<&'static [u32; 8]>,
+    way: Option<Through>,
+}
+
+fn named(rule: &SeccompRule) -> Vec<Named> {
+    let look_up = |name: &String| Named {
+        numbers: numbers(name),
+        way: through(name),
+    };
+    rule.names.iter().map(look_up).collect()
+}
+
+/// All rules of one architecture, by number. `named` are the names of each rule of the profile.
+fn calls(named: &[Vec<Named>], architecture: Architecture, rules: &[Rule], default: u32) -> Calls {
     let mut found: Vec<(u32, Rule)> = Vec::new();
     let mut newest = None;
     let first = architecture.first_number();
-    for (index, rule) in profile.syscalls.iter().enumerate() {
+    for (index, names) in named.iter().enumerate() {
         let from = rules.partition_point(|rule| rule.origin < index);
         let to = rules.partition_point(|rule| rule.origin <= index);
         let own = rules.get(from..to).unwrap_or(&[]);
         let is_default = own.first().is_some_and(|rule| rule.answer == default);
-        for name in &rule.names {
-            let number = numbers(name).and_then(|line| architecture.column(line));
+        for name in names {
+            let number = name.numbers.and_then(|line| architecture.column(line));
             if let Some(number) = number {
                 if architecture
                     .own_numbers()
@@ -354,8 +369,10 @@ fn calls(profile: &Seccomp, architecture: Architecture, rules: &[Rule], default:
                     );
                 }
             }
-            if architecture.multiplexes() && !is_default {
-                let other = multiplexed(name, own, architecture);
+            if let (Some(way), false) = (&name.way, is_default)
+                && architecture.multiplexes()
+            {
+                let other = multiplexed(way, own, architecture);
                 newest = newest.max(other.as_ref().map(|(number, _)| *number));
                 found.extend(other);
             }
@@ -382,8 +399,7 @@ fn adapt(rule: &Rule, architecture: Architecture) -> Rule {
 
 /// The rules for the other way to a call. Its arguments lie behind a pointer there and can't be
 /// seen: a rule that lets some of the calls pass lets none, any other is for all of them.
-fn multiplexed(name: &str, rules: &[Rule], architecture: Architecture) -> Option<(u32, Rule)> {
-    let way = through(name)?;
+fn multiplexed(way: &Through, rules: &[Rule], architecture: Architecture) -> Option<(u32, Rule)> {
     let number = numbers(way.call).and_then(|line| architecture.column(line))?;
     let condition = Condition {
         argument: 0,
