@@ -59,7 +59,7 @@ fn stats_are_one_line_with_the_keys_of_runc(lab: &Lab) {
         "/memory/kernel/limit",
         "/memory/kernelTCP/limit",
         "/memory/raw",
-        "/pids",
+        "/pids/current",
         "/blkio",
         "/hugetlb",
         "/intel_rdt",

@@ -203,7 +203,7 @@ impl Cgroup {
             cpu: cpu(&files)?,
             memory: memory(&files)?,
             pids: PidsStats {
-                current: files.number("pids.current")?,
+                current: tasks(&files)?,
                 limit: files
                     .number("pids.max")
                     .map(|max| if max == u64::MAX { 0 } else { max })?,
@@ -240,6 +240,15 @@ impl Files<'_> {
     fn pressure(&self, name: &str) -> Result<Option<PressureStats>, CgroupError> {
         Ok(pressure(&self.text(name)?))
     }
+}
+
+/// Without the controller: how many processes there are.
+fn tasks(files: &Files<'_>) -> Result<u64, CgroupError> {
+    let text = files.text("pids.current")?;
+    Ok(match text.trim().parse() {
+        Ok(tasks) => tasks,
+        Err(_) => u64::try_from(files.0.procs()?.len()).unwrap_or(u64::MAX),
+    })
 }
 
 fn cpu(files: &Files<'_>) -> Result<CpuStats, CgroupError> {
