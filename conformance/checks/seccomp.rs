@@ -24,6 +24,7 @@ checks!("seccomp":
     a_profile_that_denies_what_init_still_needs_is_refused_by_name,
     an_unknown_architecture_is_refused_by_name,
     a_listener_gets_the_state_and_answers_for_the_process,
+    every_process_of_exec_is_filtered_and_told_to_the_listener,
     the_connection_to_a_listener_is_closed_behind_the_state,
     a_listener_is_asked_in_a_user_namespace_too,
     calls_that_the_runtime_makes_itself_can_be_notified,
@@ -385,6 +386,21 @@ fn a_listener_gets_the_state_and_answers_for_the_process(lab: &Lab) {
         }
         container.creation.wait_for_text("ENOTTY\n");
         assert_eq!(agent.count(libc::SYS_personality), index + 1);
+    }
+}
+
+fn every_process_of_exec_is_filtered_and_told_to_the_listener(lab: &Lab) {
+    let agent = agent(lab, Answer::Errno(libc::ENOTTY));
+    for (index, mut bundle) in asking(lab).into_iter().enumerate() {
+        bundle.probe(&["sleep"]);
+        let container = lab.start(&bundle);
+        let own = agent.state(2 * index);
+        let output = container.call_with("exec", &["/probe", "personality", "0"]);
+        assert_eq!(output.ok().stdout(), "ENOTTY\n");
+        let sent = agent.state(2 * index + 1);
+        assert_eq!(sent["state"]["pid"], own["pid"], "{sent}");
+        assert_ne!(sent["pid"], own["pid"], "{sent}");
+        assert_eq!(sent["state"]["status"], "running", "{sent}");
     }
 }
 
