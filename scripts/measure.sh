@@ -3,8 +3,8 @@
 #
 # Usage: scripts/measure.sh [RUNS] >BLOCK.md      (default: 100 runs of each)
 #
-# Prints a Markdown block: sizes, system calls of one `run`, one hyperfine run with all
-# three, and what a creation costs a large program. Everything is the same for each: the
+# Prints a Markdown block: sizes, system calls of one `run` and of one `exec`, one hyperfine
+# run of each with all three, and what a creation costs a large program. Everything is the same for each: the
 # bundle is what `spec` writes (of runc, without a terminal) around one static `true`, on
 # a tmpfs, in the native lane, with cgroup v2. The peers are those of scripts/peers.sh;
 # needs root, strace, hyperfine.
@@ -23,22 +23,36 @@ if [ "${1:-}" = --in-lane ]; then
     jq '.process.terminal = false | .process.args = ["/true", "true"]' config.json >new.json
     mv new.json config.json
 
-    echo "| runtime | bytes | system calls | failed | processes and threads | execs |"
-    echo "|---|---|---|---|---|---|"
-    for runtime; do
-        name=${runtime##*/}
-        strace -qq -f -o /run/trace "$runtime" --root /run/state run counted
-        strace -qq -f -c -o /run/counts "$runtime" --root /run/state run counted
-        read -r calls failed < <(awk '$NF == "total" { print $(NF - 2), $(NF - 1) }' /run/counts)
-        processes=$(awk '{ print $1 }' /run/trace | sort -u | wc -l)
-        execs=$(awk '$NF ~ /^execve(at)?$/ { done += $4 - (NF == 6 ? $5 : 0) } END { print done }' /run/counts)
-        echo "| $name | $(stat -Lc %s "$runtime") | $calls | $failed | $processes | $execs |"
-    done
+    # $1: the command and its arguments; $2...: the runtimes.
+    measure() {
+        local what=$1 runtime name calls failed processes execs commands=()
+        shift
+        echo "| runtime | bytes | system calls | failed | processes and threads | execs |"
+        echo "|---|---|---|---|---|---|"
+        for runtime; do
+            name=${runtime##*/}
+            read -ra words <<<"${what//NAME/$name}"
+            strace -qq -f -o /run/trace "$runtime" --root /run/state "${words[@]}"
+            strace -qq -f -c -o /run/counts "$runtime" --root /run/state "${words[@]}"
+            read -r calls failed < <(awk '$NF == "total" { print $(NF - 2), $(NF - 1) }' /run/counts)
+            processes=$(awk '{ print $1 }' /run/trace | sort -u | wc -l)
+            execs=$(awk '$NF ~ /^execve(at)?$/ { done += $4 - (NF == 6 ? $5 : 0) } END { print done }' /run/counts)
+            echo "| $name | $(stat -Lc %s "$runtime") | $calls | $failed | $processes | $execs |"
+            commands+=(-n "$name" "$runtime --root /run/state ${words[*]}")
+        done
+        echo
+        hyperfine -N --warmup 10 --runs "$runs" --export-markdown /run/times.md "${commands[@]}" >&2
+        cat /run/times.md
+    }
+    measure "run measured" "$@"
+
+    # One container each, whose process sleeps.
     echo
-    commands=()
-    for runtime; do commands+=(-n "${runtime##*/}" "$runtime --root /run/state run timed"); done
-    hyperfine -N --warmup 10 --runs "$runs" --export-markdown /run/times.md "${commands[@]}" >&2
-    cat /run/times.md
+    jq '.process.args = ["/true", "sleep"]' config.json >new.json
+    mv new.json config.json
+    for runtime; do "$runtime" --root /run/state run --detach "${runtime##*/}" <&- >&- 2>&-; done
+    measure "exec NAME /true true" "$@"
+    for runtime; do "$runtime" --root /run/state delete --force "${runtime##*/}"; done
     exit
 fi
 
