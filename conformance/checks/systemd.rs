@@ -25,6 +25,7 @@ checks!("systemd":
     an_oom_kill_in_a_scope_is_told [Systemd],
     limits_and_denied_devices_survive_a_reload_of_systemd [Systemd],
     the_container_sees_its_scope_as_the_root [Systemd],
+    a_process_of_exec_is_in_the_scope [Systemd],
     the_scope_goes_with_the_container [Systemd],
     a_scope_that_failed_before_is_no_obstacle [Systemd],
     a_program_that_can_not_start_leaves_no_scope [Systemd],
@@ -211,6 +212,21 @@ fn the_container_sees_its_scope_as_the_root(lab: &Lab) {
         "system.slice:box:five",
     );
     assert_eq!(lab.run(&bundle).ok().stdout(), "0::/\n");
+}
+
+fn a_process_of_exec_is_in_the_scope(lab: &Lab) {
+    let container = bundle(lab, &["sleep"], "system.slice:box:exec");
+    let container = lab.start(&container);
+    let group = cgroup_of(&container);
+    let output = super::exec::exec(lab, &container, &["-d"], &["/probe", "sleep"]);
+    drop(output.ok());
+    assert_eq!(super::cgroup::members(&group).len(), 2);
+    // It has a place of its own in the scope too.
+    std::fs::create_dir(group.join("below")).expect("root may");
+    let flags = ["--cgroup", "below"];
+    let facts = super::exec::facts_of(lab, &container, &flags);
+    let v2 = crate::facts::entry(&facts["cgroup"], "controllers", "");
+    assert_eq!(v2["path"], "/below");
 }
 
 fn the_scope_goes_with_the_container(lab: &Lab) {
