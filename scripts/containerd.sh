@@ -89,6 +89,14 @@ check() {
     expect "alive after containerd" "$(c task exec --exec-id a writer echo alive)" alive
     end writer
 
+    local children=()
+    for n in $(seq 40); do
+        run --rm "$image" "many$n" sh -c 'echo out; exit 3' >"/run/cd/out.$n" 2>&1 &
+        children+=($!)
+    done
+    wait "${children[@]}" || true
+    expect "forty at once" "$(cat /run/cd/out.* | grep -c '^out$')" 40
+
     for n in 1 2 3 4 5 6; do
         run -d "$image" "mid$n" sleep 1000 >/dev/null 2>&1 &
         sleep "0.0$((n * 2))"
