@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::exec::{exec, facts_of};
 use crate::bundle::Bundle;
 use crate::check::{Need, checks};
 use crate::lab::Lab;
@@ -16,6 +17,7 @@ checks!("lsm":
     a_mount_on_the_containers_proc_does_not_swallow_the_profile [Need::Lsm("apparmor")],
     a_profile_is_set_with_no_new_privileges_and_a_filter [Need::Lsm("apparmor")],
     a_start_container_hook_is_confined_too [Need::Lsm("apparmor")],
+    a_process_of_exec_is_confined_as_the_container_or_as_asked [Need::Lsm("apparmor")],
 );
 
 /// Refuses by field.
@@ -186,4 +188,25 @@ fn a_start_container_hook_is_confined_too(lab: &Lab) {
     }
     let label = std::fs::read_to_string(bundle.rootfs().join("etc/label"));
     assert_eq!(label.expect("the hook ran"), "corten-check (enforce)\n");
+}
+
+fn a_process_of_exec_is_confined_as_the_container_or_as_asked(lab: &Lab) {
+    let mut bundle = confined(lab);
+    bundle.probe(&["sleep"]);
+    let container = lab.start(&bundle);
+    assert_confined(&facts_of(lab, &container, &[]));
+    drop(container);
+    bundle.config["process"]["apparmorProfile"] = Value::Null;
+    let container = lab.start(&bundle);
+    assert_eq!(facts_of(lab, &container, &[])["apparmor"], "unconfined");
+    let flags = ["--apparmor", "corten-check"];
+    assert_confined(&facts_of(lab, &container, &flags));
+    let output = exec(lab, &container, &["--apparmor", "nosuch"], &["/probe"]);
+    assert!(!output.status.success(), "{output}");
+    if lab.is_corten() {
+        assert!(
+            output.stderr().contains("process.apparmorProfile"),
+            "{output}"
+        );
+    }
 }
