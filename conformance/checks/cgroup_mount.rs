@@ -95,7 +95,9 @@ fn in_a_user_namespace_the_tree_is_there_too(lab: &Lab) {
         bundle.probe(&["read-file", &procs(below)]);
         assert_eq!(lab.run(&bundle).ok().stdout(), "1\n");
         bundle.probe(&["write-file", &procs(below), "0"]);
-        assert_eq!(lab.run(&bundle).stderr(), "EROFS\n");
+        // Under nice(1) there is a warning before it: this root can't raise the priority.
+        let output = lab.run(&bundle);
+        assert!(output.stderr().ends_with("EROFS\n"), "{output}");
     }
 }
 
