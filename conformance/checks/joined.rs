@@ -304,7 +304,7 @@ fn a_joined_user_namespace_may_forbid_setgroups(lab: &Lab) {
     join(&mut bundle, "user", &format!("{proc}/ns/user"));
     // It wants a group 5.
     bundle.without_mount("/dev/pts");
-    let output = lab.run(&bundle);
+    let output = lab.run_under(&["setpriv", "--groups", "0,7", "--"], &bundle);
     bundle.config["process"]["user"]["additionalGids"] = json!([0]);
     let refused = lab.run(&bundle);
     sleep
@@ -312,7 +312,13 @@ fn a_joined_user_namespace_may_forbid_setgroups(lab: &Lab) {
         .and_then(|()| sleep.wait())
         .expect("it is a child");
     assert!(mapped.is_some(), "{proc}");
-    assert_eq!(output.json()["uid"], 0);
+    let facts = output.json();
+    assert_eq!(facts["uid"], 0);
+    assert_eq!(
+        facts["groups"],
+        json!([]),
+        "the caller's are dropped before"
+    );
     assert!(!refused.status.success(), "{refused}");
 }
 

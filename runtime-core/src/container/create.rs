@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::plan::hooks::HookState;
 use crate::run::{Driver, InitProgram, Keeper, Made, Process, Trace, Undone, hand_on, late_steps};
 use crate::spec::{NamespaceKind, Spec};
-use crate::sys::{ipc, process};
+use crate::sys::{call, ipc, process};
 
 /// Descriptors for a container's standard input, output and error.
 ///
@@ -279,7 +279,7 @@ impl Keeper for StateKeeper<'_> {
             cgroup: self.new.facts.cgroup.clone(),
             made_cgroups: missing.to_vec(),
             unit: self.new.facts.unit.clone(),
-            resctrl: self.new.plan.resctrl_groups(),
+            resctrl: absent(self.new.plan.resctrl_groups()),
         };
         let bytes = serde_json::to_vec(&intent).map_err(|error| Error::other(error.to_string()))?;
         self.dir.write(dir::INTENT, &bytes)
@@ -371,6 +371,18 @@ fn oom_kills_before(facts: &Facts, made: &[PathBuf]) -> u64 {
     let cgroup = cgroup.and_then(|path| Cgroup::open(Path::new(cgroup::MOUNT), path).ok());
     let kills = cgroup.and_then(|cgroup| OomKills::of(&cgroup).ok()?);
     kills.map_or(0, |mut kills| kills.look())
+}
+
+/// What is there already is somebody else's.
+fn absent(mut groups: Vec<PathBuf>) -> Vec<PathBuf> {
+    let there = |path: &PathBuf| {
+        call("access", || {
+            rustix::fs::access(path, rustix::fs::Access::EXISTS)
+        })
+        .is_ok()
+    };
+    groups.retain(|path| !there(path));
+    groups
 }
 
 /// Name of the caller's user, or the number where /etc/passwd does not know it.

@@ -78,8 +78,19 @@ pub(super) fn credentials(cx: &mut Context<'_>) -> Result<Vec<Step>, PlanError> 
     Ok(steps)
 }
 
+/// None of the caller's groups, while nobody can forbid that: a user namespace that is joined
+/// may (`/proc/PID/setgroups`).
+pub(super) fn drop_groups(origin: &str) -> Step {
+    let gids = Vec::new();
+    Step::init(
+        Op::SetGroups { gids },
+        origin,
+        "drop all supplementary groups",
+    )
+}
+
 /// Groups first: after setresuid(2) there is no privilege to change them. A user namespace
-/// that is joined may forbid it (`/proc/PID/setgroups`); then none can be dropped.
+/// that is joined may forbid it; the caller's have been dropped before it was.
 pub(super) fn set_groups(cx: &Context<'_>, gids: &[u32], origin: &str) -> Step {
     let words: Vec<String> = gids.iter().map(u32::to_string).collect();
     let what = format!("set supplementary groups ({})", words.join(","));

@@ -5,6 +5,7 @@
 
 use corten_init::abi::{Barrier, Op, Slot};
 
+use super::credentials::drop_groups;
 use super::namespaces::{Origin, clones_twice, kinds_of, origin};
 use super::rootfs::non_dumpable;
 use super::{Context, Entry, RunOp, Step, wait};
@@ -124,7 +125,10 @@ fn join(cx: &Context<'_>) -> Vec<Step> {
         opens.push(Step::init(Op::OpenProc { into }, ORIGIN, "open /proc"));
     }
     let hide = (!joins.is_empty()).then(non_dumpable);
-    opens.into_iter().chain(hide).chain(joins).collect()
+    let users = cx.joined_namespace(NamespaceKind::User);
+    let groups = users.then(|| drop_groups(&cx.origin(NamespaceKind::User)));
+    let before = opens.into_iter().chain(hide).chain(groups);
+    before.chain(joins).collect()
 }
 
 /// Stage 0 makes the container's process: an exec before the id maps are written would

@@ -157,6 +157,9 @@ fn enter(cx: &Context<'_>, pid: i32) -> Vec<Step> {
     steps.extend(initial.map(|cpus| run_on("initial", cpus)));
     // Before anything of it can be seen from the container.
     steps.push(non_dumpable());
+    if cx.joined_namespace(NamespaceKind::User) {
+        steps.push(credentials::drop_groups(NAMESPACES));
+    }
     let mut joined = groups.iter().zip(slots()).peekable();
     while let Some((kinds, slot)) = joined.next_if(|(kinds, _)| **kinds != &last) {
         steps.extend(join(kinds, slot));

@@ -6,12 +6,17 @@
 //! that is written to `tasks` moves that one task, whose later children go with it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::plan::{Group, Ownership};
 use crate::sys::{call, file};
+
+/// How often, and after which pause each, another look is taken at a class that differs.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a group can't be had: the object, and the cause.
 type Refusal = String;
@@ -22,9 +27,10 @@ impl Group {
         let new = self.ownership != Ownership::Existing && self.make_class(made)?;
         if !self.schemata.is_empty() {
             if new {
-                self.write_schemata()?;
+                // Nobody else could use what has the kernel's shares only.
+                self.write_schemata().inspect_err(|_| self.give_up())?;
             } else {
-                self.compare_schemata()?;
+                self.compare_schemata_soon()?;
             }
         }
         let Some(monitor) = &self.monitor else {
@@ -58,6 +64,26 @@ impl Group {
         write(&path, text.as_bytes()).map_err(|errno| self.told(&path, errno))
     }
 
+    /// Removes a shared class that was made just now; a container's own is removed by `made`.
+    fn give_up(&self) {
+        if self.ownership == Ownership::Shared
+            && let Err((path, errno)) = remove(std::slice::from_ref(&self.dir))
+        {
+            log::warn!("{}: not removed: {errno}", path.display());
+        }
+    }
+
+    /// Whoever has made the class may not have written its shares yet.
+    fn compare_schemata_soon(&self) -> Result<(), Refusal> {
+        for _ in 0..TRIES {
+            if self.compare_schemata().is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.compare_schemata()
+    }
+
     /// Those who share a class must mean the same by it.
     fn compare_schemata(&self) -> Result<(), Refusal> {
         let path = self.dir.join("schemata");
@@ -69,13 +95,30 @@ impl Group {
             wanted.retain(|(resource, domain, _)| (resource, domain) != (&share.0, &share.1));
             wanted.push(share);
         }
-        match wanted.iter().find(|share| !shown.contains(share)) {
+        let rounded = |share: &Share| self.rounded(share);
+        match wanted.iter().find(|share| !shown.contains(&rounded(share))) {
             None => Ok(()),
             Some((resource, domain, value)) => Err(format!(
                 "{}: has no {resource}:{domain}={value}, and others may use this class",
                 path.display()
             )),
         }
+    }
+
+    /// As the kernel shows it: percents of bandwidth are multiples of what the hardware has.
+    fn rounded(&self, share: &Share) -> Share {
+        let (resource, domain, value) = share.clone();
+        let steps = self.dir.ancestors().skip(1).find_map(|root| {
+            let path = root.join("info").join(&resource).join("bandwidth_gran");
+            let text = file::read(&path).ok()?;
+            String::from_utf8_lossy(&text).trim().parse::<u64>().ok()
+        });
+        let number = value.parse::<u64>().ok();
+        let value = match (steps.filter(|step| *step > 0), number) {
+            (Some(step), Some(number)) => number.next_multiple_of(step).to_string(),
+            _ => value,
+        };
+        (resource, domain, value)
     }
 
     /// Moves a process that has one task.
@@ -149,6 +192,7 @@ fn shares(schemata: &str) -> Vec<Share> {
 /// The kernel pads numbers, with spaces or zeros.
 fn plain(number: &str) -> String {
     let number = number.trim().to_ascii_lowercase();
+    let number = number.strip_prefix("0x").unwrap_or(&number);
     match number.trim_start_matches('0') {
         "" => "0".to_owned(),
         rest => rest.to_owned(),
@@ -162,7 +206,7 @@ mod tests {
     #[test]
     fn numbers_are_compared_and_not_their_padding() {
         let shown = "    L3:0=00ff;1=0F0\n    MB:0=100;1= 50\n";
-        let wanted = "L3:0=ff;1=f0\nMB:1=50;0=100";
+        let wanted = "L3:0=0xff;1=f0\nMB:1=50;0=100";
         let mut wanted = shares(wanted);
         wanted.sort();
         let mut shown = shares(shown);

@@ -213,3 +213,26 @@ fn what_the_kernel_refuses_leaves_no_class() {
         std::fs::remove_dir_all(fake.root).expect("the fake is writable");
     });
 }
+
+#[test]
+fn the_shares_of_the_same_configuration_are_the_same_however_the_kernel_shows_them() {
+    lab::test(|lab| {
+        let fake = Fake::new(lab);
+        let info = fake.root.join("info/MB");
+        std::fs::create_dir(&info).expect("the fake is writable");
+        std::fs::write(info.join("bandwidth_gran"), "10\n").expect("the fake is writable");
+        let class = fake.class("gold", "    MB:0=  20;1= 100\n    L3:0=00ff\n");
+        let rdt = json!({ "closID": "gold", "schemata": ["MB:0=15", "L3:0=0xFF"] });
+        let container = lab::done(fake.create(lab, rdt));
+        // One more process is in the class too.
+        let mut process = lab::done(container.process());
+        process.args = vec!["/probe".to_owned(), "true".to_owned()];
+        let tasks = class.join("tasks");
+        std::fs::remove_file(&tasks).expect("the container joined");
+        let mut more = lab::done(container.exec(process, Default::default()));
+        assert_eq!(read(&tasks), more.pid().to_string());
+        lab::done(more.wait());
+        lab::delete(container);
+        std::fs::remove_dir_all(fake.root).expect("the fake is writable");
+    });
+}
