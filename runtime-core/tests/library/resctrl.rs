@@ -222,8 +222,13 @@ fn the_shares_of_the_same_configuration_are_the_same_however_the_kernel_shows_th
         std::fs::create_dir(&info).expect("the fake is writable");
         std::fs::write(info.join("bandwidth_gran"), "10\n").expect("the fake is writable");
         let class = fake.class("gold", "    MB:0=  20;1= 100\n    L3:0=00ff\n");
-        let rdt = json!({ "closID": "gold", "schemata": ["MB:0=15", "L3:0=0xFF"] });
-        let container = lab::done(fake.create(lab, rdt));
+        // The folder has the root, which the second process needs.
+        let mut folder = lab.bundle(&["sleep"]);
+        folder.config["linux"]["intelRdt"] =
+            json!({ "closID": "gold", "schemata": ["MB:0=15", "L3:0=0xFF"] });
+        let bundle = lab::load(&folder);
+        let options = CreateOptions::default();
+        let container = lab::done(fake.runtime.create(&lab.id(), &bundle, options));
         // One more process is in the class too.
         let mut process = lab::done(container.process());
         process.args = vec!["/probe".to_owned(), "true".to_owned()];
