@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 
+use corten_core::features;
+use corten_core::host::Host;
 use prost::Message as _;
 
 use crate::failure::Failure;
@@ -37,6 +39,7 @@ pub(crate) fn info() -> Result<(), Failure> {
             Some(options.map_err(|error| Failure::invalid(format!("runtime options: {error}")))?)
         }
     };
+    let host = Host::probe()?;
     let info = RuntimeInfo {
         name: NAME.to_owned(),
         version: Some(RuntimeVersion {
@@ -46,34 +49,10 @@ pub(crate) fn info() -> Result<(), Failure> {
         options,
         features: Some(Any {
             type_url: FEATURES.to_owned(),
-            value: features().to_string().into_bytes(),
+            value: features(&host).to_string().into_bytes(),
         }),
     };
     print(&info.encode_to_vec())
-}
-
-/// What containerd looks at: idmapped and recursive mounts, user namespaces.
-fn features() -> serde_json::Value {
-    serde_json::json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
-        "mountOptions": [
-            "bind", "rbind", "ro", "rw", "rro", "rrw", "nosuid", "rnosuid", "nodev", "rnodev",
-            "noexec", "rnoexec", "noatime", "rnoatime", "nodiratime", "rnodiratime", "relatime",
-            "rrelatime", "strictatime", "rstrictatime", "nosymfollow", "rnosymfollow", "idmap",
-            "ridmap", "private", "rprivate", "shared", "rshared", "slave", "rslave",
-            "unbindable", "runbindable", "tmpcopyup"
-        ],
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "cgroup": {"v1": false, "v2": true, "systemd": true, "systemdUser": true},
-            "seccomp": {"enabled": true},
-            "apparmor": {"enabled": true},
-            "selinux": {"enabled": true},
-            "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": true}
-        }
-    })
 }
 
 fn print(bytes: &[u8]) -> Result<(), Failure> {
