@@ -68,6 +68,7 @@ impl Shim {
         }
         let options = bundle::options(request.options.as_ref())?;
         let runtime = self.runtime(&options)?;
+        self.stay();
         Ok((options, runtime))
     }
 

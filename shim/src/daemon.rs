@@ -362,6 +362,11 @@ impl Shim {
         self.leaving.get_or_insert_with(Instant::now);
     }
 
+    /// A container that is asked for in time keeps it here.
+    pub(crate) fn stay(&mut self) {
+        self.leaving = None;
+    }
+
     /// Whether an operation is under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.workers.running() > 0
