@@ -545,7 +545,24 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
     let device = json!({"path": "/dev/deep/fuse", "type": "c", "major": 10, "minor": 229});
     rich.push("/linux/devices", device);
     rich.config["hooks"] = json!({"createContainer": [{"path": "/bin/true"}]});
-    for bundle in [&plain, &mapped, &elsewhere, &rich] {
+    let mut written = lab.bundle_of(&["true"]);
+    written.config["linux"]["sysctl"] = json!({"kernel.domainname": "a"});
+    let mut renumbered = lab.bundle_of(&["true"]);
+    let line = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    let by_field = json!({
+        "destination": "/a", "source": "/run/tmp", "type": "bind", "options": ["bind"],
+        "uidMappings": line, "gidMappings": line,
+    });
+    let by_option = json!({
+        "destination": "/b", "source": "/run/tmp", "type": "bind",
+        "options": ["bind", "idmap=uids=0-7-1;gids=0-7-1"],
+    });
+    renumbered.push("/mounts", by_field);
+    renumbered.push("/mounts", by_option);
+    let all = [&plain, &mapped, &elsewhere, &rich, &written];
+    // A map in an option is not for every runtime.
+    let mine = lab.is_corten().then_some(&renumbered);
+    for bundle in all.into_iter().chain(mine) {
         let container = lab.create(bundle);
         if lab.is_corten() {
             const KNOWN: [&str; 2] = ["/done", "/exec.fifo"];

@@ -21,7 +21,7 @@ pub(super) fn around(cx: &Context<'_>, writes: Vec<Step>) -> Vec<Step> {
     let mut steps = vec![open(cx, &origin)];
     steps.extend(writes);
     let close = Op::Close { slot: Slot::PROC };
-    steps.push(Step::init(close, origin, "close the procfs"));
+    steps.push(Step::init(close, "process", "close the procfs"));
     steps
 }
 

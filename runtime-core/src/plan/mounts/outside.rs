@@ -52,10 +52,7 @@ pub(super) fn frame(cx: &mut Context<'_>, mounts: &mut Mounts, maps: &Maps) {
         .outside
         .splice(0..0, into_trees(cx).into_iter().chain(opened));
     keep_directory(cx, mounts);
-    let close = Op::Close { slot: Slot::MOUNT };
-    mounts
-        .outside
-        .push(Step::init(close, ORIGIN, "close the last source"));
+    // The first mount closes the last source: it takes its slot.
     mounts.outside.extend(maps.close());
 }
 
