@@ -112,6 +112,7 @@ fn the_terminal_is_bound_in_whatever_is_on_dev(lab: &Lab) {
         dev.expect("it is in the default configuration")["options"] = json!(["nosuid", long]);
     })
     .facts;
+    assert!(facts::find(&facts["mounts"], "point", "/dev").is_some());
     assert_eq!(facts["controlling_tty"], true);
     for name in ["console", "null", "ptmx"] {
         assert!(facts::find(&facts["dev"], "name", name).is_some(), "{name}");

@@ -171,6 +171,7 @@ fn an_unknown_parameter_is_told_by_name(lab: &Lab) {
     let output = lab.run(&bundle);
     assert!(!output.status.success(), "{output}");
     assert!(output.stderr().contains("no_such_thing"), "{output}");
+    assert!(output.stderr().contains("no such file"), "{output}");
     assert_eq!(lab.state_directory(), [""; 0]);
 }
 
