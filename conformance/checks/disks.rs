@@ -12,6 +12,7 @@ use crate::bundle::Bundle;
 use crate::check::Need::{Controller, Machine};
 use crate::check::checks;
 use crate::lab::Lab;
+use crate::lane;
 
 checks!("disks":
     a_throttle_is_the_configured_one [Controller("io")],
@@ -103,7 +104,8 @@ pub(super) struct Loop {
 
 impl Loop {
     pub(super) fn new(lab: &Lab, size: u64) -> Self {
-        let file = lab.folder().join("disk");
+        // Loop devices are the machine's: by its name it is seen whose this one is.
+        let file = lab.folder().join(format!("{}disk", lane::mark()));
         let made = std::fs::File::create(&file).and_then(|file| file.set_len(size));
         made.expect("the lab's folder is writable");
         // The lane's /dev has none of these.
