@@ -1,4 +1,5 @@
-//! Tells the program which commit it was built from, and the linker what a release build does not need.
+//! Build script of the programs: tells them which commit they were built from, and the linker what a release build does
+//! not need.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +8,10 @@ fn main() {
     let commit = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=CORTEN_COMMIT={commit}");
     // HEAD's log grows with every commit and checkout; without git there is nothing to watch.
-    println!("cargo::rerun-if-changed=build.rs");
+    println!(
+        "cargo::rerun-if-changed={}",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/build.rs")
+    );
     leave_out_unwinding();
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()
@@ -19,11 +23,13 @@ fn main() {
 /// The tables for unwinding are for panics that unwind, as those of debug builds do.
 fn leave_out_unwinding() {
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/no-unwind.ld");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/no-unwind.ld");
         println!("cargo::rerun-if-changed={script}");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{script}");
-        // `_Unwind_Backtrace` is this program's own, see sys.rs; libgcc's comes along with others.
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
+        // `_Unwind_Backtrace` is that program's own, see its sys.rs; libgcc's comes along with others.
+        if env!("CARGO_PKG_NAME") == "corten-cli" {
+            println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
+        }
     }
 }
 
