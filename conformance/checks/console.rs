@@ -1,6 +1,6 @@
 //! `process.terminal`: the console socket and the terminal in the foreground.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
@@ -250,16 +250,24 @@ fn foreground(lab: &Lab, size: Winsize) -> Value {
     let mut bundle = lab.bundle();
     bundle.config["process"]["terminal"] = json!(true);
     bundle.write().expect("the lab is writable");
-    let fd = || Stdio::from(slave.as_fd().try_clone_to_owned().expect("fds are left"));
+    let path = bundle.path().to_string_lossy().into_owned();
+    on_tty(
+        lab,
+        (master, slave),
+        &["run", "--bundle", &path, "foreground"],
+    )
+}
+
+/// The facts of a process that the runtime runs in the foreground of a pty, which is the master and the slave.
+pub(super) fn on_tty(lab: &Lab, (master, slave): (OwnedFd, OwnedFd), words: &[&str]) -> Value {
+    let fd = || Stdio::from(slave.try_clone().expect("fds are left"));
     let this = std::env::current_exe().expect("a running program has a path");
     let mut child = std::process::Command::new(this)
         .arg("on-tty")
         .arg(lab.runtime.program())
         .arg("--root")
         .arg(lab.runtime.root())
-        .args(["run", "--bundle"])
-        .arg(bundle.path())
-        .arg("foreground")
+        .args(words)
         .stdin(fd())
         .stdout(fd())
         .stderr(fd())

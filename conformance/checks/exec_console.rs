@@ -1,11 +1,9 @@
 //! Terminals of `exec`: by the console socket, and in the foreground.
 
-use std::os::fd::AsFd as _;
-use std::process::Stdio;
-
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
 
+use super::console::on_tty;
 use super::exec::{assert_refused, exec, process_file, sleeping};
 use crate::bundle::Bundle;
 use crate::check::checks;
@@ -167,30 +165,8 @@ fn tty_connects_the_callers_terminal_with_its_size(lab: &Lab) {
         ws_ypixel: 0,
     };
     tcsetwinsize(&master, size).expect("a pty has a size");
-    let fd = || Stdio::from(slave.as_fd().try_clone_to_owned().expect("fds are left"));
-    let this = std::env::current_exe().expect("a running program has a path");
-    let mut child = std::process::Command::new(this)
-        .arg("on-tty")
-        .arg(lab.runtime.program())
-        .arg("--root")
-        .arg(lab.runtime.root())
-        .args(["exec", "-t", &container.id, "/probe"])
-        .stdin(fd())
-        .stdout(fd())
-        .stderr(fd())
-        .spawn()
-        .expect("this program starts");
-    drop(slave);
-    // One line; a brace alone can be the end of what was read so far.
-    let ended = |text: &str| text.ends_with('\n');
-    let text = read_until(&master, ended).unwrap_or_else(|error| panic!("{error}"));
-    let status = wait::child(&mut child, wait::CALL).expect("an own child");
-    assert!(
-        status.is_some_and(|status| status.success()),
-        "{status:?}: {text}"
-    );
-    let facts: Value =
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let words = ["exec", "-t", &container.id, "/probe"];
+    let facts = on_tty(lab, (master, slave), &words);
     assert_eq!(facts["controlling_tty"], true);
     let tty = &facts["tty"]["1"];
     // The peers set both at some time after the start.

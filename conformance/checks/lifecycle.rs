@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::bundle::Bundle;
 use crate::check::checks;
 use crate::console::ConsoleSocket;
 use crate::lab::Lab;
@@ -527,7 +528,8 @@ fn held(pid: u64) -> Vec<String> {
     others.filter_map(|fd| target(&fd)).collect()
 }
 
-fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
+/// Bundles whose plans open descriptors of every kind.
+fn that_open_much(lab: &Lab) -> Vec<Bundle> {
     let plain = lab.bundle_of(&["true"]);
     let mut mapped = lab.bundle_of(&["true"]);
     mapped.push("/linux/namespaces", json!({"type": "user"}));
@@ -559,10 +561,16 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
     });
     renumbered.push("/mounts", by_field);
     renumbered.push("/mounts", by_option);
-    let all = [&plain, &mapped, &elsewhere, &rich, &written];
+    let mut all = vec![plain, mapped, elsewhere, rich, written];
     // A map in an option is not for every runtime.
-    let mine = lab.is_corten().then_some(&renumbered);
-    for bundle in all.into_iter().chain(mine) {
+    if lab.is_corten() {
+        all.push(renumbered);
+    }
+    all
+}
+
+fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
+    for bundle in &that_open_much(lab) {
         let container = lab.create(bundle);
         if lab.is_corten() {
             const KNOWN: [&str; 2] = ["/done", "/exec.fifo"];

@@ -184,7 +184,7 @@ fn volume(lab: &Lab, mut bundle: Bundle, victim: &Victim) -> (Bundle, [PathBuf; 
     });
     bundle.push("/mounts", mount);
     bundle.config["root"]["readonly"] = json!(false);
-    bundle.config["process"]["cwd"] = json!("/vol/work/here");
+    bundle.config["process"]["cwd"] = json!("/vol/made/here");
     let fifo = json!({"path": "/vol/dev/fifo", "type": "p"});
     bundle.config["linux"]["devices"] = json!([fifo]);
     bundle.push("/linux/maskedPaths", json!("/vol/masked"));

@@ -252,17 +252,7 @@ fn a_profile_of_what_init_needs_and_no_more_starts_a_program(lab: &Lab) {
                 let hook = json!([{ "path": "/probe", "args": ["probe", "true"] }]);
                 bundle.config["hooks"] = json!({ "startContainer": hook });
             }
-            let ambient = json!(["CAP_KILL"]);
-            let sets = [
-                "bounding",
-                "effective",
-                "permitted",
-                "inheritable",
-                "ambient",
-            ];
-            for set in sets {
-                bundle.config["process"]["capabilities"][set] = ambient.clone();
-            }
+            bundle.capabilities(&["CAP_KILL"]);
             bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
             bundle.config["process"]["user"] =
                 json!({ "uid": 1000, "gid": 1000, "additionalGids": [7] });

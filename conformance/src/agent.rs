@@ -3,8 +3,7 @@
 //! See seccomp_unotify(2), and "The Container Process State" in config-linux.md.
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -12,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
+use crate::console;
 use crate::sys::{NotificationAnswer, notification_receive, notification_send};
 use crate::wait;
 
@@ -219,23 +218,11 @@ impl Serving {
 /// The state, with exactly one descriptor; none at the end.
 fn receive(stream: &UnixStream) -> io::Result<Option<(Value, OwnedFd)>> {
     let mut text = vec![0_u8; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let mut parts = [IoSliceMut::new(&mut text)];
-    let got = recvmsg(stream, &mut parts, &mut control, flags)?;
-    if got.bytes == 0 {
+    let (len, mut fds) = console::receive(stream, &mut text)?;
+    if len == 0 {
         return Ok(None);
     }
-    let mut fds: Vec<OwnedFd> = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    text.truncate(got.bytes);
+    text.truncate(len);
     // runc's own example of an agent reads no further, so the first message has to be all.
     let state = serde_json::from_slice(&text).map_err(io::Error::other)?;
     match (fds.pop(), fds.len()) {

@@ -154,6 +154,20 @@ impl Bundle {
         self
     }
 
+    /// Puts the same capabilities into all five sets.
+    pub fn capabilities(&mut self, names: &[&str]) -> &mut Self {
+        let sets = [
+            "bounding",
+            "effective",
+            "permitted",
+            "inheritable",
+            "ambient",
+        ];
+        let of = |set: &str| (set.to_owned(), json!(names));
+        self.config["process"]["capabilities"] = sets.map(of).into_iter().collect();
+        self
+    }
+
     /// Drops the namespace of this kind from the configuration.
     pub fn without_namespace(&mut self, kind: &str) -> &mut Self {
         if let Some(list) = self.config["linux"]["namespaces"].as_array_mut() {

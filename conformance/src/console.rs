@@ -3,7 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,24 +52,8 @@ impl ConsoleSocket {
             return Err(io::Error::other("no message on the console socket"));
         }
         let mut name = [0_u8; 4096];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let got = recvmsg(
-            &stream,
-            &mut [IoSliceMut::new(&mut name)],
-            &mut control,
-            flags,
-        )?;
-        let mut fds: Vec<OwnedFd> = control
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        let name = String::from_utf8_lossy(&name[..got.bytes]).into_owned();
+        let (len, mut fds) = receive(&stream, &mut name)?;
+        let name = String::from_utf8_lossy(&name[..len]).into_owned();
         match (fds.pop(), fds.len()) {
             (Some(master), 0) => Ok((name, master)),
             _ => Err(io::Error::other(format!(
@@ -77,6 +61,23 @@ impl ConsoleSocket {
             ))),
         }
     }
+}
+
+/// One message: how long it is, and the descriptors that came with it.
+pub(crate) fn receive(stream: &UnixStream, text: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = recvmsg(stream, &mut [IoSliceMut::new(text)], &mut control, flags)?;
+    let fds = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    Ok((got.bytes, fds))
 }
 
 /// A new pty: its master and its slave.

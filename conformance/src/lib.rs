@@ -9,6 +9,7 @@
 //! | [`lab`] | what a check is given: the runtime, fresh bundles, containers that go away |
 //! | [`facts`] | looking things up in what the probe told |
 //! | [`bundle`], [`runtime`], [`console`], [`agent`] | a bundle on disk; the driver of a runtime binary; terminals; the other end of a seccomp listener |
+//! | [`config`] | the fields of a config.json |
 //! | [`lane`] | the native lane: private namespaces in which a runtime can't hurt the machine |
 //! | [`leaks`] | what a command left behind |
 //! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
@@ -26,6 +27,7 @@ pub mod bundle;
 pub mod check;
 pub mod cli;
 pub mod compare;
+pub mod config;
 pub mod console;
 pub mod facts;
 mod immune;

@@ -6,16 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// Members whose own members are names that the user chooses.
-const MAPS: [&str; 6] = [
-    "annotations",
-    "sysctl",
-    "unified",
-    "rdma",
-    "netDevices",
-    "timeOffsets",
-];
-
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -26,35 +16,6 @@ fn repository() -> PathBuf {
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository().join(path))
         .unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// Every field of a configuration: `[]` is one of a list, `{}` one of a map.
-fn fields(value: &Value, path: &str, all: &mut BTreeSet<String>) {
-    let Value::Object(members) = value else {
-        return;
-    };
-    for (name, value) in members {
-        let path = match path {
-            "" => name.clone(),
-            path => format!("{path}.{name}"),
-        };
-        match value {
-            Value::Object(members) if MAPS.contains(&name.as_str()) => {
-                let path = path + "{}";
-                members.values().for_each(|value| fields(value, &path, all));
-                all.insert(path);
-            }
-            Value::Array(values) => {
-                let path = path + "[]";
-                values.iter().for_each(|value| fields(value, &path, all));
-                all.insert(path);
-            }
-            value => {
-                fields(value, &path, all);
-                all.insert(path);
-            }
-        }
-    }
 }
 
 /// Sources of the library and of its tests.
@@ -84,8 +45,7 @@ fn every_field_has_a_row_and_every_row_names_what_shows_it() {
     assert_eq!(named.len(), rows.len(), "a field has two rows");
 
     let full: Value = serde_json::from_str(&read("runtime-core/src/spec/tests/full.json")).unwrap();
-    let mut all = BTreeSet::new();
-    fields(&full, "", &mut all);
+    let all = corten_conformance::config::fields(&full);
     let missing: Vec<_> = all.difference(&named).collect();
     assert!(missing.is_empty(), "without a row: {missing:?}");
 

@@ -36,15 +36,7 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
     ("no-capabilities", |b| set(b, "capabilities", json!({}))),
     ("ambient", |b| {
         set(b, "user", json!({"uid": 1000, "gid": 1000}));
-        let sets = [
-            "bounding",
-            "effective",
-            "permitted",
-            "inheritable",
-            "ambient",
-        ];
-        let kill = |name: &&str| ((*name).to_owned(), json!(["CAP_KILL", "CAP_CHOWN"]));
-        b.config["process"]["capabilities"] = sets.iter().map(kill).collect();
+        b.capabilities(&["CAP_KILL", "CAP_CHOWN"]);
     }),
     ("new-privileges", |b| {
         set(b, "noNewPrivileges", json!(false))
