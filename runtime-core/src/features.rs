@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::host::Host;
 use crate::plan::MOUNT_OPTIONS;
 use crate::seccomp;
-use crate::spec::{NamespaceKind, OCI_VERSION, SeccompAction, SeccompOperator, scheduling};
+use crate::spec::{Hooks, NamespaceKind, OCI_VERSION, SeccompAction, SeccompOperator, scheduling};
 
 /// The version of runc whose command line and behaviour is followed; scripts ask for it.
 const RUNC: &str = "1.5.1";
@@ -30,10 +30,7 @@ pub fn features(host: &Host) -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
-        "hooks": [
-            "prestart", "createRuntime", "createContainer", "startContainer", "poststart",
-            "poststop",
-        ],
+        "hooks": Hooks::default().kinds().map(|(kind, _)| kind),
         "mountOptions": MOUNT_OPTIONS,
         "linux": {
             "namespaces": NamespaceKind::ALL,

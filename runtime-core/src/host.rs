@@ -11,6 +11,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -39,6 +40,16 @@ pub enum MemfdExec {
     Plain,
     /// Not at all: `vm.memfd_noexec` is 2.
     Forbidden,
+}
+
+impl MemfdExec {
+    /// Flags of a memfd that is never executed: `MFD_NOEXEC_SEAL` where the kernel knows it.
+    pub(crate) fn of_data(self) -> MemfdFlags {
+        match self {
+            MemfdExec::Plain => MemfdFlags::empty(),
+            MemfdExec::Flag | MemfdExec::Forbidden => MemfdFlags::NOEXEC_SEAL,
+        }
+    }
 }
 
 /// What is true of this machine, and of the caller on it.
@@ -244,13 +255,17 @@ fn apparmor() -> bool {
     enabled.is_ok_and(|text| text.starts_with(b"Y"))
 }
 
+/// The mounts that the caller sees, see proc_pid_mountinfo(5).
+fn mountinfo() -> Result<String, Error> {
+    let path = "/proc/self/mountinfo";
+    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Whether a mount hides a part of /proc. Where the kernel itself has an empty directory for
 /// a mount, as for binfmt_misc, nothing is hidden.
 fn proc_hidden() -> Result<bool, Error> {
-    let path = "/proc/self/mountinfo";
-    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(text.lines().any(hides_proc))
+    Ok(mountinfo()?.lines().any(hides_proc))
 }
 
 fn hides_proc(mount: &str) -> bool {
@@ -264,9 +279,7 @@ fn resctrl(options: &PlanOptions) -> Result<Option<PathBuf>, Error> {
     if options.resctrl.is_some() {
         return Ok(options.resctrl.clone());
     }
-    let path = "/proc/self/mountinfo";
-    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
-    Ok(resctrl_mount(&String::from_utf8_lossy(&bytes)))
+    Ok(resctrl_mount(&mountinfo()?))
 }
 
 /// Where resctrl is mounted, by the text of /proc/self/mountinfo.
@@ -283,7 +296,6 @@ fn resctrl_mount(mountinfo: &str) -> Option<PathBuf> {
 
 /// `MFD_EXEC` is refused where memfds may never be executed, and unknown before 6.3.
 fn memfd_exec() -> MemfdExec {
-    use rustix::fs::MemfdFlags;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
     match call("memfd_create", || {
         rustix::fs::memfd_create(c"corten-probe", flags)

@@ -25,117 +25,6 @@ pub const ID_MAPS: usize = 8;
 /// Longest detail text of a failure, in bytes.
 pub const DETAIL_MAX: usize = 256;
 
-/// Byte offsets of the report's fields.
-pub mod report {
-    /// [`super::REPORT_MAGIC`].
-    pub const MAGIC: usize = 0;
-    /// Index of the step begun last, plus one.
-    pub const CURRENT: usize = 8;
-    /// Index of the step that failed, plus one; 0 when none did.
-    pub const FAILED: usize = 16;
-    /// errno in the low half, [`super::Kind`] in the high half.
-    pub const CAUSE: usize = 24;
-    /// Length of the detail text in bytes.
-    pub const DETAIL_LEN: usize = 32;
-    /// errno of a hook that could not be executed, written by the hook's own process.
-    pub const HOOK: usize = 40;
-    /// The detail text.
-    pub const DETAIL: usize = 48;
-    /// The first step's record.
-    pub const STEPS: usize = DETAIL + super::DETAIL_MAX;
-    /// Bytes of one step's record: start time in ns, then outcome and errno.
-    pub const STEP: usize = 16;
-    /// Outcome of a step that did its work.
-    pub const OK: u32 = 1;
-    /// Outcome of a step whose error is only a warning.
-    pub const WARNED: u32 = 2;
-    /// Outcome of a step whose error says that there is nothing to do.
-    pub const SKIPPED: u32 = 3;
-    /// Outcome of the step that ended init.
-    pub const FAILED_STEP: u32 = 4;
-
-    /// Size in bytes of a report over `steps` steps.
-    #[must_use]
-    pub const fn size(steps: usize) -> usize {
-        STEPS.saturating_add(steps.saturating_mul(STEP))
-    }
-}
-
-/// Word positions of the plan's header.
-pub mod header {
-    /// [`super::PLAN_MAGIC`].
-    pub const MAGIC: usize = 0;
-    /// Length of the whole plan in bytes.
-    pub const LEN: usize = 1;
-    /// Number of steps.
-    pub const STEP_COUNT: usize = 2;
-    /// File descriptor of the report.
-    pub const REPORT_FD: usize = 3;
-    /// Byte offset of the argv table, whose entries are offsets of strings.
-    pub const ARGV: usize = 4;
-    /// Number of arguments.
-    pub const ARGC: usize = 5;
-    /// Byte offset of the envp table.
-    pub const ENVP: usize = 6;
-    /// Number of environment entries.
-    pub const ENVC: usize = 7;
-    /// Descriptors below this number are the container's and stay open.
-    pub const KEEP_BELOW: usize = 8;
-    /// Descriptors to become 0, 1 and 2, three words.
-    pub const STDIO: usize = 9;
-    /// [`super::SLOTS`] words: descriptors passed in, or -1.
-    pub const SLOTS: usize = 12;
-    /// The first step.
-    pub const STEPS: usize = SLOTS + super::SLOTS;
-}
-
-/// A numbered place that holds one file descriptor between steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u8);
-
-impl Slot {
-    /// The socket to the runtime half.
-    pub const SOCKET: Slot = Slot(0);
-    /// exec.fifo: `start` writes a byte into it.
-    pub const EXEC_FIFO: Slot = Slot(1);
-    /// The `done` fifo: its end of file says that init is over.
-    pub const DONE: Slot = Slot(2);
-    /// The container's cgroup directory.
-    pub const CGROUP: Slot = Slot(3);
-    /// Root of the container's file system.
-    pub const ROOT: Slot = Slot(4);
-    /// The host's /dev/null, verified: source of file masks.
-    pub const NULL: Slot = Slot(5);
-    /// The empty read-only tmpfs: source of directory masks.
-    pub const EMPTY: Slot = Slot(6);
-    /// The container's /dev.
-    pub const DEV: Slot = Slot(7);
-    /// The pty's master side.
-    pub const PTY_MASTER: Slot = Slot(8);
-    /// The pty's slave side.
-    pub const PTY: Slot = Slot(9);
-    /// The mount being made.
-    pub const MOUNT: Slot = Slot(10);
-    /// The first of eight namespaces to be joined; bind sources come to these places later.
-    pub const NAMESPACES: Slot = Slot(11);
-    /// The host's /proc, on the way into the namespaces.
-    pub const HOST_PROC: Slot = Slot(19);
-    /// The container's state as JSON: standard input of hooks.
-    pub const HOOK_STATE: Slot = Slot(20);
-    /// A procfs in which nobody can put anything in the way.
-    pub const PROC: Slot = Slot(21);
-    /// Where a filter's notifications are read.
-    pub const LISTENER: Slot = Slot(22);
-    /// What is mounted on the container's /proc, for paths that are hidden in it.
-    pub const PROC_MOUNT: Slot = Slot(23);
-    /// The same of its /sys; the last of the namespaces has been joined by then.
-    pub const SYS_MOUNT: Slot = Slot(18);
-    /// The first of [`ID_MAPS`] user namespaces, whose ids mounts are mapped to.
-    pub const ID_MAPS: Slot = Slot(24);
-    /// No slot.
-    pub const NONE: Slot = Slot(255);
-}
-
 /// Where init and the runtime half meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -865,9 +754,13 @@ impl FlatStep {
 
 mod calls;
 mod form;
+mod layout;
+mod slot;
 pub use calls::{Call, HOOK_CLONE, calls};
 use form::held_as_is;
 pub use form::{Convert, Flat, Form, Held, List, Span, Strings, Text, Word};
+pub use layout::{header, report};
+pub use slot::Slot;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! # Layout
 //! - [`abi`]: the flat plan and the report, shared with `corten-core`
 //! - [`execute`]: the loop over the steps
+//! - [`head`]: who runs a program, also for `corten_core`'s check of a bundle
 //! - [`ops`]: what each step does, by facility
 //! - [`sys`]: system calls
 #![cfg_attr(not(test), no_std)]
@@ -23,6 +24,7 @@
 
 pub mod abi;
 pub mod execute;
+pub mod head;
 pub mod ops;
 #[allow(unsafe_code, reason = "the one module that talks to the kernel")]
 pub mod sys;

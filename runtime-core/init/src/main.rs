@@ -6,6 +6,7 @@
 
 mod abi;
 mod execute;
+mod head;
 mod ops;
 #[path = "sys/entry.rs"]
 mod entry;

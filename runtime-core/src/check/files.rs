@@ -3,9 +3,12 @@
 //! Paths in the container are looked up inside the root, as the kernel would after pivot.
 //! Where a mount will lie over the place nothing is said of it.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use corten_init::head::{elf_loader, script_interpreter};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
@@ -14,9 +17,6 @@ use crate::error::errno_text;
 use crate::plan::is_bind;
 use crate::spec::{Hook, Mount, Process, Spec};
 use crate::sys::{call, file};
-
-/// Where programs are looked for without `PATH`.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// As much of a program as says who runs it.
 const HEAD: usize = 4096;
@@ -219,12 +219,11 @@ impl Inside<'_> {
         if name.contains('/') {
             return Some(cwd.join(name));
         }
-        let given = process
-            .env
-            .iter()
-            .rev()
-            .find_map(|word| word.strip_prefix("PATH="));
-        let directories = given.unwrap_or(PATH).split(':');
+        let given = process.env.iter().rev();
+        let mut given = given.filter_map(|word| word.strip_prefix("PATH="));
+        // As in create: an empty one is no directory, and none is none.
+        let path = given.next().filter(|path| !path.is_empty())?;
+        let directories = path.split(':');
         let mut paths = directories.map(|directory| cwd.join(directory).join(name));
         paths.find(|path| {
             self.is_covered(path)
@@ -280,13 +279,11 @@ enum Runner {
     Unknown,
 }
 
-/// By the first bytes of a file, see execve(2) and elf(5).
+/// By the first bytes of a file.
 fn runner(head: &[u8]) -> Runner {
-    if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line).into_owned();
-        let word = line.split_whitespace().next();
-        return word.map_or(Runner::Unknown, |word| Runner::Program(PathBuf::from(word)));
+    let path = |bytes: &[u8]| Runner::Program(Path::new(OsStr::from_bytes(bytes)).to_owned());
+    if head.starts_with(b"#!") {
+        return script_interpreter(head).map_or(Runner::Unknown, path);
     }
     if !head.starts_with(b"\x7fELF") {
         return Runner::Unknown;
@@ -296,48 +293,21 @@ fn runner(head: &[u8]) -> Runner {
     if head.get(4..6) != Some(&CLASS64_LITTLE) || cfg!(target_endian = "big") {
         return Runner::None;
     }
-    match number(head, 18, 2) {
+    let machine = head.get(18..20).and_then(|bytes| bytes.try_into().ok());
+    match machine.map(u16::from_le_bytes) {
         Some(machine) if MACHINE.is_some_and(|own| own != machine) => Runner::Foreign,
-        _ => loader(head).map_or(Runner::None, Runner::Program),
+        _ => elf_loader(head).map_or(Runner::None, path),
     }
 }
 
 /// `EM_*` of this machine.
-const MACHINE: Option<u64> = if cfg!(target_arch = "x86_64") {
+const MACHINE: Option<u16> = if cfg!(target_arch = "x86_64") {
     Some(62)
 } else if cfg!(target_arch = "aarch64") {
     Some(183)
 } else {
     None
 };
-
-/// `PT_INTERP` of an ELF file of 64 bits.
-fn loader(head: &[u8]) -> Option<PathBuf> {
-    const PT_INTERP: u64 = 3;
-    let start = usize::try_from(number(head, 32, 8)?).ok()?;
-    let (size, count) = (number(head, 54, 2)?, number(head, 56, 2)?);
-    let entries = (0..count).filter_map(|index| {
-        let offset = usize::try_from(index * size).ok()?;
-        head.get(start.checked_add(offset)?..)
-    });
-    let entry = entries
-        .into_iter()
-        .find(|entry| number(entry, 0, 4) == Some(PT_INTERP))?;
-    let offset = usize::try_from(number(entry, 8, 8)?).ok()?;
-    let text = head.get(offset..)?.split(|byte| *byte == 0).next()?;
-    Some(PathBuf::from(str::from_utf8(text).ok()?))
-}
-
-/// A number of so many bytes, the least first.
-fn number(bytes: &[u8], at: usize, count: usize) -> Option<u64> {
-    let bytes = bytes.get(at..at.checked_add(count)?)?;
-    Some(
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
-    )
-}
 
 #[cfg(test)]
 mod tests {

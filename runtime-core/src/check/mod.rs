@@ -14,12 +14,12 @@ mod files;
 mod risks;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::bundle::read_config;
-use crate::cgroup::{self, CgroupMode};
+use crate::cgroup::{self, Cgroup, CgroupError, CgroupMode};
 use crate::container::{CreateOptions, Runtime};
 use crate::error::Error;
 use crate::host::{Facts, Host};
@@ -205,18 +205,9 @@ impl Runtime {
 
 /// A cgroup that is there already must be empty.
 fn cgroup_in_use(found: &mut Findings, path: &Path) {
-    let path = PathBuf::from(format!("{}{}", cgroup::MOUNT, path.display()));
-    let Ok(events) = crate::sys::file::read(&path.join("cgroup.events")) else {
-        return;
-    };
-    let events = String::from_utf8_lossy(&events).into_owned();
-    let on = |key: &str| events.lines().any(|line| line == format!("{key} 1"));
-    let field = "linux.cgroupsPath";
-    if on("populated") {
-        let text = format!("{}: container's cgroup is not empty", path.display());
-        found.error(field, text);
-    } else if on("frozen") {
-        let text = format!("{}: container's cgroup unexpectedly frozen", path.display());
-        found.error(field, text);
+    let used = Cgroup::refuse_used(Path::new(cgroup::MOUNT), path);
+    if let Err(error @ (CgroupError::NotEmpty { .. } | CgroupError::Frozen { .. })) = used {
+        let text = error.to_string().replacen("cgroup ", cgroup::MOUNT, 1);
+        found.error("linux.cgroupsPath", text);
     }
 }

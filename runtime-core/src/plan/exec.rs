@@ -78,15 +78,7 @@ impl Plan {
         let pivoted = pivoted(&container);
         let spec = as_joined(container, facts, pid);
         let process = spec.process.as_ref().ok_or(PlanError::NoProcess)?;
-        let mut cx = Context {
-            spec: &spec,
-            process,
-            host,
-            facts,
-            options,
-            warnings: crate::spec::warnings(&spec),
-            obstacles: Vec::new(),
-        };
+        let mut cx = Context::new(&spec, process, host, facts, options);
         namespaces::check_caller(&mut cx);
         lsm::check(&mut cx);
         let filter = seccomp::filter(&mut cx)?;

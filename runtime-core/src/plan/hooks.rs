@@ -16,9 +16,6 @@ use super::{Bytes, Context, Entry, Plan, RunOp, Step, wait};
 use crate::host::MemfdExec;
 use crate::spec::Hook;
 
-/// `MFD_NOEXEC_SEAL`: a state is never executed.
-const MFD_NOEXEC_SEAL: u32 = 8;
-
 /// The umask of hooks on the host.
 const UMASK: u32 = 0o022;
 
@@ -145,18 +142,11 @@ fn state(cx: &Context<'_>, kind: &str, status: &str) -> Step {
     let op = Op::HookState {
         before,
         after,
-        flags: flags(cx.host.memfd_exec),
+        flags: cx.host.memfd_exec.of_data().bits(),
         into: Slot::HOOK_STATE,
     };
     let what = format!("make the state for hooks ({status})");
     Step::init(op, format!("hooks.{kind}"), what)
-}
-
-fn flags(memfd_exec: MemfdExec) -> u32 {
-    match memfd_exec {
-        MemfdExec::Plain => 0,
-        MemfdExec::Flag | MemfdExec::Forbidden => MFD_NOEXEC_SEAL,
-    }
 }
 
 fn init_hooks(cx: &Context<'_>, kind: &str) -> Vec<Step> {
@@ -209,7 +199,7 @@ pub(crate) fn supervisor(
             Op::HookState {
                 before: state.into(),
                 after: Bytes::from(""),
-                flags: flags(memfd_exec),
+                flags: memfd_exec.of_data().bits(),
                 into: Slot::HOOK_STATE,
             },
             "make the state for hooks",

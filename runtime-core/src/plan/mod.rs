@@ -121,7 +121,25 @@ pub(crate) struct Context<'a> {
     pub(crate) obstacles: Vec<PlanError>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(
+        spec: &'a Spec,
+        process: &'a Process,
+        host: &'a Host,
+        facts: &'a Facts,
+        options: &'a PlanOptions,
+    ) -> Context<'a> {
+        Context {
+            spec,
+            process,
+            host,
+            facts,
+            options,
+            warnings: crate::spec::warnings(spec),
+            obstacles: Vec::new(),
+        }
+    }
+
     /// Whether the container gets a new namespace of this kind.
     pub(crate) fn new_namespace(&self, kind: NamespaceKind) -> bool {
         self.spec
@@ -178,17 +196,7 @@ impl Plan {
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
         let process = spec.process.as_ref().ok_or(PlanError::NoProcess)?;
-        let warnings = crate::spec::warnings(spec);
-        let obstacles = Vec::new();
-        let mut cx = Context {
-            spec,
-            process,
-            host,
-            facts,
-            options,
-            warnings,
-            obstacles,
-        };
+        let mut cx = Context::new(spec, process, host, facts, options);
         namespaces::check(&mut cx)?;
         lsm::check(&mut cx);
         let entry = namespaces::entry(&mut cx);

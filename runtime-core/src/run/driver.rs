@@ -1,12 +1,13 @@
 //! The walk over a plan's steps, and the way back when one fails.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+mod launch;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corten_init::abi::{Op, Slot};
-use rustix::fs::{MemfdFlags, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::hooks::Hooks;
@@ -21,9 +22,8 @@ use crate::cgroup::{self, Cgroup, CgroupError};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
 use crate::plan::hooks::HookState;
-use crate::plan::{Action, Fds, Flat, Plan, RunOp, Step};
+use crate::plan::{Action, Plan, RunOp, Step};
 use crate::spec::Hook;
-use crate::sys::launch::{Launch, launch};
 use crate::sys::{file, ipc, process, scheduling, user_namespace};
 
 /// How long the kernel may take to let go of a cgroup whose processes were killed.
@@ -539,109 +539,6 @@ impl Driver<'_> {
         Ok(self.keeper.intent(&missing)?)
     }
 
-    /// Makes or takes all that init gets, each with a number of at least `least`.
-    fn pass(&mut self, least: RawFd, pass_cgroup: bool) -> Result<Passed, Failed> {
-        let high = |fd: OwnedFd| ipc::at_least(fd, least);
-        // Only what waits for `start` is asked by somebody else how it went.
-        let steps = self.plan.init_steps();
-        let report = match self.made.fifos {
-            Some(_) => Report::make(self.dir, steps)?,
-            None => Report::in_memory(steps, self.memfd_flags())?,
-        };
-        let report_fd = ipc::copy_at_least(report.fd(), least)?;
-        self.made.report = Some(report);
-        let (ours, theirs) = ipc::socket_pair()?;
-        self.made.link = Some(Link(ours));
-        let mut slots = vec![(Slot::SOCKET, high(theirs)?)];
-        if let Some([exec, done]) = self.made.fifos.take() {
-            slots.push((Slot::EXEC_FIFO, high(exec)?));
-            slots.push((Slot::DONE, high(done)?));
-        }
-        for (slot, fd) in self.made.passed.drain(..) {
-            slots.push((slot, high(fd)?));
-        }
-        if let (Some(cgroup), true) = (&self.made.cgroup, pass_cgroup) {
-            slots.push((Slot::CGROUP, ipc::copy_at_least(cgroup.dir(), least)?));
-        }
-        Ok(Passed {
-            report: report_fd,
-            slots,
-            stdio: self.stdio(least)?,
-        })
-    }
-
-    fn launch(&mut self, namespaces: u64, into_cgroup: bool, stage0: bool) -> Result<(), Failed> {
-        let least = 3 + i32::try_from(self.plan.preserve_fds).unwrap_or(i32::MAX - 3);
-        let passed = self.pass(least, stage0 && !into_cgroup)?;
-        let numbers = |(slot, fd): &(Slot, OwnedFd)| (*slot, fd.as_raw_fd());
-        let slots: Vec<(Slot, RawFd)> = passed.slots.iter().map(numbers).collect();
-        let stdio = [0, 1, 2].map(|at: usize| passed.stdio.get(at).map_or(-1, Stdio::number));
-        let fds = Fds {
-            report: passed.report.as_raw_fd(),
-            stdio,
-            slots: &slots,
-        };
-        let flat = Flat::new(self.plan, &fds);
-        let flat = ipc::sealed_memfd(c"corten-plan", &flat.0, self.memfd_flags())?;
-        let flat = ipc::at_least(flat, least)?;
-
-        let mut inherit: Vec<RawFd> = vec![fds.report, flat.as_raw_fd()];
-        inherit.extend(slots.iter().map(|(_, fd)| *fd));
-        inherit.extend(stdio);
-        inherit.extend(3..least);
-        let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
-        let launched = launch(&Launch {
-            namespaces,
-            cgroup: self
-                .made
-                .cgroup
-                .as_ref()
-                .filter(|_| into_cgroup)
-                .map(Cgroup::dir),
-            program: self.program.file(self.host)?,
-            argument: &argument,
-            inherit: &inherit,
-        })?;
-        if stage0 {
-            self.made.stage0 = Some(launched.pidfd);
-        } else {
-            let pid = launched.pid.as_raw_nonzero().get();
-            self.made.process = Some(Process {
-                pid,
-                pidfd: launched.pidfd,
-            });
-        }
-        Ok(())
-    }
-
-    /// `MFD_NOEXEC_SEAL` where the kernel knows it: a plan is never executed.
-    fn memfd_flags(&self) -> MemfdFlags {
-        match self.host.memfd_exec {
-            crate::host::MemfdExec::Plain => MemfdFlags::empty(),
-            _ => MemfdFlags::NOEXEC_SEAL,
-        }
-    }
-
-    /// Descriptors for 0, 1 and 2: the given ones, else the caller's own, else /dev/null.
-    fn stdio(&mut self, least: i32) -> Result<Vec<Stdio>, Errno> {
-        let own = crate::host::own_stdio();
-        let given = std::mem::take(&mut self.stdio);
-        let pick = |(given, own): (Option<OwnedFd>, Option<BorrowedFd<'static>>)| match (given, own)
-        {
-            (Some(fd), _) => Ok(Stdio::Given(ipc::at_least(fd, least)?)),
-            (None, Some(fd)) => Ok(Stdio::Own(fd.as_raw_fd())),
-            (None, None) => {
-                let null = file::open_at(
-                    rustix::fs::CWD,
-                    Path::new("/dev/null"),
-                    rustix::fs::OFlags::RDWR,
-                )?;
-                Ok(Stdio::Given(ipc::at_least(null, least)?))
-            }
-        };
-        given.into_iter().zip(own).map(pick).collect()
-    }
-
     /// Takes back what was made, as far as it can be; false if something is left.
     fn undo(&mut self) -> bool {
         let hooked = self.made.hooked || self.init_hooked();
@@ -748,28 +645,6 @@ fn stop_scope(cgroup: Option<Cgroup>, scope: &Scope) -> Result<(), CgroupError> 
     // systemd would ask first, and wait for an answer.
     cgroup.map_or(Ok(()), |cgroup| cgroup.end(REMOVE_LIMIT))?;
     systemd::stop(&scope.unit)
-}
-
-/// The descriptors that init gets, open until it runs.
-struct Passed {
-    report: OwnedFd,
-    slots: Vec<(Slot, OwnedFd)>,
-    stdio: Vec<Stdio>,
-}
-
-/// Where a standard descriptor comes from.
-enum Stdio {
-    Given(OwnedFd),
-    Own(RawFd),
-}
-
-impl Stdio {
-    fn number(&self) -> RawFd {
-        match self {
-            Stdio::Given(fd) => fd.as_raw_fd(),
-            Stdio::Own(number) => *number,
-        }
-    }
 }
 
 /// Why a step of the runtime half failed.

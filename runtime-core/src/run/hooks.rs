@@ -9,13 +9,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::report::Report;
 use super::{InitProgram, failure};
 use crate::error::errno_text;
-use crate::host::{Host, MemfdExec};
+use crate::host::Host;
 use crate::plan::hooks::{name, supervisor};
 use crate::plan::{Fds, Flat, Plan};
 use crate::spec::Hook;
@@ -60,10 +60,7 @@ impl Hooks<'_> {
     /// Starts the hook's init and waits for its end.
     fn supervise(&self, plan: &Plan) -> Result<Report, Errno> {
         let least = 3;
-        let flags = match self.host.memfd_exec {
-            MemfdExec::Plain => MemfdFlags::empty(),
-            MemfdExec::Flag | MemfdExec::Forbidden => MemfdFlags::NOEXEC_SEAL,
-        };
+        let flags = self.host.memfd_exec.of_data();
         let report = Report::in_memory(plan.init_steps(), flags)?;
         let report_fd = ipc::copy_at_least(report.fd(), least)?;
         let null = file::open_at(rustix::fs::CWD, Path::new("/dev/null"), OFlags::RDWR)?;

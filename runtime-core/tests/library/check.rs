@@ -202,10 +202,14 @@ fn a_script_or_program_is_looked_up_as_the_kernel_would() {
     });
 }
 
+/// A bind mount on /mnt.
+fn bind(source: &str, options: Value) -> Value {
+    json!({ "destination": "/mnt", "type": "bind", "source": source, "options": options })
+}
+
 #[test]
 fn settings_that_weaken_the_container_are_warned_of() {
     lab::test(|lab| {
-        let bind = |source: &str, options: Value| json!({ "destination": "/mnt", "type": "bind", "source": source, "options": options });
         expect(
             lab,
             "/process/capabilities/bounding",
@@ -231,6 +235,12 @@ fn settings_that_weaken_the_container_are_warned_of() {
                the host",
             ],
         );
+    });
+}
+
+#[test]
+fn all_weak_settings_of_a_bundle_are_warned_of_at_once() {
+    lab::test(|lab| {
         let mut folder = quiet(lab);
         let socket = lab.folder().join("docker.sock");
         let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a new name");

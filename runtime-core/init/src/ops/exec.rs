@@ -7,6 +7,7 @@ use core::ffi::CStr;
 use super::enter::read_byte;
 use crate::abi::{Kind, Slot};
 use crate::execute::{Failure, Init, Outcome};
+use crate::head::{elf_loader, script_interpreter};
 use crate::sys::{self, CWD, Errno, Once, errno, flag};
 
 static PROGRAM: Once<4096> = Once::new();
@@ -121,46 +122,6 @@ fn read_head<'a>(program: &CStr, buffer: &'a mut [u8; 4096]) -> &'a [u8] {
     let len = sys::read(file, buffer).unwrap_or(0);
     let len = sys::close(file).map_or(0, |()| len);
     buffer.get(..len).unwrap_or(&[])
-}
-
-/// The word behind `#!`.
-fn script_interpreter(head: &[u8]) -> Option<&[u8]> {
-    let line = head
-        .strip_prefix(b"#!")?
-        .split(|byte| *byte == b'\n')
-        .next()?;
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    line.split(blank).find(|word| !word.is_empty())
-}
-
-/// The PT_INTERP string of a 64-bit ELF file, if it lies in `head`.
-fn elf_loader(head: &[u8]) -> Option<&[u8]> {
-    const PT_INTERP: u64 = 3;
-    head.strip_prefix(b"\x7fELF\x02")?;
-    let table = number(head, 32, 8)? as usize;
-    let entry_size = number(head, 54, 2)? as usize;
-    let entries = number(head, 56, 2)? as usize;
-    for index in 0..entries {
-        let entry = table.checked_add(index.checked_mul(entry_size)?)?;
-        if number(head, entry, 4)? == PT_INTERP {
-            let offset = number(head, entry.checked_add(8)?, 8)? as usize;
-            let size = number(head, entry.checked_add(32)?, 8)? as usize;
-            let text = head.get(offset..offset.checked_add(size)?)?;
-            return text.split(|byte| *byte == 0).next();
-        }
-    }
-    None
-}
-
-/// A little-endian number of `len` bytes.
-fn number(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
-    let field = bytes.get(at..at.checked_add(len)?)?;
-    Some(
-        field
-            .iter()
-            .rev()
-            .fold(0, |value, byte| value << 8 | *byte as u64),
-    )
 }
 
 #[cfg(test)]
