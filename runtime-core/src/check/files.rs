@@ -321,6 +321,7 @@ mod tests {
             Runner::Program("/bin/sh".into())
         );
         assert_eq!(script("#!/a"), Runner::Program("/a".into()));
+        assert_eq!(script("#!/a\r\n"), Runner::Program("/a\r".into()));
         assert_eq!(script("#!\n"), Runner::Unknown);
         assert_eq!(script("echo"), Runner::Unknown);
         assert_eq!(script(""), Runner::Unknown);

@@ -199,6 +199,12 @@ fn a_script_or_program_is_looked_up_as_the_kernel_would() {
             told("/../../../../bin/ls"),
             ["error: process.args[0]: /../../../../bin/ls: no such file or directory"]
         );
+        // Without PATH there is nothing to look through, and create finds nothing either.
+        folder.config["process"]["env"] = json!([]);
+        folder.args(&["probe"]);
+        let lines = found(lab, &folder);
+        let missing = "error: process.args[0]: probe: executable file not found in $PATH";
+        assert_eq!(lines[0], missing);
     });
 }
 
