@@ -133,10 +133,10 @@ fn the_runtime_itself_does_not_stay_in_the_cgroup(lab: &Lab) {
 }
 
 /// A process that is no container's, in a cgroup; ends with the value.
-struct Stranger(std::process::Child);
+pub(super) struct Stranger(std::process::Child);
 
 impl Stranger {
-    fn in_group(group: &Path) -> Self {
+    pub(super) fn in_group(group: &Path) -> Self {
         let child = std::process::Command::new("sleep").arg("1000").spawn();
         let child = child.expect("sleep is installed");
         let moved = std::fs::write(group.join("cgroup.procs"), child.id().to_string());

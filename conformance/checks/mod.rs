@@ -5,6 +5,7 @@
 
 use crate::check::Check;
 
+mod broken;
 mod cgroup;
 mod cgroup_mount;
 mod console;
@@ -83,6 +84,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     console::CHECKS,
     hooks::CHECKS,
     features::CHECKS,
+    broken::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
     scheduling::CHECKS,

@@ -13,6 +13,8 @@ use crate::lane;
 pub enum Need {
     /// This cgroup v2 controller, delegated to the lane.
     Controller(&'static str),
+    /// That this controller is not there, to be refused.
+    Without(&'static str),
     /// A kernel of this version at least, by its two first numbers.
     Kernel(u32, u32),
     /// This capability, for the runtime: even root may lack it where the lane is itself in a
@@ -34,10 +36,8 @@ impl Need {
     #[must_use]
     pub fn is_met(self) -> bool {
         match self {
-            Self::Controller(wanted) => {
-                let found = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-                found.is_ok_and(|text| text.split_whitespace().any(|name| name == wanted))
-            }
+            Self::Controller(wanted) => has_controller(wanted),
+            Self::Without(unwanted) => !has_controller(unwanted),
             Self::Kernel(major, minor) => {
                 let system = rustix::system::uname();
                 version(&system.release().to_string_lossy()) >= (major, minor)
@@ -58,6 +58,12 @@ impl Need {
     }
 }
 
+/// Whether the lane's cgroups have a controller.
+fn has_controller(wanted: &str) -> bool {
+    let found = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    found.is_ok_and(|text| text.split_whitespace().any(|name| name == wanted))
+}
+
 /// The two first numbers of a kernel's release, such as `6.1.0-44-amd64`. uname(2)
 fn version(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -69,6 +75,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller(name) => write!(f, "controller {name}"),
+            Self::Without(name) => write!(f, "to be without controller {name}"),
             Self::Kernel(major, minor) => write!(f, "kernel {major}.{minor}"),
             Self::Capability(set) => {
                 let names: Vec<&str> = set.iter_names().map(|(name, _)| name).collect();

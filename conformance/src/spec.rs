@@ -277,6 +277,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "what an earlier version of Corten got wrong",
     ),
     (
+        "broken::",
+        "runtime.md, Errors: the state is as if the operation had never been tried",
+    ),
+    (
         "errors::",
         "runtime.md, Errors: the state is as if the operation had never been tried",
     ),

@@ -2,7 +2,7 @@
 //!
 //! See bundle.md of the OCI runtime specification.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Cause, Error};
 use crate::spec::{self, Spec};
@@ -37,9 +37,14 @@ impl Bundle {
             path: path.join("config.json").display().to_string(),
             error,
         })?;
-        let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
-        let rootfs = path.join(root);
-        Bundle::checked(spec, path, &rootfs)
+        let rootfs = path.join(root_path(&spec));
+        let bundle = Bundle::checked(spec, path, &rootfs)?;
+        if led_out(&bundle.path, root_path(&bundle.spec), &bundle.rootfs) {
+            let path = "root.path".to_owned();
+            let cause = LED_OUT.to_owned();
+            return Err(spec::SpecError::Invalid { path, cause }.into());
+        }
+        Ok(bundle)
     }
 
     /// Takes a configuration from memory; `rootfs` stands for its `root.path`, and for
@@ -111,8 +116,38 @@ pub(crate) fn read_config(path: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
     Ok((path, bytes))
 }
 
+/// `root.path`, empty if there is none.
+pub(crate) fn root_path(spec: &Spec) -> &str {
+    spec.root.as_ref().map_or("", |root| root.path.as_str())
+}
+
+/// What is wrong with such a root.
+pub(crate) const LED_OUT: &str = "a symbolic link leads out of the bundle";
+
+/// Whether a symbolic link leads a relative `root.path` out of the bundle. Who means to leave it
+/// says so by an absolute path, or by `..`.
+pub(crate) fn led_out(bundle: &Path, root: &str, rootfs: &Path) -> bool {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    Path::new(root).components().all(inside) && !rootfs.starts_with(bundle)
+}
+
 /// The path without symbolic links, as the host sees it.
 fn canonical(path: &Path) -> Result<PathBuf, Error> {
     file::real_path(path)
         .map_err(|errno| Error::call(path.display().to_string(), "realpath", errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_link_leads_a_root_out_in_silence() {
+        let led = |root, rootfs| led_out(Path::new("/b"), root, Path::new(rootfs));
+        assert!(led("rootfs", "/elsewhere"));
+        assert!(led("./a/rootfs", "/b2/rootfs"));
+        assert!(!led("rootfs", "/b/other"));
+        assert!(!led("../rootfs", "/rootfs"));
+        assert!(!led("/rootfs", "/elsewhere"));
+    }
 }

@@ -203,11 +203,32 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun's log has lines that are no JSON",
     ),
     (
-        "errors::a_soft_limit_above_the_hard_limit_is_refused",
-        "crun leaves the cgroup behind when it fails late",
+        "broken::a_read_only_root_without_a_place_to_mount_on",
+        "crun mounts the root anew, writable",
+    ),
+    ("broken::a_relative_cwd", "crun takes it as below /"),
+    (
+        "broken::a_nul_byte_in_the_environment",
+        "crun leaves out what comes after it",
     ),
     (
-        "errors::an_overlapping_id_map_is_refused",
+        "broken::a_controller_that_is_not_available",
+        "crun ignores the limit",
+    ),
+    (
+        "broken::a_cgroup_that_is_not_empty",
+        "crun shares the cgroup with what is in it",
+    ),
+    (
+        "broken::a_cgroup_that_is_frozen",
+        "crun waits for it to be thawed",
+    ),
+    (
+        "broken::a_device_of_an_unknown_type",
+        "crun makes no such device, and says nothing",
+    ),
+    (
+        "broken::",
         "crun leaves the cgroup behind when it fails late",
     ),
     (

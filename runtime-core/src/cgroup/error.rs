@@ -99,7 +99,7 @@ pub(crate) enum CgroupError {
     },
 
     /// The cgroup has processes of somebody else.
-    #[error("cgroup {path}: container's cgroup is not empty")]
+    #[error("linux.cgroupsPath: cgroup {path}: container's cgroup is not empty")]
     NotEmpty {
         /// The cgroup.
         path: PathBuf,
@@ -129,7 +129,7 @@ pub(crate) enum CgroupError {
     },
 
     /// The cgroup, or one above it, is frozen: what enters it would never run.
-    #[error("cgroup {path}: container's cgroup unexpectedly frozen")]
+    #[error("linux.cgroupsPath: cgroup {path}: container's cgroup unexpectedly frozen")]
     Frozen {
         /// The cgroup.
         path: PathBuf,

@@ -13,6 +13,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::Findings;
+use crate::bundle::{LED_OUT, led_out, root_path};
 use crate::error::errno_text;
 use crate::plan::is_bind;
 use crate::spec::{Hook, Mount, Process, Spec};
@@ -23,13 +24,19 @@ const HEAD: usize = 4096;
 
 /// The root file system, as far as its path can be followed.
 pub(super) fn rootfs(found: &mut Findings, spec: &Spec, bundle: &Path) -> PathBuf {
-    let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
+    let root = root_path(spec);
     let path = bundle.join(root);
     if root.is_empty() {
         return path;
     }
     match kind_of(&path) {
-        Ok(FileType::Directory) => file::real_path(&path).unwrap_or(path),
+        Ok(FileType::Directory) => {
+            let path = file::real_path(&path).unwrap_or(path);
+            if led_out(bundle, root, &path) {
+                found.error("root.path", LED_OUT);
+            }
+            path
+        }
         Ok(_) => {
             found.error("root.path", format!("{}: not a directory", path.display()));
             path
