@@ -1,7 +1,7 @@
 //! Create and Start: the root file system, standard files, and the library's `create`; and
 //! the same for execs.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use corten_core::spec::{self, NamespaceKind};
 use corten_core::{Bundle, CreateOptions, ExecOptions, Runtime, Watch};
 use prost::Message as _;
+use rustix::io::DupFlags;
 
 use crate::bundle;
 use crate::daemon::Shim;
@@ -20,6 +21,7 @@ use crate::proto::options::Options;
 use crate::proto::task::{CreateTaskRequest, ExecProcessRequest, PidResponse, ProcessRequest};
 use crate::server::Reply;
 use crate::stdio::{self, Files, Names, Owner};
+use crate::sys;
 use crate::task::{Process, Task, wait_response};
 
 /// A process that was made.
@@ -102,7 +104,6 @@ impl Shim {
         }
         self.tasks.insert(key.id.clone(), task);
         let Made { pid, pidfd, files } = created.process;
-        self.note_logger(&files);
         let event = TaskCreate {
             container_id: request.id.clone(),
             bundle: request.bundle.clone(),
@@ -119,11 +120,6 @@ impl Shim {
         self.publish("/tasks/create", "TaskCreate", &event);
         self.attend(&key, pid, pidfd, files);
         self.answer(reply, Ok(pid_response(pid)));
-    }
-
-    fn note_logger(&mut self, files: &Files) {
-        self.loggers
-            .extend(files.logger.iter().map(stdio::logger::Logger::pid));
     }
 
     pub(crate) fn start(&mut self, reply: Reply, request: &ProcessRequest) {
@@ -152,8 +148,9 @@ impl Shim {
         self.work(
             move || Ok(runtime.container(&id)?.start()?),
             move |shim, started: Result<(), Failure>| {
-                let Ok(process) = shim.process_mut(&key) else {
-                    return;
+                let process = match shim.process_mut(&key) {
+                    Ok(process) => process,
+                    Err(failure) => return shim.answer(reply, Err(failure)),
                 };
                 process.starting = false;
                 process.started = started.is_ok();
@@ -222,8 +219,17 @@ impl Shim {
     }
 
     fn exec_started(&mut self, reply: Reply, key: &Key, made: Result<Made, Failure>) {
-        let Ok(process) = self.process_mut(key) else {
-            return;
+        let over = self
+            .tasks
+            .get(&key.id)
+            .is_none_or(|t| t.init.exit.is_some());
+        let made = match made {
+            Ok(made) if over => Err(self.end_late(key, made)),
+            other => other,
+        };
+        let process = match self.process_mut(key) {
+            Ok(process) => process,
+            Err(failure) => return self.answer(reply, Err(made.err().unwrap_or(failure))),
         };
         process.starting = false;
         match made {
@@ -234,15 +240,9 @@ impl Shim {
                     self.answer(waiter, Ok(wait_response(exit)));
                 }
                 self.answer(reply, Err(failure));
-                let init = Key {
-                    id: key.id.clone(),
-                    exec: String::new(),
-                };
-                self.settle(&init);
             }
             Ok(Made { pid, pidfd, files }) => {
                 process.started = true;
-                self.note_logger(&files);
                 let event = TaskExecStarted {
                     container_id: key.id.clone(),
                     exec_id: key.exec.clone(),
@@ -253,6 +253,23 @@ impl Shim {
                 self.answer(reply, Ok(pid_response(pid)));
             }
         }
+    }
+
+    /// An exec that was started behind the end of its container, which was told: it is ended,
+    /// and reaped as an orphan.
+    fn end_late(&mut self, key: &Key, made: Made) -> Failure {
+        if let Err(error) = sys::pidfd_send_signal(made.pidfd.as_fd(), nix::libc::SIGKILL) {
+            log::debug!("{key:?}: {error}");
+        }
+        self.work(
+            move || {
+                made.files.abandon();
+                Ok(())
+            },
+            |_, _: Result<(), Failure>| {},
+        );
+        let text = format!("container {} init process is not running", key.id);
+        Failure::precondition(text)
     }
 
     /// The runtime for these options: all containers with the same share one.
@@ -321,36 +338,47 @@ fn create_mounted(
     owner: &Owner,
     runtime: &Runtime,
 ) -> Result<Created, Failure> {
+    let mut files = Files::default();
+    match create_with(request, options, owner, runtime, &mut files) {
+        Ok(mut created) => {
+            created.process.files = files;
+            Ok(created)
+        }
+        Err(failure) => {
+            files.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn create_with(
+    request: &CreateTaskRequest,
+    options: &Options,
+    owner: &Owner,
+    runtime: &Runtime,
+    files: &mut Files,
+) -> Result<Created, Failure> {
     let folder = Path::new(&request.bundle);
     let bundle = Bundle::load(folder)?;
     let names = names(request);
     let mut wanted = CreateOptions::default();
     wanted.no_pivot = options.no_pivot_root;
     wanted.no_new_keyring = options.no_new_keyring;
-    let mut files = Files::default();
     if !names.terminal {
-        (wanted.stdio, files) = stdio::open(&names, owner)?;
+        (wanted.stdio, *files) = stdio::open(&names, owner)?;
     }
-    let mut container = match runtime.create(&request.id, &bundle, wanted) {
-        Ok(container) => container,
-        Err(error) => {
-            if let Some(logger) = files.logger.take() {
-                logger.stop();
-            }
-            return Err(error.into());
-        }
-    };
+    let (place, spare) = (stdio::null()?, spare()?);
+    let mut container = runtime.create(&request.id, &bundle, wanted)?;
     for warning in container.warnings() {
         log::warn!("{}: {warning}", request.id);
     }
     let pid = container.pid();
-    let finished = finish(&mut container, &names, owner, folder, files);
-    match finished {
-        Ok((files, watch)) => Ok(Created {
+    match finish(&mut container, &names, owner, folder, (files, place)) {
+        Ok((pidfd, watch)) => Ok(Created {
             process: Made {
                 pid,
-                pidfd: copy(&container)?,
-                files,
+                pidfd,
+                files: Files::default(),
             },
             shares_pids: bundle
                 .spec()
@@ -359,10 +387,19 @@ fn create_mounted(
             watch,
         }),
         Err(failure) => {
+            drop(spare);
             container.delete(corten_core::Delete::Force)?;
             Err(failure)
         }
     }
+}
+
+/// How many files the end of a container opens; a guess, see the test.
+const SPARE: usize = 8;
+
+/// Descriptors that are there to be closed: who has none left can't undo anything either.
+fn spare() -> Result<Vec<OwnedFd>, Failure> {
+    (0..SPARE).map(|_| stdio::null()).collect()
 }
 
 /// What can still fail when there is a container already.
@@ -371,25 +408,29 @@ fn finish(
     names: &Names,
     owner: &Owner,
     folder: &Path,
-    mut files: Files,
-) -> Result<(Files, Option<Watch>), Failure> {
+    (files, place): (&mut Files, OwnedFd),
+) -> Result<(OwnedFd, Option<Watch>), Failure> {
     let path = folder.join(bundle::INIT_PID);
     std::fs::write(&path, container.pid().to_string())
         .map_err(|error| Failure::call(path.display(), error))?;
     if let Some(master) = container.take_console() {
-        files = stdio::open_console(names, owner, master)?;
+        *files = stdio::open_console(names, owner, master)?;
     }
+    let pidfd = copy(container, place)?;
     // Without it, kills for want of memory are not told; that is no reason to refuse.
     let watch = container.watch();
     if let Err(error) = &watch {
         log::warn!("{}: {error:#}", owner.id);
     }
-    Ok((files, watch.ok()))
+    Ok((pidfd, watch.ok()))
 }
 
-fn copy(container: &corten_core::Container) -> Result<OwnedFd, Failure> {
-    let copy = container.as_fd().try_clone_to_owned();
-    copy.map_err(|error| Failure::call("pidfd", error))
+/// A copy of a pidfd in the place of what is there, so that it needs no further descriptor:
+/// it must not be for want of one that a process is not known.
+fn copy(process: &impl AsFd, mut place: OwnedFd) -> Result<OwnedFd, Failure> {
+    let copied = rustix::io::dup3(process.as_fd(), &mut place, DupFlags::CLOEXEC);
+    copied.map_err(|errno| Failure::call("pidfd", errno))?;
+    Ok(place)
 }
 
 /// Starts an exec; on its own thread.
@@ -400,43 +441,48 @@ fn exec(
     names: &Names,
     owner: &Owner,
 ) -> Result<Made, Failure> {
+    let mut files = Files::default();
+    match exec_with(runtime, id, process, names, owner, &mut files) {
+        Ok((pid, pidfd)) => Ok(Made { pid, pidfd, files }),
+        Err(failure) => {
+            files.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn exec_with(
+    runtime: &Runtime,
+    id: &str,
+    process: &[u8],
+    names: &Names,
+    owner: &Owner,
+    files: &mut Files,
+) -> Result<(i32, OwnedFd), Failure> {
     let mut process = spec::parse_process(process)
         .map_err(|error| Failure::invalid(format!("process: {error}")))?;
     process.terminal = names.terminal;
     let mut wanted = ExecOptions::default();
-    let mut files = Files::default();
     if !names.terminal {
-        (wanted.stdio, files) = stdio::open(names, owner)?;
+        (wanted.stdio, *files) = stdio::open(names, owner)?;
     }
-    let started = runtime
-        .container(id)
-        .and_then(|container| container.exec(process, wanted));
-    let mut started = match started {
-        Ok(started) => started,
-        Err(error) => {
-            if let Some(logger) = files.logger.take() {
-                logger.stop();
+    let place = stdio::null()?;
+    let mut started = runtime.container(id)?.exec(process, wanted)?;
+    let console = started.take_console();
+    let opened = console.map_or(Ok(None), |master| {
+        stdio::open_console(names, owner, master).map(Some)
+    });
+    match opened.and_then(|opened| Ok((opened, copy(&started, place)?))) {
+        Ok((opened, pidfd)) => {
+            if let Some(opened) = opened {
+                *files = opened;
             }
-            return Err(error.into());
+            Ok((started.pid(), pidfd))
         }
-    };
-    if let Some(master) = started.take_console() {
-        files = match stdio::open_console(names, owner, master) {
-            Ok(files) => files,
-            Err(failure) => {
-                started.kill(nix::libc::SIGKILL)?;
-                started.wait()?;
-                return Err(failure);
-            }
-        };
+        Err(failure) => {
+            started.kill(nix::libc::SIGKILL)?;
+            started.wait()?;
+            Err(failure)
+        }
     }
-    let pidfd = started
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| Failure::call("pidfd", error))?;
-    Ok(Made {
-        pid: started.pid(),
-        pidfd,
-        files,
-    })
 }

@@ -52,10 +52,6 @@ pub(crate) struct Shim {
     /// By state directory, and whether systemd makes the cgroups.
     pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
     pub(crate) draining: Vec<Draining>,
-    /// Process ids of `binary://` programs, which a worker reaps.
-    pub(crate) loggers: BTreeSet<i32>,
-    /// Whether there may be an orphan to be reaped.
-    pub(crate) orphans: bool,
     workers: Workers,
     connections: BTreeMap<Token, Connection>,
     /// Since when it has been asked to end.
@@ -146,8 +142,6 @@ impl Shim {
             creating: BTreeSet::new(),
             runtimes: BTreeMap::new(),
             draining: Vec::new(),
-            loggers: BTreeSet::new(),
-            orphans: false,
             workers: Workers::new()?,
             connections: BTreeMap::new(),
             leaving: None,
@@ -177,6 +171,8 @@ impl Shim {
             self.trim = match self.trim {
                 _ if !ready.is_empty() => Some(Instant::now() + QUIET),
                 Some(then) if then <= Instant::now() => {
+                    // Of a thread that has ended behind its last signal.
+                    self.reap_orphans();
                     crate::sys::trim();
                     None
                 }
@@ -191,9 +187,6 @@ impl Shim {
             }
             self.publisher.go_on(&mut self.poller);
             self.delete_drained();
-            if self.orphans && !self.is_busy() {
-                self.reap_orphans();
-            }
         }
         Ok(())
     }
@@ -208,11 +201,7 @@ impl Shim {
         match source {
             Source::Listener => self.accept(listener),
             Source::Signals => return self.signalled(signals),
-            Source::Workers => {
-                for finish in self.workers.take() {
-                    finish(self);
-                }
-            }
+            Source::Workers => self.finish_work(),
             Source::Publisher => self.publisher.ready(&mut self.poller),
             Source::Connection => self.read(token),
             Source::Exit(key) => self.collect(&key),
@@ -370,6 +359,13 @@ impl Shim {
     /// Whether an operation is under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.workers.running() > 0
+    }
+
+    /// Goes on with what was done on other threads.
+    pub(crate) fn finish_work(&mut self) {
+        for finish in self.workers.take() {
+            finish(self);
+        }
     }
 
     /// Does something on a thread of its own, and goes on here with what came of it.

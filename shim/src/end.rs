@@ -17,7 +17,7 @@ use crate::proto::task::{DeleteResponse, KillRequest, ProcessRequest};
 use crate::server::Reply;
 use crate::service::{Answer, key};
 use crate::sys;
-use crate::task::Status;
+use crate::task::{Status, Task};
 
 /// How long output may take to arrive where it goes (the Go shim's limit).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -148,7 +148,18 @@ impl Shim {
         if let Err(failure) = done {
             return self.answer(reply, Err(failure));
         }
-        // One that was never started has been killed just now; its exit comes first.
+        let exec_ids = |task: &Task| task.execs.keys().cloned().collect::<Vec<_>>();
+        let execs = self.tasks.get(&key.id).map(exec_ids).unwrap_or_default();
+        let execs = execs.into_iter().map(|exec| Key {
+            id: key.id.clone(),
+            exec,
+        });
+        // One that was never started has been killed just now, with all that was added to it;
+        // their exits come first, and that of the first process last.
+        for exec in execs {
+            self.collect(&exec);
+            self.close(&exec);
+        }
         self.collect(key);
         let Some(task) = self.tasks.get(&key.id) else {
             return self.answer(reply, Err(Failure::not_found("container not created")));
@@ -158,11 +169,6 @@ impl Shim {
             exit_status: task.init.exit.map_or(0, |exit| exit.status),
             exited_at: task.init.exit.map(crate::task::Exit::timestamp),
         };
-        let execs: Vec<String> = task.execs.keys().cloned().collect();
-        for exec in execs {
-            let id = key.id.clone();
-            self.close(&Key { id, exec });
-        }
         self.close(key);
         self.tasks.remove(&key.id);
         let event = TaskDelete {
@@ -176,25 +182,28 @@ impl Shim {
         self.answer(reply, Ok(answer.encode_to_vec()));
     }
 
-    /// Closes the files of a process, and lets its logger finish.
+    /// Closes the files of a process, and lets its logger finish. Who still waits for its end
+    /// learns that there is none.
     fn close(&mut self, key: &Key) {
         self.copies.remove(&mut self.poller, key);
         let Ok(process) = self.process_mut(key) else {
             return;
         };
         let logger = process.logger.take();
+        let waiters = std::mem::take(&mut process.waiters);
         process.stdin = None;
         process.console = None;
+        for waiter in waiters {
+            let gone = Failure::not_found(format!("process {} was deleted", key.exec));
+            self.answer(waiter, Err(gone));
+        }
         if let Some(logger) = logger {
-            let pid = logger.pid();
             self.work(
                 move || {
                     logger.stop();
                     Ok(())
                 },
-                move |shim, _: Result<(), Failure>| {
-                    shim.loggers.remove(&pid);
-                },
+                |_, _: Result<(), Failure>| {},
             );
         }
     }

@@ -124,6 +124,8 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
 /// `mount.fuse SOURCE TARGET -o OPTION... -t TYPE`.
 fn help(program: &str, kind: &str, mount: &Mount, target: &Path) -> Result<(), Failure> {
     let mut command = Command::new(program);
+    // It may stay as the file system's daemon.
+    crate::sys::unblock_signals(&mut command);
     command.arg(&mount.source).arg(target);
     for option in &mount.options {
         command.args(["-o", option]);

@@ -64,6 +64,18 @@ pub(crate) struct Files {
     pub(crate) console: Option<OwnedFd>,
 }
 
+impl Files {
+    /// Lets go of everything; waits until a logger has ended.
+    pub(crate) fn abandon(mut self) {
+        let logger = self.logger.take();
+        // First the ends of the pipes: a logger ends with its input.
+        drop(self);
+        if let Some(logger) = logger {
+            logger.stop();
+        }
+    }
+}
+
 /// Where output goes.
 enum Target {
     Null,
@@ -243,7 +255,8 @@ fn pipe(owner: &Owner) -> Result<(OwnedFd, OwnedFd), Failure> {
     Ok((reader, writer))
 }
 
-fn null() -> Result<OwnedFd, Failure> {
+/// What reads as empty, and takes everything.
+pub(crate) fn null() -> Result<OwnedFd, Failure> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/null");
     file.map(OwnedFd::from)
         .map_err(|error| Failure::call("/dev/null", error))

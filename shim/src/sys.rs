@@ -19,7 +19,8 @@ pub(crate) struct Ended {
 pub(crate) enum Which<'a> {
     Pidfd(BorrowedFd<'a>),
     Pid(i32),
-    /// Any; it stays a zombie.
+    /// Any that belongs to the calling thread: what it has made itself, what came to it from
+    /// threads that are gone, and orphans. It stays a zombie.
     Look,
 }
 
@@ -27,12 +28,13 @@ pub(crate) enum Which<'a> {
 ///
 /// rustix does not tell the pid, and nix fails for a child that a real-time signal killed.
 pub(crate) fn waitid(which: Which<'_>) -> io::Result<Option<Ended>> {
-    let mut options = libc::WEXITED | libc::WNOHANG;
+    // A process that was cloned without a signal for its end is a child too.
+    let mut options = libc::WEXITED | libc::WNOHANG | libc::__WALL;
     let (kind, id) = match which {
         Which::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd().unsigned_abs()),
         Which::Pid(pid) => (libc::P_PID, pid.unsigned_abs()),
         Which::Look => {
-            options |= libc::WNOWAIT;
+            options |= libc::WNOWAIT | libc::__WNOTHREAD;
             (libc::P_ALL, 0)
         }
     };
@@ -154,6 +156,18 @@ pub(crate) fn pass<const N: usize>(command: &mut Command, files: [OwnedFd; N]) {
     // SAFETY: the closure runs after a fork; it makes system calls on numbers and allocates
     // nothing.
     unsafe { command.pre_exec(place) };
+}
+
+/// Lets a command begin with no signal blocked: the shim blocks those that it reads itself,
+/// and a child inherits that.
+pub(crate) fn unblock_signals(command: &mut Command) {
+    let unblock = || {
+        nix::sys::signal::SigSet::empty()
+            .thread_set_mask()
+            .map_err(io::Error::from)
+    };
+    // SAFETY: the closure runs after a fork; it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// More than are ever passed.

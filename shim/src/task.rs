@@ -104,7 +104,7 @@ impl Process {
 
     /// Whether there is a process whose exit was not told yet.
     pub(crate) fn is_alive(&self) -> bool {
-        self.starting || (self.pidfd.is_some() && self.exit.is_none())
+        self.pidfd.is_some() && self.exit.is_none()
     }
 }
 
@@ -274,7 +274,8 @@ impl Shim {
     }
 
     /// Whether the first process's exit may be told: it is the last. Where no pid namespace
-    /// does it, the rest is killed.
+    /// does it, the rest is killed. An exec that is still being started is not waited for,
+    /// since that can take long: it is ended when it comes.
     fn may_end(&mut self, key: &Key) -> bool {
         let Ok(task) = self.task_mut(&key.id) else {
             return false;
@@ -338,19 +339,18 @@ impl Shim {
 
     /// A child has ended: those that no pidfd here stands for are reaped.
     ///
-    /// What belongs to an operation that is under way is told by nobody, so then all wait.
+    /// What an operation makes belongs to its thread and is not seen here. It comes to this
+    /// thread when that one ends, and then the result is there already: who is unknown after
+    /// the results were taken is nobody's.
     pub(crate) fn reap_orphans(&mut self) {
-        self.orphans = false;
+        let mut unknown = None;
         while let Ok(Some(ended)) = sys::waitid(Which::Look) {
             if let Some(key) = self.key_of(ended.pid) {
                 self.collect(&key);
-                continue;
-            }
-            if self.is_busy() || self.loggers.contains(&ended.pid) {
-                self.orphans = true;
-                return;
-            }
-            if let Err(error) = sys::waitid(Which::Pid(ended.pid)) {
+            } else if unknown != Some(ended.pid) {
+                unknown = Some(ended.pid);
+                self.finish_work();
+            } else if let Err(error) = sys::waitid(Which::Pid(ended.pid)) {
                 log::warn!("waitid: {error}");
                 return;
             }

@@ -4,13 +4,14 @@
 //! descriptor 5 when it is ready. See containerd's `cmd/containerd-shim-runc-v2/process`.
 
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Owner;
 use crate::failure::Failure;
@@ -21,9 +22,9 @@ const START: Duration = Duration::from_secs(10);
 /// How long it may take after SIGTERM (the Go shim's limit).
 const STOP: Duration = Duration::from_secs(12);
 
-/// A logger that runs.
+/// A logger that runs, by its pidfd: the shim's loop reaps it whenever it ends.
 #[derive(Debug)]
-pub(crate) struct Logger(Child);
+pub(crate) struct Logger(OwnedFd);
 
 /// Starts the logger: it, and the container's ends for stdout and stderr.
 pub(crate) fn start(uri: &str, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedFd), Failure> {
@@ -51,14 +52,17 @@ pub(crate) fn start(uri: &str, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedF
             }
         }
     }
+    crate::sys::unblock_signals(&mut command);
     crate::sys::pass(&mut command, [out, err, ready_end]);
-    let child = command
-        .spawn()
-        .map_err(|error| Failure::call(format!("logger {path}"), error))?;
+    let failed = |error| Failure::call(format!("logger {path}"), error);
+    let child = command.spawn().map_err(failed)?;
     // The ends that were passed are closed with the command.
     drop(command);
-    let logger = Logger(child);
-    wait_ready(ready, path)?;
+    let logger = Logger::new(child).map_err(failed)?;
+    if let Err(failure) = wait_ready(ready, path) {
+        logger.stop();
+        return Err(failure);
+    }
     Ok((logger, stdout, stderr))
 }
 
@@ -82,37 +86,49 @@ fn wait_ready(ready: OwnedFd, path: &str) -> Result<(), Failure> {
 }
 
 impl Logger {
-    pub(crate) fn pid(&self) -> i32 {
-        self.0.id().cast_signed()
+    /// Takes a child of this thread, which nobody else reaps meanwhile.
+    fn new(mut child: Child) -> std::io::Result<Logger> {
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let pidfd = pid
+            .ok_or(Errno::SRCH)
+            .map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        match pidfd.flatten() {
+            Ok(pidfd) => Ok(Logger(pidfd)),
+            Err(errno) => {
+                child.kill()?;
+                child.wait()?;
+                Err(errno.into())
+            }
+        }
     }
 
     /// Lets it finish, and ends it if it does not; waits meanwhile.
-    pub(crate) fn stop(mut self) {
-        if let Err(error) = self.end() {
-            log::warn!("logger: {error}");
-        }
-        if let Err(error) = self.0.wait() {
-            log::warn!("logger: {error}");
+    pub(crate) fn stop(self) {
+        if let Err(errno) = self.end() {
+            log::warn!("logger: {errno}");
         }
     }
 
-    fn end(&mut self) -> std::io::Result<()> {
-        let Some(pid) = Pid::from_raw(self.pid()) else {
-            return Ok(());
-        };
-        // Not reaped yet, so the number is still its own.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        kill_process(pid, Signal::TERM)?;
+    fn end(&self) -> Result<(), Errno> {
         let limit = rustix::event::Timespec {
             tv_sec: STOP.as_secs().cast_signed(),
             tv_nsec: 0,
         };
-        let pidfd = pidfd.as_fd();
-        if poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit))? == 0 {
-            log::warn!("logger {pid:?} does not end and is killed");
-            self.0.kill()?;
+        let ended = || poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit));
+        self.signal(Signal::TERM)?;
+        if ended()? == 0 {
+            log::warn!("a logger does not end and is killed");
+            self.signal(Signal::KILL)?;
+            ended()?;
         }
         Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        match pidfd_send_signal(&self.0, signal) {
+            Err(Errno::SRCH) => Ok(()),
+            other => other,
+        }
     }
 }
 

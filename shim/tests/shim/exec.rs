@@ -3,7 +3,7 @@
 use corten_conformance::lane;
 use corten_shim::proto::Empty;
 use corten_shim::proto::options::ProcessDetails;
-use corten_shim::proto::task::PidsResponse;
+use corten_shim::proto::task::{DeleteResponse, PidsResponse, WaitResponse};
 use prost::Message as _;
 
 use crate::fake;
@@ -76,6 +76,82 @@ fn the_first_process_is_the_last_whose_exit_is_told() {
             FAILED_PRECONDITION
         );
         web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn execs_of_a_container_that_is_deleted_before_its_start_have_an_end() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let init = web.create().unwrap();
+        for exec in ["started", "added"] {
+            web.add_exec(exec, "sleep 1000").unwrap();
+        }
+        let pid = web.start("started").unwrap();
+        let ask = |web: &mut Web, exec: &str| {
+            let request = corten_shim::proto::task::ProcessRequest {
+                id: "web".to_owned(),
+                exec_id: exec.to_owned(),
+            };
+            web.client.send("Wait", &request)
+        };
+        let (started, added) = (ask(&mut web, "started"), ask(&mut web, "added"));
+        let deleting = ask_delete(&mut web);
+        let mut answers = std::collections::BTreeMap::new();
+        for _ in 0..3 {
+            let (stream, answer) = web.client.next();
+            answers.insert(stream, answer);
+        }
+        let waited = answers[&started].as_ref().unwrap();
+        assert_eq!(WaitResponse::decode(&**waited).unwrap().exit_status, 137);
+        assert_eq!(answers[&added].as_ref().unwrap_err().code, NOT_FOUND);
+        let deleted = DeleteResponse::decode(&**answers[&deleting].as_ref().unwrap()).unwrap();
+        assert_eq!((deleted.pid, deleted.exit_status), (init, 137));
+        fake::gone(pid);
+        web.topics(4);
+        assert_eq!(web.containerd.event().exit().id, "started");
+        assert_eq!(web.containerd.event().exit().id, "web");
+        web.containerd.event().delete();
+        web.client.shutdown();
+    });
+}
+
+fn ask_delete(web: &mut Web) -> u32 {
+    let request = corten_shim::proto::task::ProcessRequest {
+        id: "web".to_owned(),
+        exec_id: String::new(),
+    };
+    web.client.send("Delete", &request)
+}
+
+#[test]
+fn an_exec_that_hangs_while_it_starts_does_not_hold_back_the_end_of_its_container() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        let fifo = web.fifo("hold");
+        // A logger that is not ready: the exec can't begin.
+        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+        web.add_exec_to("slow", "sleep 1000", &logger).unwrap();
+        let request = corten_shim::proto::task::ProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "slow".to_owned(),
+        };
+        let starting = web.client.send("Start", &request);
+        web.topics(3);
+        web.kill("", 9, true).unwrap();
+        let exit = web.containerd.event().exit();
+        assert_eq!((&*exit.id, exit.exit_status), ("web", 137));
+        assert_eq!(web.state("slow").unwrap().status, CREATED, "it still hangs");
+        std::fs::write(&fifo, "\n").unwrap();
+        let answer = web.client.receive::<Empty>(starting);
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(web.wait("slow").unwrap(), 255);
+        let shim = web.client.shim_pid();
+        fake::children(shim, &[]);
+        web.delete("").unwrap();
+        web.containerd.event().delete();
         web.client.shutdown();
     });
 }

@@ -5,5 +5,6 @@
 mod bootstrap;
 mod exec;
 mod fake;
+mod scarce;
 mod stdio;
 mod task;

@@ -1,7 +1,6 @@
 //! Standard input and output: fifos, files, loggers, terminals.
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use corten_conformance::lane;
@@ -9,7 +8,7 @@ use corten_shim::proto::Empty;
 use corten_shim::proto::task::{CloseIoRequest, ResizePtyRequest};
 
 use crate::fake::container::{RUNNING, Web, open_reader, read};
-use crate::fake::{Containerd, Version};
+use crate::fake::{self, Containerd, Version};
 
 #[test]
 fn output_arrives_whole_and_delete_waits_for_it() {
@@ -153,13 +152,10 @@ fn output_to_a_file_has_both_streams() {
 fn a_logger_gets_output_arguments_and_time_to_finish() {
     lane::test(|| {
         let mut web = Web::new("echo out; echo err >&2");
-        let script = "#!/bin/sh\ntrap : TERM\nenv >/run/fake/env\necho \"$@\" >/run/fake/args\n\
+        let script = "trap : TERM\nenv >/run/fake/env\necho \"$@\" >/run/fake/args\n\
                       exec 5>&-\ncat <&3 >/run/fake/out\ncat <&4 >/run/fake/err\n\
                       echo done >/run/fake/done\n";
-        let path = web.containerd.folder.join("logger");
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        web.request.stdout = format!("binary://{}?key=a%20b&env.X=y", path.display());
+        web.request.stdout = format!("{}?key=a%20b&env.X=y", web.logger(script));
         web.run();
         assert_eq!(web.wait("").unwrap(), 0);
         web.delete("").unwrap();
@@ -174,6 +170,49 @@ fn a_logger_gets_output_arguments_and_time_to_finish() {
             assert!(environment.lines().any(|l| l == line), "{environment}");
         }
         assert!(!environment.contains("TTRPC"), "{environment}");
+    });
+}
+
+#[test]
+fn a_logger_that_has_died_is_reaped_and_so_are_orphans_behind_it() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.request.stdout = web.logger("exit 0");
+        web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config);
+        let init = web.run();
+        let shim = web.client.shim_pid();
+        fake::children(shim, &[init]);
+        // An orphan comes to the shim, and ends.
+        web.add_exec("parent", "(exec 3<>/dev/null; sleep 0.01) & exit 0")
+            .unwrap();
+        web.start("parent").unwrap();
+        web.wait("parent").unwrap();
+        fake::children(shim, &[init]);
+        web.end();
+    });
+}
+
+#[test]
+fn a_logger_ends_with_the_create_that_failed() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.request.stdout = web.logger(
+            "echo $$ >/run/fake/pid; PATH=/bin:/usr/bin; \
+             grep SigBlk /proc/self/status >/run/fake/signals; exec 5>&-; exec sleep 1000",
+        );
+        // The last that can fail: there is a container already.
+        std::fs::create_dir(web.bundle.join("init.pid")).unwrap();
+        assert!(web.create().unwrap_err().message.contains("init.pid"));
+        let signals = std::fs::read_to_string("/run/fake/signals").unwrap();
+        assert_eq!(
+            signals, "SigBlk:\t0000000000000000\n",
+            "else SIGTERM does not end it"
+        );
+        let pid = std::fs::read_to_string("/run/fake/pid").unwrap();
+        fake::gone(pid.trim().parse().unwrap());
+        let shim = web.client.shim_pid();
+        fake::children(shim, &[]);
+        web.client.shutdown();
     });
 }
 

@@ -92,7 +92,7 @@ fn a_signal_is_128_and_its_number() {
     });
 }
 
-fn without_pid(config: &serde_json::Value) -> serde_json::Value {
+pub(crate) fn without_pid(config: &serde_json::Value) -> serde_json::Value {
     let all = config["linux"]["namespaces"].as_array().unwrap();
     all.iter()
         .filter(|ns| ns["type"] != "pid")

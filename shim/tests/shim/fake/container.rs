@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -120,6 +121,16 @@ impl Web {
     }
 
     pub(crate) fn add_exec(&mut self, exec: &str, script: &str) -> Result<Empty, Status> {
+        self.add_exec_to(exec, script, "")
+    }
+
+    /// An exec with this as stdout.
+    pub(crate) fn add_exec_to(
+        &mut self,
+        exec: &str,
+        script: &str,
+        stdout: &str,
+    ) -> Result<Empty, Status> {
         let process = json!({
             "args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"],
             "user": {"uid": 0, "gid": 0}
@@ -127,6 +138,7 @@ impl Web {
         let request = ExecProcessRequest {
             id: self.id.clone(),
             exec_id: exec.to_owned(),
+            stdout: stdout.to_owned(),
             spec: Some(Any {
                 type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
                 value: process.to_string().into_bytes(),
@@ -156,6 +168,14 @@ impl Web {
         self.request.stdout = path.display().to_string();
         // Both ends, so that the opening needs nobody; the writing one must not stay.
         open_reader(&path)
+    }
+
+    /// A program for `binary://`.
+    pub(crate) fn logger(&self, script: &str) -> String {
+        let path = self.containerd.folder.join("logger");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        format!("binary://{}", path.display())
     }
 
     /// Kills what runs, deletes, and ends the shim.

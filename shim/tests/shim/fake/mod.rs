@@ -307,18 +307,23 @@ impl Client {
     /// The answer to a call; others that come before it are lost.
     pub(crate) fn receive<T: Message + Default>(&mut self, stream: u32) -> Result<T, Status> {
         loop {
-            let frame = receive(&mut self.socket, &mut self.buffer).expect("an answer comes");
-            if frame.stream != stream {
-                continue;
+            let (number, answer) = self.next();
+            if number == stream {
+                return answer.map(|payload| T::decode(&*payload).unwrap());
             }
-            let response = Response::decode(&*frame.body).unwrap();
-            let status = response.status.unwrap_or_default();
-            return if status.code == 0 {
-                Ok(T::decode(&*response.payload).unwrap())
-            } else {
-                Err(status)
-            };
         }
+    }
+
+    /// The next answer to whatever call.
+    pub(crate) fn next(&mut self) -> (u32, Result<Vec<u8>, Status>) {
+        let frame = receive(&mut self.socket, &mut self.buffer).expect("an answer comes");
+        let response = Response::decode(&*frame.body).unwrap();
+        let status = response.status.unwrap_or_default();
+        let answer = match status.code {
+            0 => Ok(response.payload),
+            _ => Err(status),
+        };
+        (frame.stream, answer)
     }
 
     /// One call and its answer.
@@ -357,6 +362,25 @@ impl Client {
         let _: corten_shim::proto::Empty = self.name("Shutdown", "", "").unwrap();
         gone(pid);
     }
+}
+
+/// Waits until a shim has these children, and no other; zombies are children.
+#[track_caller]
+pub(crate) fn children(shim: u32, expected: &[u32]) {
+    let path = format!("/proc/{shim}/task/{shim}/children");
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    let mut last: Vec<u32> = Vec::new();
+    let done = wait::until(LIMIT, || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        last = text
+            .split_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect();
+        last.sort_unstable();
+        (last == expected).then_some(())
+    });
+    assert!(done.is_some(), "children: {last:?}, expected {expected:?}");
 }
 
 /// Waits until there is no such process.

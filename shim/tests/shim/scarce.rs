@@ -1,0 +1,106 @@
+//! A shim that has no descriptor left.
+
+use std::path::Path;
+
+use corten_conformance::lane;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::fake;
+use crate::fake::container::Web;
+
+/// More than a creation opens.
+const TRIED: u64 = 80;
+
+/// Lets a shim have this many descriptors; `None`: as many as it may.
+fn limit(shim: u32, count: Option<u64>) {
+    let pid = Pid::from_raw(shim.cast_signed());
+    let own = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: count.or(own.current),
+        ..own
+    };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+}
+
+/// How many descriptors a shim has once its threads have gone.
+fn descriptors(shim: u32) -> u64 {
+    let count = |name: &str| {
+        std::fs::read_dir(format!("/proc/{shim}/{name}"))
+            .unwrap()
+            .count()
+    };
+    let one = || (count("task") == 1).then_some(());
+    assert!(corten_conformance::wait::until(fake::LIMIT, one).is_some());
+    u64::try_from(count("fd")).unwrap()
+}
+
+#[test]
+fn a_create_that_has_one_descriptor_too_few_leaves_nothing() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let _stdout = web.stdout();
+        // What is kept for all creations is there then.
+        web.create().unwrap();
+        web.delete("").unwrap();
+        let shim = web.client.shim_pid();
+        let before = descriptors(shim);
+        let mut failed = 0;
+        for more in 0..TRIED {
+            limit(shim, Some(before + more));
+            let created = web.create();
+            limit(shim, None);
+            match created {
+                Ok(_) => {
+                    web.delete("").unwrap();
+                }
+                Err(status) => {
+                    failed += 1;
+                    let left: Vec<_> = std::fs::read_dir("/run/containerd/corten/test")
+                        .map(|all| all.map(|entry| entry.unwrap().file_name()).collect())
+                        .unwrap_or_default();
+                    assert!(left.is_empty(), "{more}: {left:?} after {}", status.message);
+                }
+            }
+            fake::children(shim, &[]);
+            assert!(!web.bundle.join("rootfs/bin").exists(), "{more}: mounted");
+            assert_eq!(descriptors(shim), before, "{more}");
+        }
+        assert!((10..TRIED - 10).contains(&failed), "{failed}");
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn an_exec_that_has_one_descriptor_too_few_leaves_nothing() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let stdout = web.stdout();
+        let name = web.request.stdout.clone();
+        web.request.stdout.clear();
+        let init = web.run();
+        let shim = web.client.shim_pid();
+        let before = descriptors(shim);
+        let mut failed = 0;
+        for more in 0..TRIED {
+            let exec = format!("exec-{more}");
+            web.add_exec_to(&exec, "sleep 1000", &name).unwrap();
+            limit(shim, Some(before + more));
+            let started = web.start(&exec);
+            limit(shim, None);
+            if started.is_ok() {
+                web.kill(&exec, 9, false).unwrap();
+            } else {
+                failed += 1;
+                fake::children(shim, &[init]);
+            }
+            web.wait(&exec).unwrap();
+            web.delete(&exec).unwrap();
+            fake::children(shim, &[init]);
+            assert_eq!(descriptors(shim), before, "{more}");
+        }
+        assert!((5..TRIED - 10).contains(&failed), "{failed}");
+        assert!(Path::new(&format!("/proc/{init}")).exists());
+        drop(stdout);
+        web.end();
+    });
+}
