@@ -63,10 +63,15 @@ pub struct Options {
     pub needy: bool,
 }
 
+/// The step of a line of the log, unless its writer was killed in the middle of it.
+fn whole(line: &str) -> Option<&str> {
+    line.strip_suffix("\tend")
+}
+
 /// In the lane, after a check: prints what the test build wrote down, if anything.
 pub(crate) fn print_steps() {
     let text = std::fs::read_to_string(LOG_FILE).unwrap_or_default();
-    for line in text.lines().collect::<BTreeSet<_>>() {
+    for line in text.lines().filter_map(whole).collect::<BTreeSet<_>>() {
         println!("{MARK}{line}");
     }
 }
@@ -313,6 +318,23 @@ fn first_failure(checks: &[Check], jobs: usize, setting: &Setting<'_>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_torn_line_of_the_log_is_no_step() {
+        assert_eq!(
+            whole("Close\tmounts\tclose it\tend"),
+            Some("Close\tmounts\tclose it")
+        );
+        for torn in [
+            "",
+            "Clo",
+            "Close\tmou",
+            "Close\tmounts\tclose",
+            "Close\tmounts\tclose it\ten",
+        ] {
+            assert_eq!(whole(torn), None, "{torn:?}");
+        }
+    }
 
     #[test]
     fn a_common_step_is_left_out_alone_and_with_its_kind() {

@@ -12,15 +12,18 @@ use corten_core::plan::{Plan, Step};
 const LEAVE_OUT: &str = "CORTEN_MUTATE";
 /// Names the file that gets a line for each step of each plan.
 const LOG: &str = "CORTEN_MUTATE_LOG";
+/// Ends a line that is whole.
+const END: &str = "end";
 
 /// Edits a plan before it is carried out.
 pub(crate) fn edit(plan: &mut Plan) {
     if let Some(path) = std::env::var_os(LOG) {
         let names = plan.steps.iter().map(|step| {
             let (kind, what) = name(step);
-            format!("{kind}\t{what}\n")
+            format!("{kind}\t{what}\t{END}\n")
         });
-        let text: String = names.collect();
+        // A command killed in the middle of this leaves a part of a line behind.
+        let text: String = std::iter::once("\n".to_owned()).chain(names).collect();
         let file = std::fs::File::options()
             .append(true)
             .create(true)

@@ -38,7 +38,8 @@ impl Bundle {
             error,
         })?;
         let rootfs = path.join(root_path(&spec));
-        let bundle = Bundle::checked(spec, path, &rootfs)?;
+        spec::validate_read(&spec, &bytes)?;
+        let bundle = Bundle::found(spec, path, &rootfs)?;
         if led_out(&bundle.path, root_path(&bundle.spec), &bundle.rootfs) {
             let path = "root.path".to_owned();
             let cause = LED_OUT.to_owned();
@@ -61,11 +62,12 @@ impl Bundle {
         let root = spec.root.get_or_insert_with(spec::Root::default);
         root.path = rootfs.display().to_string();
         let path = canonical(rootfs)?;
-        Bundle::checked(spec, path.clone(), &path)
+        spec::validate(&spec)?;
+        Bundle::found(spec, path.clone(), &path)
     }
 
-    fn checked(spec: Spec, path: PathBuf, rootfs: &Path) -> Result<Bundle, Error> {
-        spec::validate(&spec)?;
+    /// Of a valid configuration, if the root is a directory.
+    fn found(spec: Spec, path: PathBuf, rootfs: &Path) -> Result<Bundle, Error> {
         let object = || format!("root.path: {}", rootfs.display());
         let stat = crate::sys::call("stat", || rustix::fs::stat(rootfs))
             .map_err(|errno| Error::call(object(), "stat", errno))?;

@@ -180,10 +180,14 @@ const KIND: u8 = 2;
 const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
+/// Major and minor number in one, as [`device`] has them.
+const DEVICE: u8 = 6;
 
 /// Instruction codes, from linux/bpf_common.h and linux/bpf.h.
 const LOAD_WORD: u8 = 0x61; // LDX | MEM | W
 const AND: u8 = 0x54; // ALU | AND | K: 32 bits
+const OR_REGISTER: u8 = 0x4c; // ALU | OR | X
+const SHIFT_LEFT: u8 = 0x64; // ALU | LSH | K
 const SHIFT_RIGHT: u8 = 0x74; // ALU | RSH | K
 const MOVE: u8 = 0xb4; // ALU | MOV | K
 const MOVE_REGISTER: u8 = 0xbc; // ALU | MOV | X
@@ -191,7 +195,19 @@ const JUMP_IF_EQUAL: u8 = 0x16; // JMP32 | JEQ | K
 const JUMP_UNLESS_EQUAL: u8 = 0x56; // JMP32 | JNE | K
 const EXIT: u8 = 0x95; // JMP | EXIT
 
+/// Bits of a minor number; a major number has the other 12 of a `dev_t`. linux/kdev_t.h
+const MINOR_BITS: u8 = 20;
+
+/// Both numbers in one word, as the kernel keeps them. None if no device can have them.
+fn device(major: u32, minor: u32) -> Option<u32> {
+    let is_one = major >> (32 - MINOR_BITS) == 0 && minor >> MINOR_BITS == 0;
+    is_one.then_some(major << MINOR_BITS | minor)
+}
+
 /// The program: from the last rule to the first, each takes off the parts that it decides.
+///
+/// Rules for all access that decide the same about the same kind are one block, with one jump
+/// for each: what the verifier costs goes by the jumps.
 fn compile(default: bool, rules: &[Rule]) -> Vec<Insn> {
     // struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; }, where
     // access_type is access << 16 | kind.
@@ -202,29 +218,72 @@ fn compile(default: bool, rules: &[Rule]) -> Vec<Insn> {
         Insn::new(SHIFT_RIGHT, ACCESS, 0, 0, 16),
         Insn::new(LOAD_WORD, MAJOR, CONTEXT, 4, 0),
         Insn::new(LOAD_WORD, MINOR, CONTEXT, 8, 0),
+        Insn::new(MOVE_REGISTER, DEVICE, MAJOR, 0, 0),
+        Insn::new(SHIFT_LEFT, DEVICE, 0, 0, i32::from(MINOR_BITS)),
+        Insn::new(OR_REGISTER, DEVICE, MINOR, 0, 0),
     ];
-    for rule in rules.iter().rev() {
-        program.extend(block(*rule));
+    let from_the_last: Vec<Rule> = rules
+        .iter()
+        .rev()
+        .filter(|rule| rule.is_possible())
+        .copied()
+        .collect();
+    for group in from_the_last.chunk_by(Rule::goes_with) {
+        program.extend(block(group));
     }
     program.extend(answer(default));
     program
 }
 
-/// The instructions of one rule; those that don't match jump behind it.
-fn block(rule: Rule) -> Vec<Insn> {
-    let mut block = Vec::new();
-    // The jump's distance is set below.
-    let mut only_if = |code, register, operand: u32| {
-        block.push(Insn::new(code, register, 0, 0, operand.cast_signed()));
+impl Rule {
+    /// Whether a device can have the numbers.
+    fn is_possible(&self) -> bool {
+        match (self.major, self.minor) {
+            (Some(major), Some(minor)) => device(major, minor).is_some(),
+            _ => true,
+        }
+    }
+
+    /// Whether one block can be for both.
+    fn goes_with(&self, other: &Rule) -> bool {
+        let same = self.allow == other.allow && self.kind == other.kind;
+        same && self.access == ALL && other.access == ALL
+    }
+
+    /// The register that tells whether a device of the kind is meant, and what it then holds;
+    /// None if all are.
+    fn numbers(&self) -> Option<(u8, u32)> {
+        match (self.major, self.minor) {
+            (Some(major), Some(minor)) => device(major, minor).map(|number| (DEVICE, number)),
+            (Some(major), None) => Some((MAJOR, major)),
+            (None, Some(minor)) => Some((MINOR, minor)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The instructions of rules that belong together; what matches none jumps behind them.
+fn block(group: &[Rule]) -> Vec<Insn> {
+    let Some(rule) = group.first().copied() else {
+        return Vec::new();
     };
+    let mut block = Vec::new();
+    // The jumps' distances are set below.
+    let jump =
+        |code, register, operand: u32| Insn::new(code, register, 0, 0, operand.cast_signed());
     if rule.kind != Kind::Any {
-        only_if(JUMP_UNLESS_EQUAL, KIND, rule.kind as u32);
+        block.push(jump(JUMP_UNLESS_EQUAL, KIND, rule.kind as u32));
     }
-    if let Some(major) = rule.major {
-        only_if(JUMP_UNLESS_EQUAL, MAJOR, major);
-    }
-    if let Some(minor) = rule.minor {
-        only_if(JUMP_UNLESS_EQUAL, MINOR, minor);
+    let numbers: Option<Vec<(u8, u32)>> = group.iter().map(Rule::numbers).collect();
+    let mut matched = 0..0;
+    if let Some((last, others)) = numbers.as_deref().and_then(<[_]>::split_last) {
+        matched = block.len()..block.len() + others.len();
+        block.extend(
+            others
+                .iter()
+                .map(|(register, number)| jump(JUMP_IF_EQUAL, *register, *number)),
+        );
+        block.push(jump(JUMP_UNLESS_EQUAL, last.0, last.1));
     }
     match (rule.allow, rule.access) {
         (_, ALL) => {}
@@ -232,20 +291,22 @@ fn block(rule: Rule) -> Vec<Insn> {
             // Allowed parts need no other rule; when none is left the answer is clear.
             let left = i32::from(ALL & !access);
             block.push(Insn::new(AND, ACCESS, 0, 0, left));
-            block.push(Insn::new(JUMP_UNLESS_EQUAL, ACCESS, 0, 0, 0));
+            block.push(jump(JUMP_UNLESS_EQUAL, ACCESS, 0));
         }
         (false, access) => {
             // One denied part is enough.
             block.push(Insn::new(MOVE_REGISTER, CONTEXT, ACCESS, 0, 0));
             block.push(Insn::new(AND, CONTEXT, 0, 0, i32::from(access)));
-            block.push(Insn::new(JUMP_IF_EQUAL, CONTEXT, 0, 0, 0));
+            block.push(jump(JUMP_IF_EQUAL, CONTEXT, 0));
         }
     }
+    let decided = block.len();
     block.extend(answer(rule.allow));
     let end = block.len();
     for (at, insn) in block.iter_mut().enumerate() {
         if matches!(insn.code, JUMP_IF_EQUAL | JUMP_UNLESS_EQUAL) {
-            insn.offset = i16::try_from(end - at - 1).expect("a block has at most 8 instructions");
+            let target = if matched.contains(&at) { decided } else { end };
+            insn.offset = i16::try_from(target - at - 1).unwrap_or(i16::MAX);
         }
     }
     block

@@ -35,6 +35,8 @@ fn run(program: &[Insn], request: Request) -> bool {
                 registers[to] = Some(context[usize::try_from(insn.offset).unwrap() / 4]);
             }
             AND => registers[to] = Some(value(to) & operand),
+            OR_REGISTER => registers[to] = Some(value(to) | value(from)),
+            SHIFT_LEFT => registers[to] = Some(value(to) << operand),
             SHIFT_RIGHT => registers[to] = Some(value(to) >> operand),
             MOVE => registers[to] = Some(operand),
             MOVE_REGISTER => registers[to] = Some(value(from)),
@@ -69,9 +71,14 @@ fn evaluate(rules: &[Rule], request: Request) -> bool {
         })
 }
 
+/// The greatest numbers of a device.
+const LAST_MAJOR: u32 = (1 << 12) - 1;
+const LAST_MINOR: u32 = (1 << 20) - 1;
+
 fn requests() -> impl Iterator<Item = Request> {
-    const NUMBERS: [u32; 8] = [0, 1, 2, 3, 5, 136, 200, u32::MAX];
-    let pairs = NUMBERS.iter().flat_map(|a| NUMBERS.map(|b| (*a, b)));
+    const MAJORS: [u32; 8] = [0, 1, 2, 3, 5, 136, 200, LAST_MAJOR];
+    const MINORS: [u32; 8] = [0, 1, 2, 3, 5, 136, 200, LAST_MINOR];
+    let pairs = MAJORS.iter().flat_map(|a| MINORS.map(|b| (*a, b)));
     pairs.flat_map(|(major, minor)| {
         (1..=2).flat_map(move |kind| {
             (1..=7).map(move |access| Request {
@@ -101,8 +108,8 @@ fn all_rules() -> Vec<Rule> {
     let mut all = Vec::new();
     for allow in [false, true] {
         for kind in [Kind::Any, Kind::Block, Kind::Char] {
-            for major in [None, Some(1), Some(u32::MAX)] {
-                for minor in [None, Some(3)] {
+            for major in [None, Some(1), Some(LAST_MAJOR), Some(u32::MAX)] {
+                for minor in [None, Some(3), Some(LAST_MINOR)] {
                     for access in [READ, READ | WRITE, MKNOD, ALL] {
                         all.push(Rule {
                             allow,

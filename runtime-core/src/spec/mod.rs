@@ -44,8 +44,8 @@ pub use resources::{
     Resources, ThrottleDevice, WeightDevice,
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
-pub(crate) use validate::resource_problems;
 pub use validate::{problems, validate, warnings};
+pub(crate) use validate::{resource_problems, validate_read};
 
 use json::{nullable, objects, optional, text, unset};
 

@@ -23,13 +23,29 @@ pub fn validate(spec: &Spec) -> Result<(), SpecError> {
     problems(spec).into_iter().next().map_or(Ok(()), Err)
 }
 
+/// [`validate`] of a spec that was read from this JSON, for less.
+pub(crate) fn validate_read(spec: &Spec, json: &[u8]) -> Result<(), SpecError> {
+    if strings::may_have_nul(json) {
+        return validate(spec);
+    }
+    let mut found = Vec::new();
+    meaning(&mut found, spec);
+    found.into_iter().next().map_or(Ok(()), Err)
+}
+
 /// Everything [`validate`] would refuse, in the order of the fields.
 pub fn problems(spec: &Spec) -> Vec<SpecError> {
     let mut found = Vec::new();
     strings::nul_bytes(&mut found, spec);
-    version(&mut found, &spec.oci_version);
+    meaning(&mut found, spec);
+    found
+}
+
+/// All but what is wrong with the texts themselves.
+fn meaning(found: &mut Vec<SpecError>, spec: &Spec) {
+    version(found, &spec.oci_version);
     match &spec.process {
-        Some(process) => process::check(&mut found, process),
+        Some(process) => process::check(found, process),
         None => found.push(missing("process")),
     }
     if spec.root.as_ref().is_none_or(|root| root.path.is_empty()) {
@@ -39,36 +55,30 @@ pub fn problems(spec: &Spec) -> Vec<SpecError> {
             "root"
         }));
     }
-    hooks(&mut found, spec);
-    uts_name(&mut found, spec, "hostname", spec.hostname.as_deref());
-    uts_name(&mut found, spec, "domainname", spec.domainname.as_deref());
+    hooks(found, spec);
+    uts_name(found, spec, "hostname", spec.hostname.as_deref());
+    uts_name(found, spec, "domainname", spec.domainname.as_deref());
     for (index, mount) in spec.mounts.iter().enumerate() {
-        check_mount(&mut found, &format!("mounts[{index}]"), mount);
+        check_mount(found, &format!("mounts[{index}]"), mount);
     }
-    namespaces::check(&mut found, spec);
-    idmap::check(&mut found, spec);
+    namespaces::check(found, spec);
+    idmap::check(found, spec);
     if let Some(linux) = &spec.linux {
-        devices::check(&mut found, &linux.devices);
-        resctrl::check(&mut found, linux.intel_rdt.as_ref());
-        propagation(&mut found, linux.rootfs_propagation.as_deref());
-        hidden_paths(&mut found, spec, "linux.maskedPaths", &linux.masked_paths);
-        hidden_paths(
-            &mut found,
-            spec,
-            "linux.readonlyPaths",
-            &linux.readonly_paths,
-        );
+        devices::check(found, &linux.devices);
+        resctrl::check(found, linux.intel_rdt.as_ref());
+        propagation(found, linux.rootfs_propagation.as_deref());
+        hidden_paths(found, spec, "linux.maskedPaths", &linux.masked_paths);
+        hidden_paths(found, spec, "linux.readonlyPaths", &linux.readonly_paths);
         if let Some(policy) = &linux.memory_policy {
-            scheduling::memory_policy(&mut found, policy);
+            scheduling::memory_policy(found, policy);
         }
         if let Some(personality) = &linux.personality {
-            scheduling::personality(&mut found, personality);
+            scheduling::personality(found, personality);
         }
         if let Some(resources) = &linux.resources {
-            resources::check(&mut found, resources);
+            resources::check(found, resources);
         }
     }
-    found
 }
 
 /// Everything that is wrong with limits alone, as those of an update.

@@ -3,21 +3,25 @@
 use serde_json::{Value, json};
 
 use super::with;
-use crate::spec::{default_spec, problems, rootless_spec, validate, warnings};
+use crate::spec::{
+    default_spec, problems, rootless_spec, to_json, validate, validate_read, warnings,
+};
 
 /// The config with these changes has exactly this problem.
 #[track_caller]
 pub(super) fn refused(changes: Value, expected: &str) {
-    let found: Vec<String> = problems(&with(changes))
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let spec = with(changes);
+    let found: Vec<String> = problems(&spec).iter().map(ToString::to_string).collect();
     assert_eq!(found, [expected]);
+    let read = validate_read(&spec, to_json(&spec).as_bytes());
+    assert_eq!(read.unwrap_err().to_string(), expected);
 }
 
 #[track_caller]
 pub(super) fn accepted(changes: Value) {
-    assert_eq!(problems(&with(changes)), []);
+    let spec = with(changes);
+    assert_eq!(problems(&spec), []);
+    assert_eq!(validate_read(&spec, to_json(&spec).as_bytes()), Ok(()));
 }
 
 #[test]

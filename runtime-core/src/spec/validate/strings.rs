@@ -11,6 +11,11 @@ use super::super::{Spec, SpecError, to_json};
 /// How JSON writes the byte.
 const ESCAPE: &str = r"\u0000";
 
+/// Whether a spec that was read from this JSON can have one: as themselves they are no JSON.
+pub(super) fn may_have_nul(json: &[u8]) -> bool {
+    std::str::from_utf8(json).is_ok_and(|text| text.contains(ESCAPE))
+}
+
 /// Names every text and every map key that has one.
 ///
 /// Written as JSON first, which takes a few microseconds; only a spec that seems to have one is
