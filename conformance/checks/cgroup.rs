@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::namespaces;
 use crate::check::{Need, checks};
@@ -20,7 +20,9 @@ checks!("cgroup":
     the_runtime_itself_does_not_stay_in_the_cgroup,
     a_cgroup_with_a_process_is_refused_and_left,
     a_frozen_cgroup_is_refused,
-    a_limit_without_its_controller_names_field_file_and_cgroup,
+    without_its_controller_a_memory_limit_is_refused [Need::Without("memory")],
+    without_their_controller_processors_are_refused [Need::Without("cpuset")],
+    without_its_controller_a_unified_limit_is_refused [Need::Without("misc")],
     fields_that_contradict_each_other_are_refused [Need::Controller("cpu")],
     a_delete_of_a_stopped_container_kills_nobody_else_in_its_cgroup,
     a_writable_cgroup_belongs_to_the_root_of_its_user_namespace,
@@ -182,38 +184,21 @@ fn a_frozen_cgroup_is_refused(lab: &Lab) {
     std::fs::remove_dir(group).expect("it is left");
 }
 
-fn a_limit_without_its_controller_names_field_file_and_cgroup(lab: &Lab) {
-    let there = std::fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"));
-    let there = there.expect("cgroup v2");
-    let limits = [
-        ("memory", "memory", json!({"limit": 1 << 26}), "memory.max"),
-        ("cpuset", "cpu", json!({"cpus": "0"}), "cpuset.cpus"),
-        (
-            "rdma",
-            "rdma",
-            json!({"mlx0": {"hcaHandles": 1}}),
-            "rdma.max",
-        ),
-        ("misc", "unified", json!({"misc.max": "a 1"}), "misc.max"),
-    ];
-    for (controller, field, limit, file) in limits {
-        if there.split_whitespace().any(|name| name == controller) {
-            continue;
-        }
-        let mut bundle = lab.bundle_of(&["true"]);
-        bundle.config["linux"]["resources"][field] = limit;
-        bundle.config["linux"]["cgroupsPath"] = json!("/lacking/box");
-        let output = lab.run(&bundle);
-        assert!(!output.status.success(), "{output}");
-        if lab.is_corten() {
-            let text = output.stderr();
-            let needs = format!("{file} needs the {controller} controller, which cgroup /");
-            assert!(text.contains(&needs), "{output}");
-            assert!(
-                text.contains(&format!("linux.resources.{field}")),
-                "{output}"
-            );
-        }
+/// A limit of a controller that the lane lacks is refused by field, file and cgroup.
+fn refused_for_want_of(lab: &Lab, controller: &str, file: &str, field: &str, limit: Value) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.config["linux"]["resources"][field] = limit;
+    bundle.config["linux"]["cgroupsPath"] = json!("/lacking/box");
+    let output = lab.run(&bundle);
+    assert!(!output.status.success(), "{output}");
+    if lab.is_corten() {
+        let text = output.stderr();
+        let needs = format!("{file} needs the {controller} controller, which cgroup /");
+        assert!(text.contains(&needs), "{output}");
+        assert!(
+            text.contains(&format!("linux.resources.{field}")),
+            "{output}"
+        );
     }
     // Some leave it behind.
     for left in ["lacking/box", "lacking"] {
@@ -221,6 +206,30 @@ fn a_limit_without_its_controller_names_field_file_and_cgroup(lab: &Lab) {
         assert!(!lab.is_corten() || !left.exists());
         drop(std::fs::remove_dir(left));
     }
+}
+
+fn without_its_controller_a_memory_limit_is_refused(lab: &Lab) {
+    refused_for_want_of(
+        lab,
+        "memory",
+        "memory.max",
+        "memory",
+        json!({"limit": 1 << 26}),
+    );
+}
+
+fn without_their_controller_processors_are_refused(lab: &Lab) {
+    refused_for_want_of(lab, "cpuset", "cpuset.cpus", "cpu", json!({"cpus": "0"}));
+}
+
+fn without_its_controller_a_unified_limit_is_refused(lab: &Lab) {
+    refused_for_want_of(
+        lab,
+        "misc",
+        "misc.max",
+        "unified",
+        json!({"misc.max": "a 1"}),
+    );
 }
 
 fn fields_that_contradict_each_other_are_refused(lab: &Lab) {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::check::Check;
+use crate::check::{Check, Need};
 use crate::runner::{self, Outcome, Record, Setting};
 
 /// Names the step to leave out; read by the test build.
@@ -111,7 +111,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
                 check.path(),
                 began.elapsed().as_secs_f64()
             ),
-            None => match excuse(step) {
+            None => match excuse(step).or_else(|| unreached(checks)) {
                 Some(why) => println!("excused  {shown}: {why}"),
                 None => {
                     survived += 1;
@@ -255,6 +255,20 @@ fn excuse(step: &str) -> Option<String> {
     let path = masked.or_else(|| readonly(what))?;
     let missing = path != "/" && !Path::new(&path).exists();
     missing.then(|| format!("this kernel has no {path}"))
+}
+
+/// Why these checks can't miss a step that is theirs alone, if so: their starts fail, and where
+/// none of them fails without the step, it was never come to.
+fn unreached(checks: &[Check]) -> Option<String> {
+    let fails = |check: &Check| {
+        let lacks = check
+            .needs
+            .iter()
+            .any(|need| matches!(need, Need::Without(_)));
+        lacks || check.facility == "broken"
+    };
+    let reason = "only starts that fail before it have it";
+    checks.iter().all(fails).then(|| reason.to_owned())
 }
 
 /// Whether a check's facility is that of a step's origin.
