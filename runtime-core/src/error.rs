@@ -48,6 +48,9 @@ pub(crate) enum Cause {
     NotRunning,
     #[error("{0}")]
     WrongState(String),
+    /// Somebody else works on the container.
+    #[error("{0}")]
+    Locked(String),
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error("{path}: {error}")]
@@ -86,6 +89,11 @@ impl Error {
             Cause::Spec(_) | Cause::Config { .. } | Cause::Plan(_) => ErrorKind::Config,
             _ => ErrorKind::Other,
         }
+    }
+
+    /// Whether somebody else works on the container, and has not come to an end.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(*self.0, Cause::Locked(_))
     }
 
     /// An error of a call on something that has a name.

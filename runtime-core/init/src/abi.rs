@@ -655,6 +655,8 @@ ops! {
         timeout: u32,
         /// Its standard input.
         state: Slot,
+        /// A socket whose end means that the group is to be killed, or none.
+        lifeline: Slot,
     }
     /// Writes to a file of a procfs, in one `write(2)`.
     WriteProc = 72 {

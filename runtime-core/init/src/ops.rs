@@ -53,6 +53,7 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
             inherit,
             timeout,
             state,
+            lifeline,
         } => hooks::run(
             init,
             &hooks::Hook {
@@ -62,6 +63,7 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
                 inherit,
                 timeout,
                 state,
+                lifeline,
             },
         ),
         _ => run_mount_op(init, op),

@@ -3,18 +3,25 @@
 //! Bounded in time, and repeatable: state.json goes last.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use super::create::wrong_state;
+use super::dir::{self, Lock, StateDir};
 use super::runtime::{remove_cgroup, remove_resctrl};
+use super::state::{Intent, Saved};
 use super::{Container, Status};
-use crate::cgroup::Stuck;
+use crate::cgroup::{self, Cgroup, Stuck};
 use crate::error::Error;
 use crate::host::Host;
+use crate::run::CallOff;
 use crate::sys::process;
 
 /// How long killed processes may take to be gone.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long whoever works on a container may take to give up.
+const GIVE_UP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What to do with a container that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +30,56 @@ pub enum Delete {
     IfStopped,
     /// Kill everything in it, and in its cgroup, whoever that is by now.
     Force,
+}
+
+/// The lock, for a deletion whatever the container does.
+///
+/// Who has it is told to give up, and takes back what it has made. One that does not is
+/// stopped itself, or hangs in the kernel: then the container's processes are killed without
+/// the lock, so that they at least are gone, and if that was no help either the error names
+/// who has it.
+pub(super) fn lock_by_force(dir: &StateDir) -> Result<Lock, Error> {
+    match dir.lock_by_force(GIVE_UP_LIMIT) {
+        Err(error) if error.is_locked() => {
+            kill_recorded(dir)?;
+            dir.lock_by_force(LIMIT)
+        }
+        locked => locked,
+    }
+}
+
+/// Kills what the records in a state directory name, while somebody else has its lock.
+fn kill_recorded(dir: &StateDir) -> Result<(), Error> {
+    if let Some(bytes) = dir.read(dir::STATE)? {
+        let saved = Saved::parse(&bytes, &dir.path().join(dir::STATE))?;
+        if let Some(pidfd) = saved.open_process()? {
+            let failed = |errno| Error::call(&*saved.id, "pidfd_send_signal", errno);
+            process::kill(pidfd.as_fd()).map_err(failed)?;
+        }
+        return match saved.open_cgroup() {
+            Some(cgroup) if dir.is_there()? => Ok(cgroup.kill()?),
+            _ => Ok(()),
+        };
+    }
+    let Some(Intent {
+        cgroup: Some(path),
+        made_cgroups,
+        unit,
+        ..
+    }) = dir.intent()?
+    else {
+        return Ok(());
+    };
+    // One that was there before may be somebody else's, and has nothing of this creation
+    // that ends with it.
+    if !made_cgroups.contains(&path) && unit.is_none() {
+        return Ok(());
+    }
+    match Cgroup::open(Path::new(cgroup::MOUNT), &path) {
+        // Opened while the record is there, it is that creation's, whoever has the path later.
+        Ok(cgroup) if dir.is_there()? => Ok(cgroup.kill()?),
+        _ => Ok(()),
+    }
 }
 
 impl Container {
@@ -35,11 +92,18 @@ impl Container {
     /// `how` is not [`Delete::Force`], the error names it, the state is kept, and a
     /// repeated call goes on.
     pub fn delete(self, how: Delete) -> Result<(), Error> {
-        let _lock = self.dir.lock()?;
+        let _lock = match how {
+            Delete::IfStopped => self.dir.lock()?,
+            Delete::Force => lock_by_force(&self.dir)?,
+        };
         self.delete_locked(how)
     }
 
     pub(super) fn delete_locked(&self, how: Delete) -> Result<(), Error> {
+        if how == Delete::Force {
+            // A `start` waits for its poststart hooks without the lock.
+            self.dir.call_off()?;
+        }
         // With its pid namespace all that was the container's is dead: who is in its cgroup
         // now is a stranger, as another container of the same path.
         let mut strangers = false;
@@ -75,7 +139,9 @@ impl Container {
         }
         let state = self.saved.hook_state().json("stopped", None);
         match Host::probe() {
-            Ok(host) => self.hooks(&host).poststop(&self.saved.poststop, &state),
+            Ok(host) => self
+                .hooks(&host, CallOff::never())
+                .poststop(&self.saved.poststop, &state),
             Err(error) => log::warn!("hooks.poststop: not run: {error:#}"),
         }
     }

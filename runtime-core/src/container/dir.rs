@@ -12,8 +12,11 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::notify;
+use super::state::Intent;
+use crate::cgroup::Stuck;
 use crate::error::{Cause, Error};
 use crate::plan::TREES;
+use crate::run::call_off;
 use crate::sys::{call, file, ipc};
 
 /// How long somebody else may hold the lock.
@@ -117,22 +120,50 @@ impl StateDir {
     /// `NotFound` if the directory was removed meanwhile: whoever still has it open must
     /// not touch a later container of the same id.
     pub(super) fn lock(&self) -> Result<Lock, Error> {
+        self.lock_within(LOCK_LIMIT, || Ok(()))
+    }
+
+    /// The same for what ends the container anyway: who works on it is told to give up.
+    pub(super) fn lock_by_force(&self, limit: Duration) -> Result<Lock, Error> {
+        /// One that has just begun to wait can't be told yet.
+        const EACH: Duration = Duration::from_millis(100);
+        let mut next = Instant::now() + EACH;
+        self.lock_within(limit, || {
+            if Instant::now() < next {
+                return Ok(());
+            }
+            next = Instant::now() + EACH;
+            self.call_off()
+        })
+    }
+
+    /// Ends what somebody waits for who works on this container.
+    pub(super) fn call_off(&self) -> Result<(), Error> {
+        call_off(self.fd()).map_err(|errno| self.failed("", "open a fifo", errno))
+    }
+
+    fn lock_within(
+        &self,
+        limit: Duration,
+        mut meanwhile: impl FnMut() -> Result<(), Error>,
+    ) -> Result<Lock, Error> {
         let failed = |errno| Error::call(self.path.display().to_string(), "flock", errno);
         // An open of its own: two threads of one program must exclude each other too.
         let fd = match file::open_dir_at(&self.fd, Path::new(".")) {
             Err(Errno::NOENT) => return Err(Cause::NotFound.into()),
             other => other.map_err(failed)?,
         };
-        let deadline = Instant::now() + LOCK_LIMIT;
+        let deadline = Instant::now() + limit;
         while !ipc::try_lock(fd.as_fd()).map_err(failed)? {
             if Instant::now() > deadline {
-                let text = format!(
-                    "{}: another process has been working on this container for {} s",
-                    self.path.display(),
-                    LOCK_LIMIT.as_secs()
-                );
-                return Err(Error::other(text));
+                let who = holder(fd.as_fd());
+                let who = who.map_or_else(|| "another process".to_owned(), |who| who.to_string());
+                let (path, seconds) = (self.path.display(), limit.as_secs());
+                let text =
+                    format!("{path}: {who} has been working on this container for {seconds} s");
+                return Err(Cause::Locked(text).into());
             }
+            meanwhile()?;
             std::thread::sleep(LOCK_PAUSE);
         }
         let stat = call("fstat", || rustix::fs::fstat(&fd)).map_err(failed)?;
@@ -159,6 +190,22 @@ impl StateDir {
 
     pub(super) fn failed(&self, name: &str, what: &'static str, errno: Errno) -> Error {
         Error::call(self.path.join(name).display().to_string(), what, errno)
+    }
+
+    /// What a creation was about to make, as it wrote it down.
+    pub(super) fn intent(&self) -> Result<Option<Intent>, Error> {
+        let Some(bytes) = self.read(INTENT)? else {
+            return Ok(None);
+        };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map_err(|error| Error::other(format!("{INTENT}: {error}")))
+    }
+
+    /// Whether it was not removed since it was opened.
+    pub(super) fn is_there(&self) -> Result<bool, Error> {
+        let stat = call("fstat", || rustix::fs::fstat(&self.fd));
+        let stat = stat.map_err(|errno| self.failed("", "fstat", errno))?;
+        Ok(stat.st_nlink > 0)
     }
 
     /// Whether init holds exec.fifo open: the container is *created*.
@@ -232,9 +279,41 @@ impl StateDir {
     }
 }
 
+/// Who has the lock on a directory, as /proc/locks tells it; see proc_locks(5).
+fn holder(dir: BorrowedFd<'_>) -> Option<Stuck> {
+    let stat = call("fstat", || rustix::fs::fstat(dir)).ok()?;
+    let locks = file::read(Path::new("/proc/locks")).ok()?;
+    holder_in(&String::from_utf8_lossy(&locks), stat.st_ino).map(Stuck::look)
+}
+
+/// By the inode alone: some file systems show another device number than stat(2) does. One
+/// that this pid namespace can't see is 0 or less.
+fn holder_in(locks: &str, inode: u64) -> Option<i32> {
+    let inode = inode.to_string();
+    locks.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (kind, pid) = (words.next()?, words.nth(2)?);
+        let (_, its) = words.next()?.rsplit_once(':')?;
+        let pid = pid.parse().ok().filter(|pid| *pid > 0)?;
+        (kind == "FLOCK" && its == inode).then_some(pid)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check_id;
+    use super::{check_id, holder_in};
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_by_the_inode() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 17 00:2f:92 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 16 00:2f:91 0 EOF\n\
+                     2: POSIX  ADVISORY  WRITE 18 00:2f:91 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE -1 00:2f:91 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 19 00:2f:91 0 EOF\n";
+        assert_eq!(holder_in(locks, 91), Some(19));
+        assert_eq!(holder_in(locks, 92), Some(17));
+        assert_eq!(holder_in(locks, 9), None);
+    }
 
     #[test]
     fn ids_are_names_and_no_paths() {

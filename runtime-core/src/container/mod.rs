@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::host::Host;
-use crate::run::{Hooks, InitProgram, Report, Trace};
+use crate::run::{CallOff, Hooks, InitProgram, Report, Trace};
 use dir::StateDir;
 use state::Saved;
 
@@ -112,12 +112,13 @@ impl Container {
     }
 
     /// What runs this container's hooks on the host.
-    fn hooks<'a>(&'a self, host: &'a Host) -> Hooks<'a> {
+    fn hooks<'a>(&'a self, host: &'a Host, call_off: CallOff<'a>) -> Hooks<'a> {
         Hooks {
             program: &self.program,
             host,
             bundle: &self.saved.bundle,
             rootfs: &self.saved.rootfs,
+            call_off,
         }
     }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::dir::{self, StateDir};
 use super::notify;
-use super::state::{Intent, Saved};
+use super::state::Saved;
 use super::{Container, CreateOptions, State};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, systemd};
@@ -234,7 +234,8 @@ impl Runtime {
     }
 
     /// Removes what a creator that was killed left behind: a state directory without
-    /// state.json, the cgroup that its intent record names, the processes in it.
+    /// state.json, the cgroup that its intent record names, the processes in it. A creation
+    /// that is under way fails, and takes back what it has made.
     ///
     /// # Errors
     /// When something is left that can't be removed. Nothing there is no error.
@@ -244,13 +245,15 @@ impl Runtime {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        let _lock = dir.lock()?;
+        let _lock = match super::delete::lock_by_force(&dir) {
+            // Who created it has taken all of it back.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            lock => lock?,
+        };
         if dir.read(dir::STATE)?.is_some() {
             return self.container(id)?.delete_locked(super::Delete::Force);
         }
-        if let Some(bytes) = dir.read(dir::INTENT)? {
-            let intent: Intent = serde_json::from_slice(&bytes)
-                .map_err(|error| Error::other(format!("{}: {error}", dir::INTENT)))?;
+        if let Some(intent) = dir.intent()? {
             if let Some(path) = intent.cgroup {
                 remove_cgroup(&path, &intent.made_cgroups, intent.unit.as_ref())?;
             }

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::create::wrong_state;
 use super::delete::LIMIT;
@@ -13,7 +14,7 @@ use super::dir::{DONE, EXEC_FIFO};
 use super::{Container, Status};
 use crate::error::{Error, ErrorKind};
 use crate::host::Host;
-use crate::run::{Report, killed_in, sentence};
+use crate::run::{CALLED_OFF, CallOff, Report, killed_in, sentence};
 use crate::sys::{ipc, process};
 
 impl Container {
@@ -79,7 +80,8 @@ impl Container {
             .hook_state()
             .json("running", Some(self.saved.pid));
         let ran = Host::probe().and_then(|host| {
-            let ran = self.hooks(&host).run_all("poststart", hooks, &state);
+            let by = self.hooks(&host, CallOff::at_once(self.dir.fd()));
+            let ran = by.run_all("poststart", hooks, &state);
             ran.map_err(Error::other)
         });
         ran.inspect_err(|_| match self.kill(libc::SIGKILL) {
@@ -91,9 +93,12 @@ impl Container {
 
     /// Waits until something happens to one of these, or there is no process any more.
     fn wait_for(&self, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        process::poll_in(&[fds, &[self.as_fd()]].concat(), None)
-            .map(drop)
-            .map_err(|errno| self.dir.failed(DONE, "poll", errno))
+        let call_off = CallOff::within(self.dir.fd());
+        match call_off.wait(&[fds, &[self.as_fd()]].concat()) {
+            Ok(_) => Ok(()),
+            Err(Errno::CANCELED) => Err(Error::other(CALLED_OFF)),
+            Err(errno) => Err(self.dir.failed(DONE, "poll", errno)),
+        }
     }
 
     /// Init that has failed is about to end: whoever is told of the failure finds the

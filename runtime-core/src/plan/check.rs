@@ -124,7 +124,14 @@ fn reads(op: &InitOp) -> Vec<Slot> {
         Op::UseConsole {} => vec![Slot::PTY],
         Op::PassListener { from } => vec![Slot::SOCKET, from],
         Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
-        Op::RunHook { state, .. } => vec![state],
+        Op::RunHook {
+            state,
+            lifeline: Slot::NONE,
+            ..
+        } => vec![state],
+        Op::RunHook {
+            state, lifeline, ..
+        } => vec![state, lifeline],
         Op::WriteProc { proc, .. } | Op::WriteAttribute { proc, .. } => vec![proc],
         Op::LabelRoot { mount, .. } => vec![mount],
         _ => Vec::new(),

@@ -154,13 +154,13 @@ fn init_hooks(cx: &Context<'_>, kind: &str) -> Vec<Step> {
         let (origin, what) = words(kind, index, hook);
         // What runs in the container is by default in the environment of its program.
         let inherit = kind == "startContainer" && hook.env.is_empty();
-        let op = run_op(hook, inherit);
+        let op = run_op(hook, inherit, Slot::NONE);
         Step::init(op, origin, what)
     };
     cx.hooks(kind).iter().enumerate().map(step).collect()
 }
 
-fn run_op(hook: &Hook, inherit: bool) -> super::InitOp {
+fn run_op(hook: &Hook, inherit: bool, lifeline: Slot) -> super::InitOp {
     let strings = |list: &[String]| list.iter().map(Bytes::from).collect::<Vec<_>>();
     let own_name = || vec![Bytes::from(&hook.path)];
     Op::RunHook {
@@ -174,6 +174,7 @@ fn run_op(hook: &Hook, inherit: bool) -> super::InitOp {
             .timeout
             .map_or(0, |seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
         state: Slot::HOOK_STATE,
+        lifeline,
     }
 }
 
@@ -204,7 +205,7 @@ pub(crate) fn supervisor(
             },
             "make the state for hooks",
         ),
-        step(run_op(hook, false), "run the hook"),
+        step(run_op(hook, false, Slot::SOCKET), "run the hook"),
     ];
     Plan {
         steps,

@@ -10,6 +10,7 @@ use corten_init::abi::{Op, Slot};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::calloff::CallOff;
 use super::hooks::Hooks;
 use super::link::{Link, Said};
 use super::listener::{container_process_state, send_listener};
@@ -213,9 +214,25 @@ impl Driver<'_> {
             .as_ref()
             .or(process)
             .ok_or_else(out_of_step)?;
-        self.link()?
-            .next(pidfd.as_fd())
-            .map_err(|errno| Error::call("init", "recvmsg", errno))
+        match self.link()?.next(pidfd.as_fd(), &self.call_off()) {
+            Err(Errno::CANCELED) => Err(self.called_off()),
+            said => said.map_err(|errno| Error::call("init", "recvmsg", errno)),
+        }
+    }
+
+    /// Who creates a container has its lock, and can be told to give up.
+    fn call_off(&self) -> CallOff<'_> {
+        match self.container {
+            Some(_) => CallOff::never(),
+            None => CallOff::within(self.dir),
+        }
+    }
+
+    /// Names the step in which init hangs.
+    fn called_off(&self) -> Error {
+        let report = self.made.report.as_ref();
+        let current = report.and_then(|report| report.current().ok()?);
+        failure::called_off(self.plan, current)
     }
 
     /// Stage 0 has made the process: from now on that one is watched.
@@ -459,15 +476,17 @@ impl Driver<'_> {
         let pid = self.made.process.as_ref().map(|process| process.pid);
         let state = self.hook_state.json("creating", pid);
         let what = step.what.strip_prefix("run ").unwrap_or(&step.what);
-        self.hooks().run(what, hook, &state).map_err(Failed::Text)
+        let hooks = self.hooks(self.call_off());
+        hooks.run(what, hook, &state).map_err(Failed::Text)
     }
 
-    fn hooks(&self) -> Hooks<'_> {
+    fn hooks<'a>(&'a self, call_off: CallOff<'a>) -> Hooks<'a> {
         Hooks {
             program: self.program,
             host: self.host,
             bundle: &self.facts.bundle,
             rootfs: &self.facts.rootfs,
+            call_off,
         }
     }
 
@@ -572,7 +591,8 @@ impl Driver<'_> {
         // What its hooks have made is theirs to take back.
         if hooked {
             let state = self.hook_state.json("stopped", None);
-            self.hooks().poststop(self.poststop, &state);
+            let hooks = self.hooks(CallOff::patiently(self.dir));
+            hooks.poststop(self.poststop, &state);
         }
         undone
     }

@@ -3,6 +3,7 @@
 use corten_init::abi::{Kind, Op};
 use serde::{Deserialize, Serialize};
 
+use super::calloff::CALLED_OFF;
 use super::report::ReportFailure;
 use crate::error::{Cause, Error, errno_text};
 use crate::plan::{Action, Plan, RunOp, Step, Suspect};
@@ -89,6 +90,18 @@ pub(crate) fn killed(plan: &Plan, index: Option<usize>) -> Error {
     step.map_or_else(
         || Error::other("init was killed before its first step"),
         |step| killed_in(&step, plan.steps.len()),
+    )
+}
+
+/// Somebody has ended the wait for init, which is in this step.
+pub(crate) fn called_off(plan: &Plan, index: Option<usize>) -> Error {
+    let step = index.and_then(|index| LateStep::new(plan, index));
+    step.map_or_else(
+        || Error::other(CALLED_OFF),
+        |step| {
+            let what = format!("{}: {CALLED_OFF}", step.what);
+            step.failed(what, Effect::None, plan.steps.len())
+        },
     )
 }
 

@@ -2,16 +2,20 @@
 //! caller and waits for the hook.
 //!
 //! So a hook costs the same from a large program as from a small one, gets nothing of
-//! it, and can't be reaped by it. How it went is in a report, not in an exit status. A
-//! caller that dies leaves the hook to its end. See [`crate::plan::hooks`].
+//! it, and can't be reaped by it. How it went is in a report, not in an exit status. With
+//! the caller's end, or when it is called off, the hook and its group are killed: nobody is
+//! there to go on. See [`crate::plan::hooks`].
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::time::Duration;
 
+use corten_init::abi::Slot;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::calloff::{CALLED_OFF, CallOff};
 use super::report::Report;
 use super::{InitProgram, failure};
 use crate::error::errno_text;
@@ -22,12 +26,16 @@ use crate::spec::Hook;
 use crate::sys::launch::{Launch, launch};
 use crate::sys::{file, ipc, process};
 
+/// How long a hook's init may take to kill it.
+const KILL_LIMIT: Duration = Duration::from_secs(12);
+
 /// Where hooks run, and by what.
 pub(crate) struct Hooks<'a> {
     pub(crate) program: &'a InitProgram,
     pub(crate) host: &'a Host,
     pub(crate) bundle: &'a Path,
     pub(crate) rootfs: &'a Path,
+    pub(crate) call_off: CallOff<'a>,
 }
 
 impl Hooks<'_> {
@@ -37,6 +45,7 @@ impl Hooks<'_> {
         let plan = supervisor(hook, state, dirs, self.host.memfd_exec);
         match self.supervise(&plan) {
             Ok(report) => verdict(&plan, &report, what),
+            Err(Errno::CANCELED) => Err(CALLED_OFF.to_owned()),
             Err(errno) => Err(errno_text(errno.raw_os_error())),
         }
         .map_err(|text| format!("error running {what}: {text}"))
@@ -65,14 +74,21 @@ impl Hooks<'_> {
         let report_fd = ipc::copy_at_least(report.fd(), least)?;
         let null = file::open_at(rustix::fs::CWD, Path::new("/dev/null"), OFlags::RDWR)?;
         let null = ipc::at_least(null, least)?;
+        let (lifeline, theirs) = ipc::socket_pair()?;
+        let theirs = ipc::at_least(theirs, least)?;
         let fds = Fds {
             report: report_fd.as_raw_fd(),
             stdio: [null.as_raw_fd(); 3],
-            slots: &[],
+            slots: &[(Slot::SOCKET, theirs.as_raw_fd())],
         };
         let flat = ipc::sealed_memfd(c"corten-hook", &Flat::new(plan, &fds).0, flags)?;
         let flat = ipc::at_least(flat, least)?;
-        let inherit = [fds.report, null.as_raw_fd(), flat.as_raw_fd()];
+        let inherit = [
+            fds.report,
+            null.as_raw_fd(),
+            flat.as_raw_fd(),
+            theirs.as_raw_fd(),
+        ];
         let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
         let launched = launch(&Launch {
             namespaces: 0,
@@ -81,11 +97,18 @@ impl Hooks<'_> {
             argument: &argument,
             inherit: &inherit,
         })?;
-        drop((report_fd, null, flat));
+        drop((report_fd, null, flat, theirs));
         // As long as the hook may take: its own timeout is init's to watch.
-        process::has_ended(launched.pidfd.as_fd(), None)?;
+        let waited = self.call_off.wait(&[launched.pidfd.as_fd()]);
+        if waited.is_err() {
+            // Not only closed: a fork of the caller may have a copy.
+            ipc::shut_down(lifeline.as_fd())?;
+            if !process::has_ended(launched.pidfd.as_fd(), Some(KILL_LIMIT))? {
+                process::kill(launched.pidfd.as_fd())?;
+            }
+        }
         process::reap(&launched.pidfd);
-        Ok(report)
+        waited.map(|_| report)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use corten_init::abi::message;
 use rustix::io::Errno;
 
+use super::calloff::CallOff;
 use crate::sys::{ipc, process};
 
 /// What init said.
@@ -32,8 +33,12 @@ pub(crate) struct Link(pub(crate) OwnedFd);
 
 impl Link {
     /// Waits for the next message; `pidfd` is the process that must be alive meanwhile.
-    pub(crate) fn next(&self, pidfd: BorrowedFd<'_>) -> Result<Said, Errno> {
-        let ready = process::poll_in(&[self.0.as_fd(), pidfd], None)?;
+    pub(crate) fn next(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        call_off: &CallOff<'_>,
+    ) -> Result<Said, Errno> {
+        let ready = call_off.wait(&[self.0.as_fd(), pidfd])?;
         // A process that forked while init was started may hold the other end too, so
         // the end of the process counts as the end of the socket.
         if ready.first() != Some(&true) {

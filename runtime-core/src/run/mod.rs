@@ -9,6 +9,7 @@
 //! - `link`: the socket to init
 //! - `listener`: the listener of a seccomp filter
 //! - `netdevices`: network devices, by way of `netlink`
+//! - `calloff`: waits that another process can end
 //! - `report`: what init wrote about its steps
 //! - `failure`: a failed step as one sentence
 //! - `hooks`: hooks on the host
@@ -16,6 +17,7 @@
 //! - `console`: the pty's master
 //! - `trace`: when each step began and ended
 
+mod calloff;
 mod console;
 mod driver;
 mod failure;
@@ -29,6 +31,7 @@ mod report;
 mod resctrl;
 mod trace;
 
+pub(crate) use calloff::{CALLED_OFF, CallOff, call_off};
 pub(crate) use console::hand_on;
 pub(crate) use driver::{Driver, Keeper, Made, Process, Undone};
 pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};

@@ -58,6 +58,13 @@ pub(crate) fn receive(
     Ok(Some((received.bytes, passed)))
 }
 
+/// `shutdown(2)` of both directions: the peer reads the end, whoever has copies.
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    call("shutdown", || {
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Both)
+    })
+}
+
 /// Sends bytes and maybe a descriptor as one message.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,

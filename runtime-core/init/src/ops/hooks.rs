@@ -22,6 +22,7 @@ pub(crate) struct Hook {
     pub(crate) inherit: bool,
     pub(crate) timeout: u32,
     pub(crate) state: Slot,
+    pub(crate) lifeline: Slot,
 }
 
 /// Sealed, so that no hook can change what the next one reads.
@@ -65,6 +66,10 @@ pub(super) fn decimal(number: u32, digits: &mut [u8; 10]) -> &[u8] {
 /// Fails if the hook does, with the end of what it wrote.
 pub(crate) fn run(init: &mut Init, hook: &Hook) -> Outcome {
     let state = init.slot(hook.state)?;
+    let lifeline = match hook.lifeline {
+        Slot::NONE => Fd(-1),
+        slot => init.slot(slot)?,
+    };
     // The hook before has read it to its end.
     sys::seek(state, 0)?;
     let path = init.text(hook.path)?;
@@ -80,7 +85,8 @@ pub(crate) fn run(init: &mut Init, hook: &Hook) -> Outcome {
     };
     sys::close(theirs)?;
     let mut tail = Tail::new();
-    let in_time = watch(init.clock, hook.timeout, [output, pidfd], &mut tail)?;
+    let fds = [output, pidfd, lifeline];
+    let in_time = watch(init.clock, hook.timeout, fds, &mut tail)?;
     if !in_time {
         // Its pid is its own until it is waited for. It may not have made its group yet.
         for target in [pid.wrapping_neg(), pid] {
@@ -137,12 +143,13 @@ fn become_hook(fds: [Fd; 2], path: &core::ffi::CStr, args: Table<'_>, env: Table
     }
 }
 
-/// Waits for the hook's end and reads what it writes; false if its time is over first.
+/// Waits for the hook's end and reads what it writes; false if its time is over first, or
+/// nobody waits for it any more.
 ///
 /// What it started and left behind may hold the pipe: the hook's end counts, not the
 /// pipe's.
-fn watch(clock: bool, timeout: u32, fds: [Fd; 2], tail: &mut Tail) -> Result<bool, Failure> {
-    let [mut output, pidfd] = fds;
+fn watch(clock: bool, timeout: u32, fds: [Fd; 3], tail: &mut Tail) -> Result<bool, Failure> {
+    let [mut output, pidfd, lifeline] = fds;
     let now = || if clock { sys::monotonic() } else { 0 };
     let end = now().wrapping_add((timeout as u64).wrapping_mul(1_000_000_000));
     let mut left = Time::seconds(timeout as u64);
@@ -152,12 +159,12 @@ fn watch(clock: bool, timeout: u32, fds: [Fd; 2], tail: &mut Tail) -> Result<boo
         }
         let limit = if timeout == 0 { None } else { Some(&mut left) };
         // Without a clock the kernel's own count of what is left has to do.
-        let [readable, ended] = sys::poll([output, pidfd], limit)?;
+        let [readable, ended, cut] = sys::poll([output, pidfd, lifeline], limit)?;
         if ended {
             read_rest(output, tail)?;
             return Ok(true);
         }
-        if !readable {
+        if cut || !readable {
             return Ok(false);
         }
         if tail.read(output)? == 0 {

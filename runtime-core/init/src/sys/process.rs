@@ -314,13 +314,16 @@ impl Time {
 
 /// `ppoll(2)` for input of two descriptors, whatever signal comes. One below 0 is left
 /// out. The kernel takes what has gone by off the limit.
-pub fn poll(fds: [Fd; 2], mut limit: Option<&mut Time>) -> Result<[bool; 2]> {
+pub fn poll<const N: usize>(fds: [Fd; N], mut limit: Option<&mut Time>) -> Result<[bool; N]> {
     // struct pollfd: int fd, short events, short revents.
     const POLLIN: u64 = 1 << 32;
     loop {
         let mut polled = fds.map(|fd| fd.0 as u32 as u64 | POLLIN);
         let time = limit.as_mut().map_or(0, |time| &raw mut **time as u64);
-        match call(nr::PPOLL, &[polled.as_mut_ptr() as u64, 2, time, 0, 0]) {
+        match call(
+            nr::PPOLL,
+            &[polled.as_mut_ptr() as u64, N as u64, time, 0, 0],
+        ) {
             Ok(_) => return Ok(polled.map(|fd| fd >> 48 != 0)),
             Err(error) if error.0 == errno::EINTR => {}
             Err(error) => return Err(error),

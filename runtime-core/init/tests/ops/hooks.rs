@@ -30,6 +30,7 @@ fn hook(path: &str, args: &[&str], env: &[&str], timeout: u32) -> Op<Hand> {
         inherit: false,
         timeout,
         state: Slot::HOOK_STATE,
+        lifeline: Slot::NONE,
     }
 }
 
@@ -119,6 +120,7 @@ fn a_hook_inherits_the_environment_of_the_container_where_it_is_told_to() {
         inherit: true,
         timeout: 0,
         state: Slot::HOOK_STATE,
+        lifeline: Slot::NONE,
     };
     let init = trial("hook-inherit")
         .env(&["OF=init"])

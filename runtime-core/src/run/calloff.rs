@@ -1,0 +1,130 @@
+//! Waits that another process can end: a creation that hangs is called off.
+//!
+//! Who creates a container has its lock, and some of what it waits for has no limit: a hook,
+//! a seccomp agent, a file system that does not answer. A wait that takes long makes a fifo in
+//! the state directory. Who opens that for writing ends the wait, and whoever waited takes
+//! back what it has made: it alone has descriptors of that, so nothing is known by a number
+//! that may be somebody else's by now. See fifo(7).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
+
+use crate::sys::{call, ipc, process};
+
+const FIFO: &str = "calloff";
+
+/// Waits that end sooner can't be called off, and make no fifo.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same for what only cleans up, and is not what hangs as a rule.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a wait was ended.
+pub(crate) const CALLED_OFF: &str = "called off: the container is being deleted by force";
+
+/// What waits can be ended by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallOff<'a> {
+    /// The state directory; none: nobody can.
+    dir: Option<BorrowedFd<'a>>,
+    patience: Duration,
+}
+
+impl<'a> CallOff<'a> {
+    /// By an opening of the fifo in this directory.
+    pub(crate) fn within(dir: BorrowedFd<'a>) -> CallOff<'a> {
+        CallOff {
+            dir: Some(dir),
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same for a clean-up: it is given more time before it can be called off.
+    pub(crate) fn patiently(dir: BorrowedFd<'a>) -> CallOff<'a> {
+        CallOff {
+            dir: Some(dir),
+            patience: LONG_PATIENCE,
+        }
+    }
+
+    /// The same for who has not the lock, so that nobody waits until it has begun to listen.
+    pub(crate) fn at_once(dir: BorrowedFd<'a>) -> CallOff<'a> {
+        CallOff {
+            dir: Some(dir),
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// By nobody.
+    pub(crate) fn never() -> CallOff<'static> {
+        CallOff {
+            dir: None,
+            patience: PATIENCE,
+        }
+    }
+
+    /// `poll(2)` for input, without limit; `ECANCELED` once it is called off.
+    pub(crate) fn wait(&self, fds: &[BorrowedFd<'_>]) -> Result<Vec<bool>, Errno> {
+        let Some(dir) = self.dir else {
+            return process::poll_in(fds, None);
+        };
+        let ready = process::poll_in(fds, Some(self.patience))?;
+        if ready.contains(&true) {
+            return Ok(ready);
+        }
+        let fifo = match Fifo::make(dir) {
+            // The container has been deleted meanwhile.
+            Err(Errno::NOENT) => return Err(Errno::CANCELED),
+            made => made?,
+        };
+        // Until somebody has opened it there is no end of file.
+        let mut ready = process::poll_in(&[fds, &[fifo.reader.as_fd()]].concat(), None)?;
+        let called_off = ready.pop() == Some(true);
+        if called_off && !ready.contains(&true) {
+            return Err(Errno::CANCELED);
+        }
+        Ok(ready)
+    }
+}
+
+/// The fifo, while somebody waits.
+struct Fifo<'a> {
+    dir: BorrowedFd<'a>,
+    reader: OwnedFd,
+}
+
+impl Fifo<'_> {
+    fn make(dir: BorrowedFd<'_>) -> Result<Fifo<'_>, Errno> {
+        match ipc::make_fifo(dir, FIFO) {
+            // Of a process that was killed while it waited.
+            Ok(_) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let reader = ipc::open_fifo(dir, FIFO, OFlags::RDONLY)?;
+        Ok(Fifo { dir, reader })
+    }
+}
+
+impl Drop for Fifo<'_> {
+    fn drop(&mut self) {
+        let removed = call("unlinkat", || {
+            rustix::fs::unlinkat(self.dir, FIFO, AtFlags::empty())
+        });
+        // Who has deleted the container meanwhile has taken it away.
+        if let Err(errno) = removed {
+            log::debug!("{FIFO}: unlink: {errno}");
+        }
+    }
+}
+
+/// Ends the wait of whoever works on the container with this state directory, if there is one
+/// that can be ended by now.
+pub(crate) fn call_off(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    match ipc::open_fifo(dir, FIFO, OFlags::WRONLY) {
+        Ok(_) | Err(Errno::NOENT | Errno::NXIO) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
