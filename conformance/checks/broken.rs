@@ -316,7 +316,13 @@ broken! {
     a_pids_limit_that_stops_init [Need::Controller("pids")] (prepare: no_pids)
         {"/linux/cgroupsPath": "/nopids/box"}
         => "linux.namespaces: start init in new namespaces (mount pid network ipc uts) and in \
-            the cgroup: resource temporarily unavailable (step # of #)";
+            the cgroup: resource temporarily unavailable: pids.max of it (linux.resources.pids) \
+            or of one above is reached (step # of #)";
+    a_memory_limit_too_small_for_init [Need::Controller("memory")]
+        {"/linux/resources/memory": {"limit": 4096}}
+        => "linux.namespaces: start init in new namespaces (mount pid network ipc uts) and in \
+            the cgroup: cannot allocate memory: memory.max of it (linux.resources.memory) or of \
+            one above is too small (step # of #)";
     a_cgroup_that_is_not_empty (prepare: used_cgroup) {"/linux/cgroupsPath": "/used"}
         => "linux.cgroupsPath: cgroup /used: container's cgroup is not empty";
     a_cgroup_that_is_frozen (prepare: frozen_cgroup) {"/linux/cgroupsPath": "/ice"}

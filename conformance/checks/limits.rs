@@ -31,6 +31,7 @@ checks!("limits":
     a_unified_value_is_written_as_it_is [Controller("cpu"), Controller("memory")],
     a_unified_file_that_does_not_exist_is_an_error [Controller("memory")],
     the_processors_are_the_configured_ones [Controller("cpuset")],
+    a_memory_limit_that_leaves_no_room_for_init_hurts_nobody_else [Controller("memory")],
 );
 
 const MIB: u64 = 1 << 20;
@@ -271,4 +272,22 @@ fn a_unified_file_that_does_not_exist_is_an_error(lab: &Lab) {
 fn the_processors_are_the_configured_ones(lab: &Lab) {
     let bundle = bundle_with(lab, &["facts"], "cpu", json!({"cpus": "0"}));
     assert_eq!(lab.facts(&bundle)["affinity"], json!([0]));
+}
+
+/// The child that is to become init is in the cgroup and in the runtime's memory: the kernel,
+/// killing for want of memory there, must not kill the runtime.
+fn a_memory_limit_that_leaves_no_room_for_init_hurts_nobody_else(lab: &Lab) {
+    for kib in [4, 8, 16, 32, 64, 96, 128, 160, 192] {
+        let limit = json!({"limit": kib * 1024, "swap": kib * 1024});
+        let bundle = bundle_with(lab, &["true"], "memory", limit);
+        let container = lab.try_create(&bundle);
+        let output = &container.creation;
+        if output.status.success() || !lab.is_corten() {
+            continue;
+        }
+        assert_eq!(output.code(), 1, "{kib} KiB: {output}");
+        let text = output.stderr();
+        assert!(text.contains("linux.resources.memory"), "{output}");
+        assert_eq!(text.lines().count(), 1, "{output}");
+    }
 }

@@ -19,7 +19,7 @@ use super::report::Report;
 use super::trace::{Span, Trace, now};
 use super::{InitProgram, failure, resctrl};
 use crate::cgroup::systemd::{self, Scope};
-use crate::cgroup::{self, Cgroup, CgroupError};
+use crate::cgroup::{self, Cgroup, CgroupError, OomKills};
 use crate::error::{Cause, Error, errno_text};
 use crate::host::{Facts, Host};
 use crate::plan::hooks::HookState;
@@ -257,7 +257,12 @@ impl Driver<'_> {
         let read = self.made.report.as_ref().ok_or(Errno::IO);
         match read.and_then(|report| Ok((report.failure()?, report.current()?))) {
             Ok((Some(failed), _)) => failure::of_plan(self.plan, &failed),
-            Ok((None, current)) => failure::killed(self.plan, current),
+            Ok((None, current)) => {
+                let kills = self.made.cgroup.as_ref();
+                let kills = kills.and_then(|cgroup| OomKills::of(cgroup).ok()?);
+                let of_memory = kills.is_some_and(|mut kills| kills.look() > 0);
+                failure::killed(self.plan, current, of_memory)
+            }
             Err(errno) => Error::call("report", "pread", errno),
         }
     }

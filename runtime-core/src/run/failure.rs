@@ -85,11 +85,20 @@ pub(crate) fn of_plan(plan: &Plan, failure: &ReportFailure) -> Error {
 }
 
 /// Init went away without a word: killed, by the kernel or by somebody.
-pub(crate) fn killed(plan: &Plan, index: Option<usize>) -> Error {
+///
+/// `of_memory` is whether the kernel has killed in the cgroup because its memory was used up.
+pub(crate) fn killed(plan: &Plan, index: Option<usize>, of_memory: bool) -> Error {
+    let why = match of_memory {
+        true => ", as the memory of its cgroup is used up (linux.resources.memory)",
+        false => "",
+    };
     let step = index.and_then(|index| LateStep::new(plan, index));
     step.map_or_else(
-        || Error::other("init was killed before its first step"),
-        |step| killed_in(&step, plan.steps.len()),
+        || Error::other(format!("init was killed before its first step{why}")),
+        |step| {
+            let what = format!("{}: init was killed{why}", step.what);
+            step.failed(what, Effect::Killed, plan.steps.len())
+        },
     )
 }
 

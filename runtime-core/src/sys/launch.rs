@@ -1,13 +1,14 @@
 //! Starting init: `clone3(2)` and `execveat(2)` without a copy of the caller's memory.
 //!
-//! The child shares the caller's memory (`CLONE_VM`), whatever its size, and runs on a
+//! The child shares the caller's memory (`CLONE_VM|CLONE_VFORK`), whatever its size, and runs on a
 //! stack of its own until it has executed init. In between it makes raw system calls
 //! only: it must not allocate, lock or touch thread-local storage, since other threads
 //! of the program may hold any lock.
 
 use std::arch::asm;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use super::call;
 
 /// Bytes of the child's stack; it uses a few hundred.
 const STACK: usize = 16 << 10;
+
+/// Bytes of the stack of a thread that only makes a child.
+const THREAD: usize = 64 << 10;
 
 /// How long a child may take from its clone to its exec. Only a frozen cgroup or a dying
 /// machine keeps it from that.
@@ -64,7 +68,7 @@ pub(super) struct CloneArgs {
     pub(super) cgroup: u64,
 }
 
-/// What the child sees; it lives in the caller's frame.
+/// What the child sees.
 struct Child {
     program: RawFd,
     argv: [*const c_char; 3],
@@ -73,6 +77,10 @@ struct Child {
     inherit_len: usize,
     /// errno of the call that failed, written by the child.
     failed: AtomicI32,
+    /// Cleared by the kernel when the child leaves this memory: by exec or by its end.
+    alive: AtomicU32,
+    /// Stored by the kernel.
+    pidfd: AtomicI32,
 }
 
 #[repr(C, align(16))]
@@ -98,56 +106,21 @@ pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
 }
 
 fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
-    let mut stack = Stack::new();
-    let child = Box::new(Child {
-        program: launch.program.as_raw_fd(),
-        argv: [
-            c"corten-init".as_ptr(),
-            launch.argument.as_ptr(),
-            std::ptr::null(),
-        ],
-        envp: [std::ptr::null()],
-        inherit: launch.inherit.as_ptr(),
-        inherit_len: launch.inherit.len(),
-        failed: AtomicI32::new(0),
-    });
-    // Cleared by the kernel when the child leaves this memory: by exec or by its end.
-    let alive = Box::new(AtomicU32::new(1));
-    let mut pidfd: RawFd = -1;
-    let mut flags = libc::CLONE_VM as u64
-        | libc::CLONE_PIDFD as u64
-        | libc::CLONE_CHILD_CLEARTID as u64
-        | CLONE_CLEAR_SIGHAND
-        | launch.namespaces;
-    if launch.cgroup.is_some() {
-        flags |= CLONE_INTO_CGROUP;
+    let birth = Arc::new(Birth::new(launch));
+    let pid = if launch.cgroup.is_some() {
+        on_a_thread(&birth)?
     } else {
-        // The kernel then does the waiting. In a frozen cgroup that would be for ever.
-        flags |= libc::CLONE_VFORK as u64;
-    }
-    let args = CloneArgs {
-        flags,
-        pidfd: &raw mut pidfd as u64,
-        child_tid: alive.as_ptr() as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        stack: stack.start(),
-        stack_size: Stack::SIZE,
-        cgroup: launch.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
-        ..CloneArgs::default()
+        birth.give()?
     };
-    // SAFETY: the flags ask for a child on `stack`, which is aligned, large enough and
-    // outlives it (`finish` waits until the child has left, or gives the memory up);
-    // `pidfd` and `alive` are valid for writes for as long.
-    let pid = unsafe { clone_and_run(&args, (&raw const *child).cast(), child_main) }?;
-    // SAFETY: the kernel has just stored a new descriptor, which nothing else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    if let Err(errno) = finish(&alive, &pidfd) {
-        // The child may still run on these: they are given up, not freed.
-        std::mem::forget((stack, child, alive));
-        return Err(errno);
-    }
-    match child.failed.load(Ordering::Acquire) {
+    // SAFETY: the kernel has stored a new descriptor, which nothing else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(birth.child.pidfd.load(Ordering::Acquire)) };
+    match birth.child.failed.load(Ordering::Acquire) {
         0 => Ok(Launched { pid, pidfd }),
+        // Two short words are not too long: there was no memory to copy them to.
+        libc::E2BIG => {
+            super::process::reap(&pidfd);
+            Err(Errno::NOMEM)
+        }
         errno => {
             super::process::reap(&pidfd);
             Err(Errno::from_raw_os_error(errno))
@@ -155,20 +128,114 @@ fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
     }
 }
 
-/// Waits until the child no longer uses this program's memory.
-fn finish(alive: &AtomicU32, pidfd: &OwnedFd) -> Result<(), Errno> {
-    let deadline = Instant::now() + LIMIT;
-    if wait_zero(alive, deadline) {
-        return Ok(());
+/// All that the child uses of this program's memory.
+struct Birth {
+    args: CloneArgs,
+    child: Box<Child>,
+    _stack: Box<Stack>,
+    _argument: CString,
+    _inherit: Vec<RawFd>,
+}
+
+// SAFETY: its pointers are to what it owns itself, which nobody changes but the child and the
+// kernel, in atomics.
+unsafe impl Send for Birth {}
+// SAFETY: as above.
+unsafe impl Sync for Birth {}
+
+impl Birth {
+    fn new(launch: &Launch<'_>) -> Birth {
+        let mut stack = Stack::new();
+        let argument = launch.argument.to_owned();
+        let inherit = launch.inherit.to_vec();
+        let child = Box::new(Child {
+            program: launch.program.as_raw_fd(),
+            argv: [c"corten-init".as_ptr(), argument.as_ptr(), std::ptr::null()],
+            envp: [std::ptr::null()],
+            inherit: inherit.as_ptr(),
+            inherit_len: inherit.len(),
+            failed: AtomicI32::new(0),
+            alive: AtomicU32::new(1),
+            pidfd: AtomicI32::new(-1),
+        });
+        let mut flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64
+            | libc::CLONE_PIDFD as u64
+            | libc::CLONE_CHILD_CLEARTID as u64
+            | CLONE_CLEAR_SIGHAND
+            | launch.namespaces;
+        if launch.cgroup.is_some() {
+            flags |= CLONE_INTO_CGROUP;
+        }
+        let args = CloneArgs {
+            flags,
+            pidfd: child.pidfd.as_ptr() as u64,
+            child_tid: child.alive.as_ptr() as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            stack: stack.start(),
+            stack_size: Stack::SIZE,
+            cgroup: launch.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+            ..CloneArgs::default()
+        };
+        Birth {
+            args,
+            child,
+            _stack: stack,
+            _argument: argument,
+            _inherit: inherit,
+        }
     }
-    call("pidfd_send_signal", || {
-        rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
-    })?;
+
+    /// Makes the child; comes back when it has left this memory.
+    fn give(&self) -> Result<Pid, Errno> {
+        let child: *const Child = &raw const *self.child;
+        // SAFETY: the flags ask for a child on a stack that is aligned, large enough and lives
+        // as long as this value, which the caller borrows until the child has left (vfork).
+        unsafe { clone_and_run(&self.args, child.cast(), child_main) }
+    }
+}
+
+/// Makes a child that is born in a cgroup, and waits for it no longer than for the limit.
+///
+/// A vforking thread waits as long as the cgroup is frozen, so it is not the caller's. Without
+/// vfork, if the cgroup has no memory for the exec, the kernel would kill the child and with it
+/// every process that shares its memory: this one. (`in_vfork` in mm/oom_kill.c)
+fn on_a_thread(birth: &Arc<Birth>) -> Result<Pid, Errno> {
+    let theirs = Arc::clone(birth);
+    let work = move || {
+        let given = theirs.give();
+        if given.is_err() {
+            let alive = &theirs.child.alive;
+            alive.store(0, Ordering::Release);
+            wake(alive);
+        }
+        given
+    };
+    let thread = std::thread::Builder::new().stack_size(THREAD);
+    let thread = thread.spawn(work).map_err(|_| Errno::AGAIN)?;
+    let alive = &birth.child.alive;
     if !wait_zero(alive, Instant::now() + LIMIT) {
-        return Err(Errno::TIMEDOUT);
+        let pidfd = birth.child.pidfd.load(Ordering::Acquire);
+        // SAFETY: the kernel has stored it: there is a child, or the word would be zero.
+        let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
+        call("pidfd_send_signal", || {
+            rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
+        })?;
+        if !wait_zero(alive, Instant::now() + LIMIT) {
+            // The thread keeps what the child runs on.
+            return Err(Errno::TIMEDOUT);
+        }
+        let failed = &birth.child.failed;
+        failed.store(libc::ETIMEDOUT, Ordering::Release);
     }
-    super::process::reap(pidfd);
-    Err(Errno::TIMEDOUT)
+    thread.join().unwrap_or(Err(Errno::IO))
+}
+
+/// `futex(2)`: wakes who waits for the word.
+fn wake(word: &AtomicU32) {
+    // SAFETY: the word lives through the call, which reads only its address. It can't fail.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+    }
 }
 
 /// `futex(2)`: waits until the word is zero; false when the time is over first.

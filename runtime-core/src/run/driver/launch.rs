@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::{Driver, Failed, Process};
 use crate::cgroup::Cgroup;
+use crate::error::errno_text;
 use crate::plan::{Fds, Flat};
 use crate::run::link::Link;
 use crate::run::report::Report;
@@ -83,7 +84,8 @@ impl Driver<'_> {
             program: self.program.file(self.host)?,
             argument: &argument,
             inherit: &inherit,
-        })?;
+        })
+        .map_err(|errno| not_born(into_cgroup, errno))?;
         if stage0 {
             self.made.stage0 = Some(launched.pidfd);
         } else {
@@ -115,6 +117,20 @@ impl Driver<'_> {
         };
         given.into_iter().zip(own).map(pick).collect()
     }
+}
+
+/// In a cgroup a lack of something is most likely a limit.
+fn not_born(into_cgroup: bool, errno: Errno) -> Failed {
+    let limit = match errno {
+        Errno::NOMEM => "memory.max of it (linux.resources.memory) or of one above is too small",
+        Errno::AGAIN => "pids.max of it (linux.resources.pids) or of one above is reached",
+        _ => return errno.into(),
+    };
+    if !into_cgroup {
+        return errno.into();
+    }
+    let text = errno_text(errno.raw_os_error());
+    Failed::Because(format!("{text}: {limit}"))
 }
 
 /// The descriptors that init gets, open until it runs.
