@@ -8,6 +8,8 @@ cd "$repo" || exit 1
 
 failed=()
 cargo fmt --all --check || failed+=(rustfmt)
+# No target of cargo: conformance/build.rs compiles it.
+rustfmt --check --edition 2024 conformance/floor/main.rs || failed+=("rustfmt of floor")
 cargo clippy --workspace --all-targets -- -D warnings || failed+=(clippy)
 # Everything that begins as a shell script, and what is sourced. Notes on style (info) are advice, warnings are not.
 mapfile -t scripts < <(

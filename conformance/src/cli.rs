@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::report::Format;
-use crate::{check, compare, immune, lane, leaks, mutate, runner, runtime, spec, table};
+use crate::{bench, check, compare, immune, lane, leaks, mutate, runner, runtime, spec, table};
 
 const HELP: &str = "\
 conformance: checks of an OCI runtime by running it
@@ -33,6 +33,12 @@ conformance: checks of an OCI runtime by running it
   conformance table --runtime FILE --runtime FILE... [--jobs N] [--output FILE]
       runs all checks with every runtime, the first being ours, and writes a page in
       Markdown. 1 if ours fails one, or if all others fail one that has no note
+  conformance bench [--runtime FILE]... [--rounds N] [--format text|json] [--svg DIR]
+                    [--list] [WORD...]
+      measures what containers cost: the corten built beside this program and the peers
+      of scripts/peers.sh (or these runtimes, the first being ours), and a program that
+      makes the same containers by system calls alone. For release builds. The groups
+      whose name contains a WORD (all without), told by --list
   conformance leaks [--limit SECONDS] [--settle SECONDS] -- COMMAND...
   conformance leaks --here [--settle SECONDS] -- COMMAND...
       runs a command in the native lane and fails if it leaves anything behind, there or
@@ -75,6 +81,8 @@ pub fn main(arguments: &[OsString]) -> i32 {
             Ok(0)
         }
         ["compare", ..] => compare::run(&arguments[1..]),
+        ["bench", rest @ ..] => bench(rest),
+        ["bench-here", rest @ ..] => bench::in_lane(rest).map(|()| 0),
         ["compare-here", rest @ ..] => compare_here(rest),
         ["leaks", ..] => native(&arguments[1..], Around::WatchedLane),
         ["mutate", rest @ ..] => mutate(rest),
@@ -184,6 +192,36 @@ fn table(words: &[&str]) -> Result<i32, String> {
         }
     }
     Ok(i32::from(!table::run(&options)?))
+}
+
+fn bench(words: &[&str]) -> Result<i32, String> {
+    let mut options = bench::Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        match *word {
+            "--list" => options.list = true,
+            "--rounds" => options.rounds = number(value()?)?,
+            "--svg" => options.svg = Some(value()?.into()),
+            "--runtime" => {
+                let path = value()?;
+                let found = std::fs::canonicalize(path);
+                options
+                    .runtimes
+                    .push(found.map_err(|error| format!("{path}: {error}"))?);
+            }
+            "--format" => {
+                options.json = match *value()? {
+                    "json" => true,
+                    "text" => false,
+                    other => return Err(format!("{other}: text or json")),
+                };
+            }
+            option if option.starts_with('-') => return Err(format!("{option}: unknown option")),
+            word => options.words.push(word.to_owned()),
+        }
+    }
+    bench::run(&options).map(|()| 0)
 }
 
 fn mutate(words: &[&str]) -> Result<i32, String> {

@@ -38,7 +38,7 @@ pub struct Options {
 }
 
 /// Facts by their place, such as `mounts /proc options`.
-type Facts = BTreeMap<String, String>;
+pub(crate) type Facts = BTreeMap<String, String>;
 
 /// Runs the comparison in a lane. Returns its exit code: 1 if anything differs without a
 /// reason.
@@ -114,18 +114,25 @@ fn observe(labs: &[Lab], bundle: &Bundle) -> Vec<Facts> {
             let output = lab.command(&["run"], bundle, "compare");
             let facts = serde_json::from_str(&output.stdout()).unwrap_or(Value::Null);
             let mut flat = Facts::new();
-            flat.insert("exit code".to_owned(), output.code().to_string());
             if facts.is_object() {
-                collect("", &normal(facts), &mut flat);
+                flat = self::flat(facts);
             } else {
                 let text = output.stderr();
                 let last = text.lines().last().unwrap_or("without a word");
                 flat.insert("refused".to_owned(), last.to_owned());
             }
+            flat.insert("exit code".to_owned(), output.code().to_string());
             drop(lab.runtime.call(&["delete", "--force", "compare"]));
             flat
         })
         .collect()
+}
+
+/// The facts by their place, without what differs from run to run.
+pub(crate) fn flat(facts: Value) -> Facts {
+    let mut flat = Facts::new();
+    collect("", &normal(facts), &mut flat);
+    flat
 }
 
 /// The facts without what differs from run to run.

@@ -15,6 +15,7 @@
 //! | [`runner`], [`report`], [`cli`] | runs checks in parallel; tells the outcome; the command line |
 //! | [`compare`] | what a container sees under several runtimes |
 //! | [`table`], [`spec`] | the page with the outcome of several runtimes; what a check is by |
+//! | [`bench`](mod@bench) | what containers cost, beside other runtimes and a floor |
 //! | `immune` | the checks of flaws that other runtimes had |
 //! | [`mutate`] | leaves steps out of the plans: does a check miss them? |
 //! | `supervise` | stops a runtime at each call that takes a path, for races |
@@ -23,6 +24,7 @@
 //! The probe is a program of its own, `src/bin/probe`.
 
 pub mod agent;
+pub mod bench;
 pub mod bundle;
 pub mod check;
 pub mod cli;

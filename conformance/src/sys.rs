@@ -12,6 +12,10 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use rustix::thread::UnshareFlags;
 
+mod trace;
+
+pub(crate) use trace::seccomp_filter_of;
+
 fn check(rc: libc::c_long) -> io::Result<()> {
     if rc < 0 {
         Err(io::Error::last_os_error())

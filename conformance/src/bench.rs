@@ -1,0 +1,263 @@
+//! `conformance bench`: what containers cost, side by side with other runtimes and with floor,
+//! a program that does the kernel's part of the work and nothing else (`floor/`).
+//!
+//! Outside, [`run`] starts itself again in the native lane and turns what comes out into text,
+//! JSON and pictures; inside, [`in_lane`] measures. A group of measurements is a file of `bench/`.
+
+mod bundles;
+mod calls;
+mod equal;
+mod plot;
+mod report;
+mod result;
+mod run;
+mod stats;
+mod subject;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::lane;
+pub use equal::{floor_calls_differ, floor_differs};
+use result::Measurement;
+use subject::Lab;
+
+/// A group of measurements.
+struct Group {
+    name: &'static str,
+    about: &'static str,
+    measure: fn(&Lab) -> Result<Vec<Measurement>, String>,
+}
+
+const GROUPS: [Group; 2] = [run::GROUP, calls::GROUP];
+
+/// Rounds, unless told.
+const ROUNDS: usize = 100;
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The runtimes; the first is ours. If there is none: the one built beside, and the peers.
+    pub runtimes: Vec<PathBuf>,
+    /// Parts of the names of groups; all if there is none.
+    pub words: Vec<String>,
+    /// How often each is measured.
+    pub rounds: usize,
+    /// JSON and not text.
+    pub json: bool,
+    /// Where pictures go.
+    pub svg: Option<PathBuf>,
+    /// Only tell the groups.
+    pub list: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            runtimes: Vec::new(),
+            words: Vec::new(),
+            rounds: ROUNDS,
+            json: false,
+            svg: None,
+            list: false,
+        }
+    }
+}
+
+/// Measures, and prints the report.
+///
+/// # Errors
+///
+/// If something can't be measured.
+pub fn run(options: &Options) -> Result<(), String> {
+    let groups = chosen(&options.words)?;
+    if options.list {
+        for group in groups {
+            println!("{}\t{}", group.name, group.about);
+        }
+        return Ok(());
+    }
+    let runtimes = match options.runtimes.as_slice() {
+        [] => usual_runtimes()?,
+        given => given.to_vec(),
+    };
+    if cfg!(debug_assertions) {
+        eprintln!("bench: a debug build: what is measured here says little");
+    }
+    let mut inside: Vec<OsString> = vec!["bench-here".into(), options.rounds.to_string().into()];
+    inside.push(runtimes.len().to_string().into());
+    inside.extend(runtimes.iter().map(|path| path.clone().into_os_string()));
+    inside.extend(groups.iter().map(|group| group.name.into()));
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(&this);
+    command.args(["native", "--"]).arg(&this).args(inside);
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err("the measuring failed".to_owned());
+    }
+    let found: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    tell(options, &found)
+}
+
+fn tell(options: &Options, found: &Value) -> Result<(), String> {
+    let all = found["measurements"].as_array().into_iter().flatten();
+    let measurements: Option<Vec<Measurement>> = all.map(Measurement::from_json).collect();
+    let measurements = measurements.ok_or("the lane's report can't be read")?;
+    if let Some(folder) = &options.svg {
+        pictures(folder, &measurements)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    if options.json {
+        println!("{found:#}");
+    } else {
+        let head = found["head"].as_str().unwrap_or_default();
+        print!(
+            "{}",
+            report::text(&format!("{head}\n{}", report::LEGEND), &measurements)
+        );
+    }
+    Ok(())
+}
+
+fn pictures(folder: &Path, measurements: &[Measurement]) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for one in measurements
+        .iter()
+        .filter(|one| one.series.iter().any(|s| s.samples.len() > 1))
+    {
+        let name = one.name.replace(' ', "-") + ".svg";
+        std::fs::write(folder.join(name), plot::svg(one))?;
+    }
+    Ok(())
+}
+
+fn chosen(words: &[String]) -> Result<Vec<&'static Group>, String> {
+    let is_meant = |group: &&Group| {
+        words.is_empty() || words.iter().any(|word| group.name.contains(word.as_str()))
+    };
+    let groups: Vec<&Group> = GROUPS.iter().filter(is_meant).collect();
+    if groups.is_empty() {
+        return Err(format!("no group is named like {words:?}"));
+    }
+    Ok(groups)
+}
+
+/// The corten built beside this program, and the peers that `scripts/peers.sh` fetches.
+fn usual_runtimes() -> Result<Vec<PathBuf>, String> {
+    const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/peers.sh");
+    let mut all = vec![crate::built("corten")?];
+    let output = Command::new("bash")
+        .arg(SCRIPT)
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err("no peers; name the runtimes with --runtime".to_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    all.extend(text.lines().map(PathBuf::from));
+    Ok(all)
+}
+
+/// The inside of [`run`]: `ROUNDS COUNT RUNTIME... GROUP...`. Prints JSON.
+///
+/// # Errors
+///
+/// If something can't be measured.
+pub fn in_lane(words: &[&str]) -> Result<(), String> {
+    lane::require();
+    let number = |text: &str| {
+        text.parse::<usize>()
+            .map_err(|_| format!("{text:?} is no number"))
+    };
+    let [rounds, count, rest @ ..] = words else {
+        return Err("bench-here: too few words".to_owned());
+    };
+    let (runtimes, groups) = rest
+        .split_at_checked(number(count)?)
+        .ok_or("too few runtimes")?;
+    let runtimes: Vec<PathBuf> = runtimes.iter().map(PathBuf::from).collect();
+    if runtimes.is_empty() {
+        return Err("no runtime to measure".to_owned());
+    }
+    let lab = Lab::new(&runtimes, Path::new("/run/bench"), number(rounds)?)?;
+    lab.take_filter()?;
+    let mut all = Vec::new();
+    for group in GROUPS.iter().filter(|group| groups.contains(&group.name)) {
+        all.extend((group.measure)(&lab)?);
+    }
+    let all: Vec<Value> = all.iter().map(Measurement::to_json).collect();
+    println!("{}", json!({"head": head(&lab), "measurements": all}));
+    lab.end()
+}
+
+/// The machine and the subjects.
+fn head(lab: &Lab) -> String {
+    let uname = rustix::system::uname();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    let versions = lab.runtimes.iter().map(|runtime| {
+        let output = Command::new(&runtime.program).arg("--version").output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        text.unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    });
+    let versions: Vec<String> = versions.collect();
+    let (system, release) = (
+        uname.sysname().to_string_lossy(),
+        uname.release().to_string_lossy(),
+    );
+    format!(
+        "{system} {release}, {processors} CPUs, load {load}; {}.",
+        versions.join("; ")
+    )
+}
+
+/// Where it is: a line that changes on a terminal, else one per measurement.
+fn progress(what: &str, round: usize, of: usize) {
+    let stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        eprint!(
+            "\r\x1b[Kbench: {what}: {} of {of}{}",
+            round + 1,
+            if round + 1 == of { "\n" } else { "" }
+        );
+    } else if round == 0 {
+        eprintln!("bench: {what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_have_names_of_their_own() {
+        let names: std::collections::BTreeSet<&str> =
+            GROUPS.iter().map(|group| group.name).collect();
+        assert_eq!(names.len(), GROUPS.len());
+    }
+
+    #[test]
+    fn a_word_chooses_groups() {
+        let names = |word: &str| -> Vec<&str> {
+            let chosen = chosen(&[word.to_owned()]).unwrap();
+            chosen.iter().map(|group| group.name).collect()
+        };
+        assert_eq!(names("run"), ["run"]);
+        assert!(chosen(&["nothing".to_owned()]).is_err());
+        assert_eq!(chosen(&[]).unwrap().len(), GROUPS.len());
+    }
+}

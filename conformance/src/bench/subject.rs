@@ -1,0 +1,287 @@
+//! What is measured: the floor program and the runtimes, and how a command of theirs is timed.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::bundles;
+use super::result::Series;
+use crate::sys;
+
+/// A runtime, with a state directory of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Runtime {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    root: PathBuf,
+}
+
+/// Everything that a group needs to know.
+#[derive(Debug)]
+pub(super) struct Lab {
+    /// The first is ours.
+    pub(super) runtimes: Vec<Runtime>,
+    pub(super) folder: PathBuf,
+    pub(super) rounds: usize,
+    floor: PathBuf,
+    probe: PathBuf,
+    /// The own one: below it runtimes make those of containers.
+    cgroup: PathBuf,
+    controllers: String,
+    null: File,
+}
+
+impl Lab {
+    /// Makes the folder with floor and the bundles in it.
+    pub(super) fn new(programs: &[PathBuf], folder: &Path, rounds: usize) -> Result<Self, String> {
+        let told = |error: std::io::Error| format!("{}: {error}", folder.display());
+        std::fs::create_dir_all(folder).map_err(told)?;
+        let floor = folder.join("floor");
+        bundles::program(&floor, bundles::FLOOR).map_err(told)?;
+        let runtime = |program: &PathBuf| {
+            let name = program.file_name().unwrap_or(program.as_os_str());
+            let name = name.to_string_lossy().into_owned();
+            let root = folder.join(format!("state-{name}"));
+            Runtime {
+                name,
+                program: program.clone(),
+                root,
+            }
+        };
+        let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(told)?;
+        let own = own
+            .lines()
+            .find_map(|line| line.strip_prefix("0::/"))
+            .unwrap_or_default();
+        let lab = Self {
+            runtimes: programs.iter().map(runtime).collect(),
+            folder: folder.to_owned(),
+            rounds,
+            floor,
+            probe: crate::built("probe")?,
+            cgroup: Path::new("/sys/fs/cgroup").join(own),
+            controllers: controllers.map_err(told)?,
+            null: File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .map_err(told)?,
+        };
+        for kind in bundles::KINDS {
+            lab.bundle(kind, lab.config(kind, &["/true"]))?;
+        }
+        Ok(lab)
+    }
+
+    pub(super) fn ours(&self) -> &Runtime {
+        &self.runtimes[0]
+    }
+
+    /// Whether a controller is there for containers.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.controllers
+            .split_whitespace()
+            .any(|name| name == controller)
+    }
+
+    pub(super) fn config(&self, kind: &str, args: &[&str]) -> Value {
+        bundles::config(kind, args, &|controller| self.has(controller))
+    }
+
+    /// Writes a bundle, or the same again.
+    pub(super) fn bundle(&self, name: &str, config: Value) -> Result<PathBuf, String> {
+        bundles::write(&self.folder(name), config, &self.probe)
+    }
+
+    /// The folder of a bundle.
+    pub(super) fn folder(&self, bundle: &str) -> PathBuf {
+        self.folder.join(bundle)
+    }
+
+    /// Removes the bundles.
+    pub(super) fn end(self) -> Result<(), String> {
+        std::fs::remove_dir_all(&self.folder).map_err(|error| error.to_string())
+    }
+
+    /// `command`, silent.
+    fn silent(&self, mut command: Command) -> Result<Command, String> {
+        let null = || self.null.try_clone().map_err(|error| error.to_string());
+        command
+            .stdin(null()?)
+            .stdout(null()?)
+            .stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    /// floor on one of its bundles, in a cgroup of this name.
+    pub(super) fn floor(&self, kind: &str, id: &str, args: &[&str]) -> Result<Command, String> {
+        let mut command = Command::new(&self.floor);
+        let keyring = format!("_ses.{id}");
+        command.arg(kind).arg(self.folder(kind));
+        command.arg(self.cgroup.join(id)).arg(keyring);
+        let filter = self.folder.join("filter");
+        let has_one = kind == "docker";
+        command.arg(if has_one {
+            filter.as_os_str()
+        } else {
+            OsStr::new("-")
+        });
+        command.args(args);
+        self.silent(command)
+    }
+
+    /// A runtime with these words; `{}` is the bundle's folder.
+    pub(super) fn command(
+        &self,
+        runtime: &Runtime,
+        bundle: &str,
+        words: &[&str],
+    ) -> Result<Command, String> {
+        let mut command = Command::new(&runtime.program);
+        command.arg("--root").arg(&runtime.root);
+        for word in words {
+            match *word {
+                "{}" => command.arg(self.folder(bundle)),
+                word => command.arg(word),
+            };
+        }
+        self.silent(command)
+    }
+
+    /// A runtime's command, to its end.
+    pub(super) fn call(
+        &self,
+        runtime: &Runtime,
+        bundle: &str,
+        words: &[&str],
+    ) -> Result<(), String> {
+        time(&mut self.command(runtime, bundle, words)?).map(drop)
+    }
+
+    /// Puts the filter that our runtime loads for the Docker-like bundle where floor finds it.
+    /// Returns its length.
+    pub(super) fn take_filter(&self) -> Result<usize, String> {
+        let filter = self.filter_of(self.ours())?;
+        let told = |error: std::io::Error| format!("filter: {error}");
+        std::fs::write(self.folder.join("filter"), &filter).map_err(told)?;
+        Ok(filter.len() / 8)
+    }
+
+    /// The filter that a runtime loads for the Docker-like bundle, as the kernel has it.
+    pub(super) fn filter_of(&self, runtime: &Runtime) -> Result<Vec<u8>, String> {
+        let id = "bench-filter";
+        self.bundle("filtered", self.config("docker", &["/probe", "sleep"]))?;
+        let pid = self.folder.join("pid");
+        let pid_file = pid.to_string_lossy().into_owned();
+        let words = [
+            "run",
+            "--detach",
+            "--bundle",
+            "{}",
+            "--pid-file",
+            &pid_file,
+            id,
+        ];
+        self.run_detached(runtime, "filtered", &words)?;
+        let text = std::fs::read_to_string(&pid).map_err(|error| error.to_string())?;
+        let filter = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is no pid"));
+        let filter = filter.and_then(|pid| {
+            sys::seccomp_filter_of(pid).map_err(|error| format!("filter of {pid}: {error}"))
+        });
+        self.call(runtime, "filtered", &["delete", "--force", id])?;
+        filter
+    }
+
+    /// As [`Self::call`], where the container keeps what it was given as stderr.
+    pub(super) fn run_detached(
+        &self,
+        runtime: &Runtime,
+        bundle: &str,
+        words: &[&str],
+    ) -> Result<(), String> {
+        let told = |error: std::io::Error| error.to_string();
+        let errors = self.folder.join("errors");
+        let mut command = self.command(runtime, bundle, words)?;
+        let status = command
+            .stderr(File::create(&errors).map_err(told)?)
+            .status()
+            .map_err(told)?;
+        if status.success() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&errors).map_err(told)?;
+        Err(format!("{command:?}: {status}: {text}"))
+    }
+
+    /// Times each subject once per round, in turn, each round beginning with another one.
+    pub(super) fn rounds(
+        &self,
+        what: &str,
+        subjects: &mut [Subject<'_>],
+    ) -> Result<Vec<Series>, String> {
+        let warm_up = 1 + self.rounds / 50;
+        let mut series: Vec<Series> = subjects
+            .iter()
+            .map(|subject| Series {
+                subject: subject.name.clone(),
+                samples: Vec::new(),
+            })
+            .collect();
+        for round in 0..warm_up + self.rounds {
+            super::progress(what, round, warm_up + self.rounds);
+            for turn in 0..subjects.len() {
+                let at = (round + turn) % subjects.len();
+                let time = (subjects[at].sample)();
+                let time =
+                    time.map_err(|error| format!("{what}: {}: {error}", subjects[at].name))?;
+                if round >= warm_up {
+                    series[at].samples.push(time);
+                }
+            }
+        }
+        Ok(series)
+    }
+}
+
+/// One of those that take turns: gives one sample at a time.
+pub(super) struct Subject<'a> {
+    pub(super) name: String,
+    pub(super) sample: Box<dyn FnMut() -> Result<f64, String> + 'a>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(name: &str, sample: impl FnMut() -> Result<f64, String> + 'a) -> Self {
+        Self {
+            name: name.to_owned(),
+            sample: Box::new(sample),
+        }
+    }
+}
+
+/// Milliseconds from before the command's process is made until it has been waited for. The
+/// standard library makes it by posix_spawn(3), which costs the same from programs of any size.
+pub(super) fn time(command: &mut Command) -> Result<f64, String> {
+    let begin = Instant::now();
+    let child = command.spawn();
+    let mut child = child.map_err(|error| format!("{command:?}: {error}"))?;
+    let status = child.wait();
+    let time = begin.elapsed();
+    let status = status.map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(time.as_secs_f64() * 1e3);
+    }
+    let mut text = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        use std::io::Read as _;
+        drop(stderr.read_to_string(&mut text));
+    }
+    Err(format!("{command:?}: {status}: {text}"))
+}
