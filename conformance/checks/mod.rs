@@ -9,6 +9,7 @@ mod broken;
 mod cgroup;
 mod cgroup_mount;
 mod console;
+mod debug;
 mod devices;
 mod disks;
 mod errors;
@@ -85,6 +86,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     hooks::CHECKS,
     features::CHECKS,
     broken::CHECKS,
+    debug::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
     scheduling::CHECKS,

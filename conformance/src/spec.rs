@@ -60,6 +60,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "update::",
         "runc's command line, update: only what is named changes",
     ),
+    (
+        "debug::",
+        "runc's command line, --debug; the steps are Corten's",
+    ),
     ("events::", "runc's command line, events"),
     ("events::ps_", "runc's command line, ps"),
     ("lifecycle::list_", "runc's command line, list"),

@@ -24,7 +24,7 @@ _corten() {
         create) flags='--bundle -b --console-socket --pidfd-socket --pid-file --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;
         delete) flags='--force -f --help -h' ids=yes ;;
         events) flags='--interval --stats --help -h' ids=yes ;;
-        exec) flags='--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --cgroup --ignore-paused --help -h' ids=yes ;;
+        exec) flags='--console-socket --pidfd-socket --cwd --env -e --tty -t --user -u --additional-gids -g --process -p --detach -d --pid-file --process-label --apparmor --no-new-privs --cap -c --preserve-fds --trace --cgroup --ignore-paused --help -h' ids=yes ;;
         features) flags='--help -h' ids= ;;
         kill) flags='--help -h' ids=yes ;;
         list) flags='--format -f --quiet -q --help -h' ids= ;;

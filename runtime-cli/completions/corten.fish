@@ -1,7 +1,7 @@
 # Completion of corten for fish. Made from the table of flags; do not edit.
 
 complete -c corten -f
-complete -c corten -n '__fish_use_subcommand' -l debug -d 'also write debug messages'
+complete -c corten -n '__fish_use_subcommand' -l debug -d 'also write debug messages: every step of a start, and what it took'
 complete -c corten -n '__fish_use_subcommand' -l log -rF -d 'append errors and warnings to FILE'
 complete -c corten -n '__fish_use_subcommand' -l log-format -x -d 'how to write to the log file: text or json'
 complete -c corten -n '__fish_use_subcommand' -l root -xa '(__fish_complete_directories)' -d 'where the state of containers is kept, best on a tmpfs; without root rights below $XDG_RUNTIME_DIR'
@@ -49,6 +49,7 @@ complete -c corten -n '__fish_seen_subcommand_from exec' -l apparmor -x -d 'AppA
 complete -c corten -n '__fish_seen_subcommand_from exec' -l no-new-privs -d 'execve gives no new privileges'
 complete -c corten -n '__fish_seen_subcommand_from exec' -l cap -s c -x -d 'one more capability (repeatable)'
 complete -c corten -n '__fish_seen_subcommand_from exec' -l preserve-fds -x -d 'pass N more open files to the container, counted after stdio and $LISTEN_FDS'
+complete -c corten -n '__fish_seen_subcommand_from exec' -l trace -rF -d 'write the start-up, step by step, as Chrome trace JSON to FILE'
 complete -c corten -n '__fish_seen_subcommand_from exec' -l cgroup -rF -d 'a cgroup below the container\'s, which is there'
 complete -c corten -n '__fish_seen_subcommand_from exec' -l ignore-paused -d 'start it in a paused container too: it goes on when that is resumed'
 complete -c corten -n '__fish_seen_subcommand_from exec' -l help -s h -d 'show this help'

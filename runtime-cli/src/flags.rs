@@ -139,7 +139,10 @@ pub(crate) static HELP: Flag = Flag::switch("help", "show this help").short("h")
 
 /// Flags that stand before the command.
 pub(crate) static GLOBAL: &[Flag] = &[
-    Flag::switch("debug", "also write debug messages"),
+    Flag::switch(
+        "debug",
+        "also write debug messages: every step of a start, and what it took",
+    ),
     Flag::text("log", "FILE", "append errors and warnings to FILE"),
     Flag::text(
         "log-format",
@@ -237,6 +240,7 @@ static EXEC: &[Flag] = &[
     Flag::switch("no-new-privs", "execve gives no new privileges"),
     Flag::text("cap", "CAPABILITY", "one more capability (repeatable)").short("c"),
     PRESERVE_FDS,
+    TRACE,
     Flag::text(
         "cgroup",
         "PATH",

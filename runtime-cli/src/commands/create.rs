@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::{env, fs, process};
 
-use corten_core::{Bundle, Container, CreateOptions, Delete};
+use corten_core::{Bundle, Container, CreateOptions, Delete, Trace};
 
 use super::{bundle, id, path};
 use crate::app::App;
@@ -119,11 +119,18 @@ pub(super) fn write_pid_file(pid: i32, matches: &Matches) -> Result<(), Failure>
 }
 
 pub(super) fn write_trace(container: &Container, matches: &Matches) -> Result<(), Failure> {
+    match matches.value("trace") {
+        Some(_) => save_trace(&container.trace()?, matches),
+        None => Ok(()),
+    }
+}
+
+/// Writes the file of `--trace`, if it is asked for.
+pub(super) fn save_trace(trace: &Trace, matches: &Matches) -> Result<(), Failure> {
     let Some(path) = matches.value("trace").map(Path::new) else {
         return Ok(());
     };
-    let trace = container.trace()?.to_json();
-    fs::write(path, trace).map_err(|error| Failure::io(path, &error))
+    fs::write(path, trace.to_json()).map_err(|error| Failure::io(path, &error))
 }
 
 /// Takes back a container that can't be handed over; `failure` stays the error.

@@ -10,7 +10,7 @@ use corten_core::{Container, ExecOptions, ExecProcess, Exit};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
-use super::create::{Stay, check_preserved, check_terminal, write_pid_file};
+use super::create::{Stay, check_preserved, check_terminal, save_trace, write_pid_file};
 use super::run::{status, warn_of_filter};
 use super::{container, path};
 use crate::app::App;
@@ -69,7 +69,8 @@ fn start(
 ) -> Result<ExecProcess, Failure> {
     let started = container.exec(process, options);
     let mut started = started.map_err(|error| Failure::not_started(&error))?;
-    match write_pid_file(started.pid(), matches) {
+    let traced = save_trace(started.trace(), matches);
+    match traced.and_then(|()| write_pid_file(started.pid(), matches)) {
         Ok(()) => Ok(started),
         Err(failure) => {
             let ended = started

@@ -191,9 +191,8 @@ impl Container {
             poststop: &[],
         };
         let started = driver.run().map_err(|undone| undone.error)?;
-        let Driver {
-            trace, warnings, ..
-        } = driver;
+        let trace = driver.times();
+        let warnings = driver.warnings;
         let warnings = [std::mem::take(&mut plan.warnings), warnings].concat();
         for warning in &warnings {
             log::warn!("{warning}");
@@ -292,7 +291,7 @@ impl ExecProcess {
         &self.warnings
     }
 
-    /// When each step of the runtime half began and ended.
+    /// When each step up to the program began and ended.
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace

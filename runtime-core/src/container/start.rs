@@ -14,7 +14,7 @@ use super::dir::{DONE, EXEC_FIFO};
 use super::{Container, Status};
 use crate::error::{Error, ErrorKind};
 use crate::host::Host;
-use crate::run::{CALLED_OFF, CallOff, Report, killed_in, sentence};
+use crate::run::{CALLED_OFF, CallOff, Record, Report, Trace, killed_in, sentence, wants_times};
 use crate::sys::{ipc, process};
 
 impl Container {
@@ -112,11 +112,27 @@ impl Container {
         }
     }
 
+    /// What init did since the wait.
+    fn tell_times(&self, records: &[Record]) {
+        let late = self.saved.late_steps.iter();
+        let late = late.filter_map(|step| {
+            let told = (step.origin.clone(), step.what.clone());
+            Some((told, *records.get(step.index)?))
+        });
+        let (steps, records): (Vec<_>, Vec<_>) = late.unzip();
+        let mut trace = Trace::default();
+        trace.add_init(&steps, &records);
+        trace.log();
+    }
+
     /// What the report says about the steps behind the wait.
     fn outcome(&self) -> Result<(), Error> {
         let failed = |errno| self.dir.failed("report", "read", errno);
         let steps = self.saved.init_steps;
         let report = Report::open(self.dir.fd(), steps).map_err(failed)?;
+        if wants_times() {
+            self.tell_times(&report.records().map_err(failed)?);
+        }
         let late = |index| {
             self.saved
                 .late_steps

@@ -16,7 +16,7 @@ use super::link::{Link, Said};
 use super::listener::{container_process_state, send_listener};
 use super::netdevices::NetDevices;
 use super::report::Report;
-use super::trace::{Span, Trace, now};
+use super::trace::{Span, Trace, now, wants_times};
 use super::{InitProgram, failure, resctrl};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{self, Cgroup, CgroupError, OomKills};
@@ -130,10 +130,25 @@ impl Driver<'_> {
     /// Runs the plan up to the wait for `start`, or without one up to the program. What can't
     /// be taken back after an error is told in the log.
     pub(crate) fn run(&mut self) -> Result<Process, Undone> {
-        self.walk().map_err(|error| Undone {
+        let walked = self.walk();
+        if wants_times() {
+            self.times().log();
+        }
+        walked.map_err(|error| Undone {
             error,
             left: !self.undo(),
         })
+    }
+
+    /// When each step began, up to now, init's too.
+    pub(crate) fn times(&self) -> Trace {
+        let mut trace = self.trace.clone();
+        if let Some(Ok(records)) = self.made.report.as_ref().map(Report::records) {
+            let steps = self.plan.steps.iter().filter(|step| step.is_init());
+            let told = |step: &Step| (step.origin.clone(), step.what.clone());
+            trace.add_init(&steps.map(told).collect::<Vec<_>>(), &records);
+        }
+        trace
     }
 
     fn walk(&mut self) -> Result<Process, Error> {

@@ -37,6 +37,7 @@ pub(crate) use driver::{Driver, Keeper, Made, Process, Undone};
 pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
 pub(crate) use hooks::Hooks;
 pub(crate) use init_program::InitProgram;
-pub(crate) use report::Report;
+pub(crate) use report::{Record, Report};
 pub(crate) use resctrl::remove as remove_resctrl;
 pub use trace::Trace;
+pub(crate) use trace::wants_times;

@@ -1,7 +1,8 @@
 //! When each step of a start began and ended, as Chrome trace JSON.
 //!
 //! The format is the "Trace Event Format" that chrome://tracing and Perfetto read:
-//! complete events (`"ph":"X"`) with times in microseconds.
+//! complete events (`"ph":"X"`) with times in microseconds. The log gets the same at level
+//! debug, a line for each step.
 
 use serde::Serialize;
 
@@ -94,6 +95,26 @@ impl Trace {
         }
     }
 
+    /// Tells of each step, in the order in which they began.
+    pub(crate) fn log(&self) {
+        let mut spans: Vec<&Span> = self.spans.iter().collect();
+        spans.sort_by_key(|span| span.start);
+        let micros = |ns: u64| ns / 1000;
+        let first = spans.first().map_or(0, |span| span.start);
+        for Span {
+            name,
+            origin,
+            init,
+            start,
+            end,
+        } in spans
+        {
+            let half = if *init { "init" } else { "runtime" };
+            let (at, took) = (micros(start - first), micros(end.saturating_sub(*start)));
+            log::debug!("{half} at {at} us, {took} us: {origin}: {name}");
+        }
+    }
+
     /// The trace as a JSON document; times count from the first span.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -106,6 +127,11 @@ impl Trace {
         // Strings and finite numbers only: there is nothing that can't be written.
         serde_json::to_string(&document).unwrap_or_default()
     }
+}
+
+/// Whether the log takes what [`Trace::log`] tells.
+pub(crate) fn wants_times() -> bool {
+    log::log_enabled!(log::Level::Debug)
 }
 
 /// CLOCK_MONOTONIC in ns.
