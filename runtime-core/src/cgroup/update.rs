@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rustix::io::Errno;
+
+use super::settings::Absent;
 use super::systemd::{self, Unit};
 use super::{Cgroup, CgroupError, Setting, io, settings};
 use crate::spec::{Memory, Resources};
@@ -94,7 +97,7 @@ impl Cgroup {
         }
     }
 
-    /// Has the kernel free what is above a new limit, by `memory.high`, at which it only frees.
+    /// Has the kernel free what is above a new limit, so that none is killed for it.
     fn make_room(&self, setting: &Setting) -> Result<(), CgroupError> {
         let limit = match setting.value.trim().parse::<u64>() {
             Ok(limit) if setting.file == "memory.max" && setting.above.is_none() => limit,
@@ -108,13 +111,10 @@ impl Cgroup {
         if used().is_none_or(|used| used <= limit) {
             return Ok(());
         }
-        let high = Path::new("memory.high");
-        let failed = || io("write memory.high", self.path());
-        let old = file::read_once_at(self.dir(), high).map_err(failed())?;
-        file::write_at(self.dir(), high, setting.value.as_bytes()).map_err(failed())?;
-        let left = used();
-        file::write_at(self.dir(), high, old.trim_ascii()).map_err(failed())?;
-        match left.filter(|used| *used > limit) {
+        if !self.reclaim(limit, used)? {
+            self.reclaim_by_high(setting)?;
+        }
+        match used().filter(|used| *used > limit) {
             None => Ok(()),
             Some(used) => Err(CgroupError::UsedUp {
                 origin: setting.origin.clone(),
@@ -125,23 +125,57 @@ impl Cgroup {
         }
     }
 
+    /// By `memory.reclaim`, which changes nothing that would stay if this is interrupted; false
+    /// before Linux 5.19, which does not have it.
+    fn reclaim(&self, limit: u64, used: impl Fn() -> Option<u64>) -> Result<bool, CgroupError> {
+        /// The kernel tries many times itself; what runs may take more meanwhile.
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            let above = used().map_or(0, |used| used.saturating_sub(limit));
+            if above == 0 {
+                break;
+            }
+            let amount = above.to_string();
+            match file::write_at(self.dir(), Path::new("memory.reclaim"), amount.as_bytes()) {
+                Ok(()) => {}
+                Err(Errno::NOENT) => return Ok(false),
+                // It could not free all of that.
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(io("write memory.reclaim", self.path())(errno)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// By `memory.high`, at which the kernel only frees, for as long as that takes.
+    fn reclaim_by_high(&self, setting: &Setting) -> Result<(), CgroupError> {
+        let high = Path::new("memory.high");
+        let failed = || io("write memory.high", self.path());
+        let old = file::read_once_at(self.dir(), high).map_err(failed())?;
+        file::write_at(self.dir(), high, setting.value.as_bytes()).map_err(failed())?;
+        file::write_at(self.dir(), high, old.trim_ascii()).map_err(failed())
+    }
+
     /// The files of these settings as they are now, the last first.
     fn before(&self, changes: &[Setting]) -> Vec<Setting> {
         let mut before: Vec<Setting> = Vec::new();
         for change in changes {
-            if before.iter().any(|setting| setting.file == change.file) {
-                continue;
-            }
-            let text = file::read_at(self.dir(), Path::new(&change.file));
-            let Ok(text) = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else {
-                continue;
+            let instead = match change.absent {
+                Absent::Instead { file, .. } => Some(file),
+                Absent::Fail | Absent::Fine => None,
             };
-            let mut text = text.trim_end().to_owned();
-            if change.file == "io.max" {
-                text = with_unlimited(text, changes);
+            // The one that is there is the one that is written.
+            let names = [Some(change.file.as_str()), instead];
+            let found = names.into_iter().flatten().find_map(|name| {
+                let text = file::read_at(self.dir(), Path::new(name)).ok()?;
+                Some((name, String::from_utf8_lossy(&text).trim_end().to_owned()))
+            });
+            let Some((name, text)) = found else { continue };
+            if before.iter().any(|setting| setting.file == name) {
+                continue;
             }
-            let origin = change.origin.clone();
-            before.insert(0, Setting::new(change.file.clone(), text, origin));
+            let text = with_devices(name, text, changes);
+            before.insert(0, Setting::new(name, text, change.origin.clone()));
         }
         before
     }
@@ -162,17 +196,27 @@ impl Cgroup {
     }
 }
 
-/// `io.max` with a line for each device that had no limit and gets one.
-fn with_unlimited(mut text: String, changes: &[Setting]) -> String {
-    let changes = changes.iter().filter(|setting| setting.file == "io.max");
-    for device in changes.filter_map(|setting| setting.value.split(' ').next()) {
+/// A file with a line per device, with one for each that had none and gets one.
+fn with_devices(file: &str, mut text: String, changes: &[Setting]) -> String {
+    let none = match file {
+        "io.max" => " rbps=max wbps=max riops=max wiops=max",
+        "io.weight" | "io.bfq.weight" => " default",
+        _ => return text,
+    };
+    let is_it = |setting: &&Setting| match &setting.absent {
+        Absent::Instead { file: other, .. } if *other == file => true,
+        _ => setting.file == file,
+    };
+    let changes = changes.iter().filter(is_it);
+    let devices = changes.filter_map(|setting| setting.value.split(' ').next());
+    for device in devices.filter(|device| device.contains(':')) {
         let has = |line: &str| line.split(' ').next() == Some(device);
         if !text.lines().any(has) {
             if !text.is_empty() {
                 text.push('\n');
             }
             text.push_str(device);
-            text.push_str(" rbps=max wbps=max riops=max wiops=max");
+            text.push_str(none);
         }
     }
     text
@@ -251,9 +295,78 @@ mod tests {
             Setting::new("io.max", "8:16 wbps=5", "c"),
         ];
         assert_eq!(
-            with_unlimited("8:0 rbps=1 wbps=max riops=max wiops=max".into(), &changes),
+            with_devices(
+                "io.max",
+                "8:0 rbps=1 wbps=max riops=max wiops=max".into(),
+                &changes
+            ),
             "8:0 rbps=1 wbps=max riops=max wiops=max\n\
              8:16 rbps=max wbps=max riops=max wiops=max"
+        );
+    }
+
+    /// A folder with these files in place of a cgroup.
+    fn in_folder(name: &str, files: &[(&str, &str)], test: impl FnOnce(&Cgroup, &Path)) {
+        let name = format!("corten-test-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        for (file, text) in files {
+            std::fs::write(path.join(file), text).unwrap();
+        }
+        test(&Cgroup::open(&path, Path::new("/")).unwrap(), &path);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn room_is_made_without_a_change_of_another_limit() {
+        let files = [
+            ("memory.current", "100"),
+            ("memory.reclaim", ""),
+            ("memory.high", "max"),
+            ("memory.max", "200"),
+        ];
+        let setting = Setting::new("memory.max", "30", "m");
+        in_folder("reclaim", &files, |cgroup, path| {
+            let written = std::fs::metadata(path.join("memory.high")).unwrap();
+            let error = cgroup.update(None, std::slice::from_ref(&setting));
+            let error = error.unwrap_err();
+            assert!(matches!(error, CgroupError::UsedUp { used: 100, .. }));
+            let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+            assert_eq!(read("memory.reclaim"), "70");
+            assert_eq!(read("memory.max"), "200");
+            // Not even for a moment.
+            let after = std::fs::metadata(path.join("memory.high")).unwrap();
+            assert_eq!(after.modified().unwrap(), written.modified().unwrap());
+        });
+        // As before Linux 5.19.
+        in_folder("no-reclaim", &files[2..], |cgroup, path| {
+            std::fs::write(path.join("memory.current"), "100").unwrap();
+            let error = cgroup.update(None, &[setting]).unwrap_err();
+            assert!(matches!(error, CgroupError::UsedUp { .. }));
+            assert_eq!(std::fs::read(path.join("memory.high")).unwrap(), b"max");
+        });
+    }
+
+    #[test]
+    fn what_was_written_to_another_file_instead_is_taken_back_there() {
+        let read = |json: &str| Resources::parse(json.as_bytes()).unwrap();
+        let limits = r#"{"blockIO": {"weight": 500,
+            "weightDevice": [{"major": 8, "minor": 16, "weight": 20}]}}"#;
+        let mut list = settings(&read(limits)).unwrap();
+        list.push(Setting::new("pids.max", "5", "p"));
+        in_folder(
+            "instead",
+            &[("io.weight", "default 70\n8:0 80\n")],
+            |cgroup, path| {
+                // The last has no file: all is taken back.
+                cgroup.update(None, &list).unwrap_err();
+                let before: Vec<_> = cgroup.before(&list);
+                assert_eq!(before.len(), 1);
+                assert_eq!(before[0].file, "io.weight");
+                let text = std::fs::read_to_string(path.join("io.weight")).unwrap();
+                // Each line is a write of its own to a file that is not truncated here.
+                assert!(text.starts_with("8:16 default"), "{text}");
+            },
         );
     }
 }
