@@ -140,7 +140,7 @@ impl Container {
         let state = self.saved.hook_state().json("stopped", None);
         match Host::probe() {
             Ok(host) => self
-                .hooks(&host, CallOff::never())
+                .hooks(&host, CallOff::Never)
                 .poststop(&self.saved.poststop, &state),
             Err(error) => log::warn!("hooks.poststop: not run: {error:#}"),
         }

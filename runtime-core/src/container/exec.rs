@@ -11,7 +11,7 @@ use crate::error::{Cause, Error};
 use crate::host::Architecture;
 use crate::host::{Facts, Host};
 use crate::plan::{Plan, PlanOptions, with_defaults};
-use crate::run::{Driver, Keeper, Made, Process as Started, Trace};
+use crate::run::{Driver, Keeper, Made, Process as Started, Trace, paused};
 use crate::seccomp::Policy;
 use crate::spec::{self, Process, Spec};
 use crate::sys::{file, ipc, process};
@@ -119,9 +119,7 @@ impl Container {
     fn may_exec(&self, options: &ExecOptions) -> Result<(), Error> {
         match self.status()? {
             Status::Stopped => Err(wrong_state("cannot exec in a stopped container")),
-            Status::Paused if !options.ignore_paused => Err(wrong_state(
-                "cannot exec in a paused container (use --ignore-paused to override)",
-            )),
+            Status::Paused if !options.ignore_paused => Err(paused()),
             _ => Ok(()),
         }
     }
@@ -172,6 +170,7 @@ impl Container {
             console_socket: options.console_socket.as_deref(),
             plain_console: options.plain_console,
             pidfd_socket: options.pidfd_socket.as_deref(),
+            ignore_paused: options.ignore_paused,
             container: self.saved.pid,
             console: None,
         };
@@ -245,12 +244,17 @@ struct ExecKeeper<'a> {
     console_socket: Option<&'a Path>,
     plain_console: bool,
     pidfd_socket: Option<&'a Path>,
+    ignore_paused: bool,
     /// The container's own process.
     container: i32,
     console: Option<OwnedFd>,
 }
 
 impl Keeper for ExecKeeper<'_> {
+    fn waits_for_resume(&self) -> bool {
+        self.ignore_paused
+    }
+
     fn container(&self, _pid: i32) -> (&'static str, i32) {
         ("running", self.container)
     }

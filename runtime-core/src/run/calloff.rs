@@ -26,52 +26,40 @@ const LONG_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const CALLED_OFF: &str = "called off: the container is being deleted by force";
 
 /// What waits can be ended by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallOff<'a> {
-    /// The state directory; none: nobody can.
-    dir: Option<BorrowedFd<'a>>,
-    patience: Duration,
+#[derive(Clone, Copy)]
+pub(crate) enum CallOff<'a> {
+    /// Nothing.
+    Never,
+    /// An opening of the fifo in this directory, after this time.
+    Fifo(BorrowedFd<'a>, Duration),
+    /// A look that finds that there is nothing to wait for.
+    Look(&'a dyn Fn() -> bool),
 }
 
 impl<'a> CallOff<'a> {
     /// By an opening of the fifo in this directory.
     pub(crate) fn within(dir: BorrowedFd<'a>) -> CallOff<'a> {
-        CallOff {
-            dir: Some(dir),
-            patience: PATIENCE,
-        }
+        CallOff::Fifo(dir, PATIENCE)
     }
 
     /// The same for a clean-up: it is given more time before it can be called off.
     pub(crate) fn patiently(dir: BorrowedFd<'a>) -> CallOff<'a> {
-        CallOff {
-            dir: Some(dir),
-            patience: LONG_PATIENCE,
-        }
+        CallOff::Fifo(dir, LONG_PATIENCE)
     }
 
     /// The same for who has not the lock, so that nobody waits until it has begun to listen.
     pub(crate) fn at_once(dir: BorrowedFd<'a>) -> CallOff<'a> {
-        CallOff {
-            dir: Some(dir),
-            patience: Duration::ZERO,
-        }
-    }
-
-    /// By nobody.
-    pub(crate) fn never() -> CallOff<'static> {
-        CallOff {
-            dir: None,
-            patience: PATIENCE,
-        }
+        CallOff::Fifo(dir, Duration::ZERO)
     }
 
     /// `poll(2)` for input, without limit; `ECANCELED` once it is called off.
     pub(crate) fn wait(&self, fds: &[BorrowedFd<'_>]) -> Result<Vec<bool>, Errno> {
-        let Some(dir) = self.dir else {
-            return process::poll_in(fds, None);
+        let (dir, patience) = match self {
+            CallOff::Never => return process::poll_in(fds, None),
+            CallOff::Look(is_vain) => return look(fds, is_vain),
+            CallOff::Fifo(dir, patience) => (*dir, *patience),
         };
-        let ready = process::poll_in(fds, Some(self.patience))?;
+        let ready = process::poll_in(fds, Some(patience))?;
         if ready.contains(&true) {
             return Ok(ready);
         }
@@ -87,6 +75,19 @@ impl<'a> CallOff<'a> {
             return Err(Errno::CANCELED);
         }
         Ok(ready)
+    }
+}
+
+/// Waits, and looks every now and then.
+fn look(fds: &[BorrowedFd<'_>], is_vain: &dyn Fn() -> bool) -> Result<Vec<bool>, Errno> {
+    loop {
+        let ready = process::poll_in(fds, Some(PATIENCE))?;
+        if ready.contains(&true) {
+            return Ok(ready);
+        }
+        if is_vain() {
+            return Err(Errno::CANCELED);
+        }
     }
 }
 

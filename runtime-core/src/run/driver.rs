@@ -41,6 +41,10 @@ pub(crate) trait Keeper {
     fn prepare(&mut self) -> Result<(), Error> {
         Err(out_of_step())
     }
+    /// Whether a container that is frozen is waited for.
+    fn waits_for_resume(&self) -> bool {
+        true
+    }
     /// Status and process of the container, for which `pid` was made.
     fn container(&self, pid: i32) -> (&'static str, i32) {
         ("creating", pid)
@@ -229,7 +233,14 @@ impl Driver<'_> {
             .as_ref()
             .or(process)
             .ok_or_else(out_of_step)?;
-        match self.link()?.next(pidfd.as_fd(), &self.call_off()) {
+        let is_frozen = || self.is_frozen();
+        let call_off = match self.container {
+            Some(_) if self.keeper.waits_for_resume() => CallOff::Never,
+            Some(_) => CallOff::Look(&is_frozen),
+            None => self.call_off(),
+        };
+        match self.link()?.next(pidfd.as_fd(), &call_off) {
+            Err(Errno::CANCELED) if self.container.is_some() => Err(paused()),
             Err(Errno::CANCELED) => Err(self.called_off()),
             said => said.map_err(|errno| Error::call("init", "recvmsg", errno)),
         }
@@ -238,9 +249,15 @@ impl Driver<'_> {
     /// Who creates a container has its lock, and can be told to give up.
     fn call_off(&self) -> CallOff<'_> {
         match self.container {
-            Some(_) => CallOff::never(),
+            Some(_) => CallOff::Never,
             None => CallOff::within(self.dir),
         }
+    }
+
+    /// Whether what runs in the cgroup stands still: then init does too.
+    fn is_frozen(&self) -> bool {
+        let events = self.made.cgroup.as_ref().map(Cgroup::events);
+        matches!(events, Some(Ok(events)) if events.frozen)
     }
 
     /// Names the step in which init hangs.
@@ -730,6 +747,12 @@ fn same_map(shown: Vec<u8>, wanted: &str) -> Result<(), Failed> {
 
 fn told(error: cgroup::CgroupError) -> Failed {
     Failed::Told(error.into())
+}
+
+/// No process is added to a container that stands still, as long as nobody insists.
+pub(crate) fn paused() -> Error {
+    let text = "cannot exec in a paused container (use --ignore-paused to override)";
+    Cause::WrongState(text.to_owned()).into()
 }
 
 /// The two halves disagree about the plan: a bug of Corten.

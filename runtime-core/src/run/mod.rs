@@ -33,7 +33,7 @@ mod trace;
 
 pub(crate) use calloff::{CALLED_OFF, CallOff, call_off};
 pub(crate) use console::hand_on;
-pub(crate) use driver::{Driver, Keeper, Made, Process, Undone};
+pub(crate) use driver::{Driver, Keeper, Made, Process, Undone, paused};
 pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
 pub(crate) use hooks::Hooks;
 pub(crate) use init_program::InitProgram;

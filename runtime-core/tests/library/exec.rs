@@ -309,3 +309,47 @@ fn an_exec_in_which_any_system_call_fails_leaves_the_container_as_it_was() {
         assert!(failed > 40, "{failed}");
     });
 }
+
+#[test]
+fn a_process_that_is_born_into_a_frozen_cgroup_is_waited_for_only_if_asked() {
+    lab::test(|lab| {
+        let (_folder, container) = sleeping(lab, |_| {});
+        let path = cgroup(container.pid());
+        let path = path.lines().find_map(|line| line.strip_prefix("0::/"));
+        let below = std::path::Path::new("/sys/fs/cgroup").join(path.expect("cgroup v2"));
+        let below = below.join("frozen");
+        std::fs::create_dir(&below).expect("the lane's cgroups are writable");
+        let freeze = |word: &str| std::fs::write(below.join("cgroup.freeze"), word);
+        freeze("1").expect("an empty cgroup freezes at once");
+        // As if the container had been paused since it was looked at.
+        let exec = |ignore_paused| {
+            let mut process = lab::done(container.process());
+            process.args = ["/probe", "true"].map(str::to_owned).to_vec();
+            let mut options = ExecOptions::default();
+            options.cgroup = Some("frozen".into());
+            options.ignore_paused = ignore_paused;
+            container.exec(process, options)
+        };
+        let error = exec(false).expect_err("it stands still");
+        assert_eq!(error.kind(), ErrorKind::WrongState, "{error:#}");
+        let text = "cannot exec in a paused container (use --ignore-paused to override)";
+        assert_eq!(error.to_string(), text);
+        let procs = std::fs::read_to_string(below.join("cgroup.procs"));
+        assert_eq!(procs.expect("it is there"), "");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| exec(true));
+            let born = corten_conformance::wait::until(lab::LIMIT, || {
+                let procs = std::fs::read_to_string(below.join("cgroup.procs"));
+                procs.is_ok_and(|text| !text.is_empty()).then_some(())
+            });
+            born.expect("init is in the cgroup");
+            // Longer than one look takes to find out.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            assert!(!waiting.is_finished());
+            freeze("0").expect("it is there");
+            let mut process = lab::done(waiting.join().expect("it does not panic"));
+            assert_eq!(lab::done(process.wait()).status, ExitStatus::Code(0));
+        });
+        lab::delete(container);
+    });
+}

@@ -84,8 +84,13 @@ impl Driver<'_> {
             program: self.program.file(self.host)?,
             argument: &argument,
             inherit: &inherit,
-        })
-        .map_err(|errno| not_born(into_cgroup, errno))?;
+        });
+        let launched = match launched {
+            Err(Errno::TIMEDOUT) if into_cgroup && self.is_frozen() => {
+                return Err(Failed::Because("its cgroup is frozen".to_owned()));
+            }
+            launched => launched.map_err(|errno| not_born(into_cgroup, errno))?,
+        };
         if stage0 {
             self.made.stage0 = Some(launched.pidfd);
         } else {
