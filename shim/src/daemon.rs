@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ use crate::frame::{self, Frame, Kind};
 use crate::proto::rpc::Request;
 use crate::publisher::Publisher;
 use crate::server::{Connection, Reply};
-use crate::socket::{self, Bound};
-use crate::stdio::copy::Copies;
+use crate::socket::{self, Bound, Leave};
+use crate::stdio::copy::{Copies, Turn};
 use crate::task::Task;
 use crate::worker::Workers;
 
@@ -35,6 +35,9 @@ const LAST_EVENTS: Duration = Duration::from_secs(15);
 /// How long a shim without containers and without callers lives: containerd was killed before
 /// it could use it.
 const UNWANTED: Duration = Duration::from_secs(60);
+
+/// How long callers wait where there is no descriptor for one more.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// After how much quiet unused memory is given back.
 const QUIET: Duration = Duration::from_secs(2);
@@ -54,6 +57,8 @@ pub(crate) struct Shim {
     pub(crate) draining: Vec<Draining>,
     workers: Workers,
     connections: BTreeMap<Token, Connection>,
+    /// No caller can be taken before this.
+    accept_again: Option<Instant>,
     /// Since when it has been asked to end.
     leaving: Option<Instant>,
     /// Since when there is neither a container nor a caller.
@@ -62,8 +67,14 @@ pub(crate) struct Shim {
     trim: Option<Instant>,
 }
 
-/// Ends the loop.
-struct Over;
+/// Why the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// There was nothing to do, and the socket is removed.
+    Left,
+    /// By a signal.
+    Signalled,
+}
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     open_log();
@@ -75,9 +86,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let events = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let mut shim =
         Shim::new(&args.namespace, &events).map_err(|errno| Failure::call("event loop", errno))?;
-    let served = shim.serve(&listener);
-    socket::remove(&path)?;
-    served
+    let served = shim.serve(&listener, &path);
+    // Else it has gone already, and what is there now is another shim's.
+    if !matches!(served, Ok(Over::Left)) {
+        socket::leave(&listener, &path, Leave::Always)?;
+    }
+    served.map(drop)
 }
 
 /// containerd reads the fifo `log` in the bundle; without it nobody hears of anything.
@@ -131,6 +145,12 @@ fn signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
+/// Whether accept(2) has failed for a caller, and not for want of something here.
+fn is_over_already(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+    [WouldBlock, Interrupted, ConnectionAborted].contains(&error.kind())
+}
+
 impl Shim {
     fn new(namespace: &str, events: &str) -> Result<Shim, rustix::io::Errno> {
         Ok(Shim {
@@ -144,6 +164,7 @@ impl Shim {
             draining: Vec::new(),
             workers: Workers::new()?,
             connections: BTreeMap::new(),
+            accept_again: None,
             leaving: None,
             unwanted: Some(Instant::now()),
             trim: None,
@@ -151,13 +172,14 @@ impl Shim {
     }
 
     /// Until it is asked to end.
-    fn serve(&mut self, listener: &UnixListener) -> Result<(), Failure> {
+    fn serve(&mut self, listener: &UnixListener, path: &Path) -> Result<Over, Failure> {
         let failed = |errno| Failure::call("epoll", errno);
         listener
             .set_nonblocking(true)
             .map_err(|error| Failure::call("listening socket", error))?;
         let signals = signals().map_err(|errno| Failure::call("signalfd", errno))?;
-        self.poller
+        let listening = self
+            .poller
             .add(listener, Ready::IN, Source::Listener)
             .map_err(failed)?;
         self.poller
@@ -166,7 +188,13 @@ impl Shim {
         self.poller
             .add(&self.workers, Ready::IN, Source::Workers)
             .map_err(failed)?;
-        while !self.is_over() {
+        loop {
+            if self.is_over() {
+                if socket::leave(listener, path, Leave::IfUnwanted)? {
+                    return Ok(Over::Left);
+                }
+                self.stay();
+            }
             let ready = self.poller.wait(self.deadline()).map_err(failed)?;
             self.trim = match self.trim {
                 _ if !ready.is_empty() => Some(Instant::now() + QUIET),
@@ -180,15 +208,21 @@ impl Shim {
             };
             for (token, source) in ready {
                 if self.poller.knows(token)
-                    && let Err(Over) = self.handle(token, source, listener, &signals)
+                    && let Err(over) = self.handle(token, source, listener, &signals)
                 {
-                    return Ok(());
+                    return Ok(over);
                 }
             }
+            if self.accept_again.is_some_and(|then| then <= Instant::now()) {
+                self.accept_again = None;
+                self.listen(listener, listening, Ready::IN);
+            }
             self.publisher.go_on(&mut self.poller);
+            for number in self.copies.due() {
+                self.copy(number);
+            }
             self.delete_drained();
         }
-        Ok(())
     }
 
     fn handle(
@@ -199,17 +233,15 @@ impl Shim {
         signals: &SignalFd,
     ) -> Result<(), Over> {
         match source {
-            Source::Listener => self.accept(listener),
+            Source::Listener => self.accept(listener, token),
             Source::Signals => return self.signalled(signals),
             Source::Workers => self.finish_work(),
             Source::Publisher => self.publisher.ready(&mut self.poller),
             Source::Connection => self.read(token),
             Source::Exit(key) => self.collect(&key),
             Source::Oom(id) => self.tell_oom(&id),
-            Source::Copy(number) => {
-                // Once its last output is through, a Delete may go on.
-                self.copies.go_on(&mut self.poller, number);
-            }
+            // Once its last output is through, a Delete may go on.
+            Source::Copy(number) => self.copy(number),
         }
         Ok(())
     }
@@ -218,6 +250,8 @@ impl Shim {
         let times = [
             self.publisher.deadline(),
             self.trim,
+            self.copies.deadline(),
+            self.accept_again,
             self.drain_deadline(),
             self.leaving.map(|since| since + LAST_EVENTS),
             self.unwanted.map(|since| since + UNWANTED),
@@ -241,9 +275,18 @@ impl Shim {
         self.unwanted.is_some_and(|since| since + UNWANTED <= now)
     }
 
-    fn accept(&mut self, listener: &UnixListener) {
-        let added = listener.accept().and_then(|(socket, _)| {
-            let connection = Connection::new(socket)?;
+    /// Takes a caller. Where that can't be, the next attempt is later: the socket stays readable.
+    fn accept(&mut self, listener: &UnixListener, token: Token) {
+        let socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(error) if is_over_already(&error) => return,
+            Err(error) => {
+                log::warn!("callers wait: {error}");
+                self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
+                return self.listen(listener, token, Ready::empty());
+            }
+        };
+        let added = Connection::new(socket).and_then(|connection| {
             if !connection.is_ours() {
                 return Err(io::ErrorKind::PermissionDenied.into());
             }
@@ -251,20 +294,24 @@ impl Shim {
                 .poller
                 .add(&connection, Ready::IN, Source::Connection)?;
             self.connections.insert(token, connection);
+            self.stay();
             Ok(())
         });
-        match added {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                log::warn!("a connection: {error}");
-            }
-            _ => {}
+        if let Err(error) = added {
+            log::warn!("a connection: {error}");
+        }
+    }
+
+    fn listen(&self, listener: &UnixListener, token: Token, ready: Ready) {
+        if let Err(errno) = self.poller.change(listener, token, ready) {
+            log::error!("epoll_ctl: {errno}");
         }
     }
 
     fn signalled(&mut self, signals: &SignalFd) -> Result<(), Over> {
         while let Ok(Some(info)) = signals.read_signal() {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
-                Ok(Signal::SIGTERM | Signal::SIGINT) => return Err(Over),
+                Ok(Signal::SIGTERM | Signal::SIGINT) => return Err(Over::Signalled),
                 Ok(Signal::SIGUSR1) => log::info!("{self:?}"),
                 Ok(Signal::SIGCHLD) => self.reap_orphans(),
                 _ => {}
@@ -351,9 +398,10 @@ impl Shim {
         self.leaving.get_or_insert_with(Instant::now);
     }
 
-    /// A container that is asked for in time keeps it here.
+    /// A caller that comes, or a container that is asked for in time, keeps it here.
     pub(crate) fn stay(&mut self) {
         self.leaving = None;
+        self.unwanted = None;
     }
 
     /// Whether an operation is under way.
@@ -365,6 +413,19 @@ impl Shim {
     pub(crate) fn finish_work(&mut self) {
         for finish in self.workers.take() {
             finish(self);
+        }
+    }
+
+    /// Moves bytes of a stream, here or by a thread.
+    pub(crate) fn copy(&mut self, number: u64) {
+        if let Some(carrier) = self.copies.go_on(&mut self.poller, number) {
+            self.work(
+                move || Ok(carrier.run()),
+                move |shim, turn: Result<Turn, Failure>| {
+                    let turn = turn.unwrap_or(Turn::End);
+                    shim.copies.after(&mut shim.poller, number, turn);
+                },
+            );
         }
     }
 

@@ -56,15 +56,12 @@ fn bundle_path(args: &Args) -> Result<PathBuf, Failure> {
     Ok(here.parent().unwrap_or(Path::new("/")).join(&args.id))
 }
 
-/// A shim that was killed has left its socket; one that lives serves others of its group.
+/// A shim that was killed has left its socket.
 fn remove_socket(bundle: &Path) {
     let Some(address) = bundle::shim_address(bundle) else {
         return;
     };
-    let path = socket::file(&address);
-    if std::os::unix::net::UnixStream::connect(path).is_err()
-        && let Err(failure) = socket::remove(path)
-    {
+    if let Err(failure) = socket::remove_dead(socket::file(&address)) {
         log::warn!("{failure}");
     }
 }

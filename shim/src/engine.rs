@@ -62,6 +62,16 @@ impl Poller {
         })
     }
 
+    /// One that the kernel refuses every descriptor.
+    #[cfg(test)]
+    pub(crate) fn refusing() -> Poller {
+        Poller {
+            epoll: std::fs::File::open("/dev/null").unwrap().into(),
+            next: 0,
+            sources: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn add(
         &mut self,
         fd: impl AsFd,

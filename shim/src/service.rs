@@ -18,6 +18,7 @@ use crate::proto::Any;
 use crate::proto::events::TaskOnly;
 use crate::proto::options::ProcessDetails;
 use crate::proto::rpc::Request;
+use crate::proto::stats::Metrics;
 use crate::proto::task::{
     CloseIoRequest, ConnectResponse, PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest,
     StateResponse, StatsResponse, UpdateTaskRequest,
@@ -220,15 +221,10 @@ impl Shim {
     }
 
     fn stats(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
-        let init = self.task_mut(&request.id)?.init.pid;
         self.with(
             &request.id,
-            move |container| {
-                let mut metrics = stats::metrics(&container.stats()?);
-                metrics.memory_events = stats::memory_events(init);
-                Ok(metrics)
-            },
-            move |shim, metrics| {
+            |container| Ok(stats::metrics(&container.stats()?)),
+            move |shim, metrics: Result<Metrics, Failure>| {
                 let answer = metrics.map(|metrics| {
                     let stats = Some(Any::pack("io.containerd.cgroups.v2.Metrics", &metrics));
                     StatsResponse { stats }.encode_to_vec()

@@ -5,6 +5,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 use crate::proto::Any;
 use crate::proto::bootstrap::{BootstrapParams, BootstrapResult};
 use crate::proto::options::Options;
-use crate::socket::{self, Bound};
+use crate::socket::{self, Bound, Leave};
 
 /// How containerd asks, and so how it wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +58,9 @@ pub(crate) fn start(args: &Args) -> Result<(), Failure> {
     let path = socket::path(&wanted.sockets, &args.address, &args.namespace, &group);
     let address = format!("unix://{}", path.display());
     if let Bound::New(listener) = socket::bind(&path)? {
-        let launched = launch(args, &wanted, listener.into());
+        let launched = launch(args, &wanted, &listener);
         if let Err(failure) = launched {
-            socket::remove(&path)?;
+            socket::leave(&listener, &path, Leave::Always)?;
             return Err(failure);
         }
     }
@@ -144,12 +145,15 @@ fn answer(form: Form, address: String) -> Vec<u8> {
 }
 
 /// Starts the daemon, with the listening socket as its stdin.
-fn launch(args: &Args, wanted: &Wanted, listener: OwnedFd) -> Result<(), Failure> {
+fn launch(args: &Args, wanted: &Wanted, listener: &UnixListener) -> Result<(), Failure> {
     if std::env::var_os("SCHED_CORE").is_some() {
         use rustix::thread::{CoreSchedulingScope, create_core_scheduling_cookie};
         create_core_scheduling_cookie(rustix::process::getpid(), CoreSchedulingScope::ProcessGroup)
             .map_err(|errno| Failure::call("core scheduling", errno))?;
     }
+    let listener = listener
+        .try_clone()
+        .map_err(|error| Failure::call("listening socket", error))?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("containerd-shim-corten-v2")
@@ -157,7 +161,7 @@ fn launch(args: &Args, wanted: &Wanted, listener: OwnedFd) -> Result<(), Failure
         .args(["-address", &args.address])
         .args(wanted.debug.then_some("-debug"))
         .env("TTRPC_ADDRESS", &wanted.events)
-        .stdin(Stdio::from(listener))
+        .stdin(OwnedFd::from(listener))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);

@@ -1,7 +1,6 @@
 //! What a container uses, in containerd's message.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use corten_core::stats::{BlkioEntry, MemoryStats, PressureStats, Stats};
 
@@ -46,7 +45,7 @@ pub(crate) fn metrics(stats: &Stats) -> Metrics {
             psi: stats.blkio.psi.as_ref().map(pressure),
         }),
         hugetlb: hugetlb.collect(),
-        memory_events: None,
+        memory_events: memory_events(&stats.memory.events),
     }
 }
 
@@ -102,25 +101,16 @@ fn swap_limit(memory: &MemoryStats) -> u64 {
     }
 }
 
-/// `memory.events` of the cgroup of this process; none without memory controller.
-pub(crate) fn memory_events(pid: i32) -> Option<MemoryEvents> {
-    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    // The one line of v2 has no controllers.
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let file = Path::new("/sys/fs/cgroup").join(path).join("memory.events");
-    let text = std::fs::read_to_string(file).ok()?;
-    let of = |name: &str| {
-        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-        let (_, value) = lines.find(|(key, _)| *key == name)?;
-        value.parse().ok()
-    };
-    Some(MemoryEvents {
-        low: of("low").unwrap_or(0),
-        high: of("high").unwrap_or(0),
-        max: of("max").unwrap_or(0),
-        oom: of("oom").unwrap_or(0),
-        oom_kill: of("oom_kill").unwrap_or(0),
-        oom_group_kill: of("oom_group_kill").unwrap_or(0),
+/// `memory.events`; none without memory controller.
+fn memory_events(events: &BTreeMap<String, u64>) -> Option<MemoryEvents> {
+    let of = |name: &str| events.get(name).copied().unwrap_or(0);
+    (!events.is_empty()).then(|| MemoryEvents {
+        low: of("low"),
+        high: of("high"),
+        max: of("max"),
+        oom: of("oom"),
+        oom_kill: of("oom_kill"),
+        oom_group_kill: of("oom_group_kill"),
     })
 }
 
@@ -157,5 +147,20 @@ fn pressure(stats: &PressureStats) -> PsiStats {
     PsiStats {
         some: data(&stats.some),
         full: data(&stats.full),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_memory_are_those_of_the_statistics() {
+        let mut stats = Stats::default();
+        assert_eq!(metrics(&stats).memory_events, None);
+        let kills = [("oom_kill".to_owned(), 3), ("max".to_owned(), 7)];
+        stats.memory.events = kills.into();
+        let events = metrics(&stats).memory_events.unwrap();
+        assert_eq!((events.oom_kill, events.max, events.oom), (3, 7, 0));
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) direction: Direction,
     pub(crate) from: OwnedFd,
     pub(crate) to: Arc<OwnedFd>,
+    /// Whether a write may wait, as for a disk.
+    pub(crate) blocks: bool,
     /// The other end of an output fifo: held so that a reader may go and come back.
     pub(crate) reader: Option<OwnedFd>,
 }
@@ -79,8 +81,21 @@ impl Files {
 /// Where output goes.
 enum Target {
     Null,
-    /// A file, and the reading end that is held if it is a fifo.
-    File(Arc<OwnedFd>, Option<OwnedFd>),
+    /// A file that can't be polled: a write to it may wait.
+    File(Arc<OwnedFd>),
+    /// Both ends of a fifo: where to write, and what is held.
+    Fifo(OwnedFd, OwnedFd),
+}
+
+impl Target {
+    /// Where to write, whether that may wait, and what is held; nothing for /dev/null.
+    fn parts(self) -> Option<(Arc<OwnedFd>, bool, Option<OwnedFd>)> {
+        match self {
+            Target::Null => None,
+            Target::File(file) => Some((file, true, None)),
+            Target::Fifo(writer, reader) => Some((Arc::new(writer), false, Some(reader))),
+        }
+    }
 }
 
 /// Makes pipes for a process without terminal: what it gets, and what stays here.
@@ -112,6 +127,7 @@ pub(crate) fn open(names: &Names, owner: &Owner) -> Result<(corten_core::Stdio, 
             direction: Direction::Input,
             from,
             to: Arc::new(writer),
+            blocks: false,
             reader: None,
         });
     }
@@ -137,13 +153,15 @@ pub(crate) fn open_console(
             direction: Direction::Output,
             from: copy()?,
             to: Arc::new(stdout),
+            blocks: false,
             reader: None,
         });
-    } else if let (Target::File(to, reader), _) = targets(names)? {
+    } else if let Some((to, blocks, reader)) = targets(names)?.0.parts() {
         files.streams.push(Stream {
             direction: Direction::Output,
             from: copy()?,
             to,
+            blocks,
             reader,
         });
     }
@@ -154,6 +172,7 @@ pub(crate) fn open_console(
             direction: Direction::Input,
             from,
             to: Arc::new(copy()?),
+            blocks: false,
             reader: None,
         });
     }
@@ -176,10 +195,7 @@ fn targets(names: &Names) -> Result<(Target, Target), Failure> {
             .open(path)
             .map_err(|error| Failure::call(path.display(), error))?;
         let file = Arc::new(OwnedFd::from(file));
-        return Ok((
-            Target::File(Arc::clone(&file), None),
-            Target::File(file, None),
-        ));
+        return Ok((Target::File(Arc::clone(&file)), Target::File(file)));
     }
     Ok((target(&names.stdout)?, target(&names.stderr)?))
 }
@@ -202,12 +218,12 @@ fn target(name: &str) -> Result<Target, Failure> {
         .is_fifo();
     if !is_fifo {
         let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
-        return Ok(Target::File(Arc::new(file.into()), None));
+        return Ok(Target::File(Arc::new(file.into())));
     }
     // The reading end first: without one the writing end would have to wait for a reader.
     let reader = nonblocking(OpenOptions::new().read(true), path)?;
     let writer = nonblocking(OpenOptions::new().write(true), path)?;
-    Ok(Target::File(Arc::new(writer), Some(reader)))
+    Ok(Target::Fifo(writer, reader))
 }
 
 /// Both ends of a stdin fifo.
@@ -228,7 +244,7 @@ fn nonblocking(options: &mut OpenOptions, path: &str) -> Result<OwnedFd, Failure
 
 /// The container's end of an output; the other one goes to `files`.
 fn output(target: Target, owner: &Owner, files: &mut Files) -> Result<Option<OwnedFd>, Failure> {
-    let Target::File(to, reader) = target else {
+    let Some((to, blocks, reader)) = target.parts() else {
         return null().map(Some);
     };
     let (from, container) = pipe(owner)?;
@@ -237,6 +253,7 @@ fn output(target: Target, owner: &Owner, files: &mut Files) -> Result<Option<Own
         direction: Direction::Output,
         from,
         to,
+        blocks,
         reader,
     });
     Ok(Some(container))

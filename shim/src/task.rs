@@ -193,7 +193,8 @@ impl Shim {
             log::error!("{key:?}: its end will not be seen: {errno}");
         }
         for stream in files.streams {
-            self.copies.add(&mut self.poller, key, stream);
+            let number = self.copies.add(key, stream);
+            self.copy(number);
         }
         if let Ok(process) = self.process_mut(key) {
             process.pid = pid;

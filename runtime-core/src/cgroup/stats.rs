@@ -88,6 +88,9 @@ pub struct MemoryStats {
     pub kernel_tcp: MemoryEntry,
     /// `memory.stat` as it is.
     pub raw: BTreeMap<String, u64>,
+    /// `memory.events` as it is: how often limits were met, and what was killed for it.
+    #[serde(skip)]
+    pub events: BTreeMap<String, u64>,
     /// Time lost by waiting for memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<PressureStats>,
@@ -237,6 +240,15 @@ impl Files<'_> {
         })
     }
 
+    /// A file with a line for each name and its number.
+    fn flat(&self, name: &str) -> Result<BTreeMap<String, u64>, CgroupError> {
+        let text = self.text(name)?;
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        Ok(lines
+            .filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?)))
+            .collect())
+    }
+
     fn pressure(&self, name: &str) -> Result<Option<PressureStats>, CgroupError> {
         Ok(pressure(&self.text(name)?))
     }
@@ -271,19 +283,14 @@ fn cpu(files: &Files<'_>) -> Result<CpuStats, CgroupError> {
 }
 
 fn memory(files: &Files<'_>) -> Result<MemoryStats, CgroupError> {
-    let stat = files.text("memory.stat")?;
-    let raw: BTreeMap<String, u64> = stat
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?)))
-        .collect();
+    let (raw, events) = (files.flat("memory.stat")?, files.flat("memory.events")?);
     let of = |key: &str| raw.get(key).copied().unwrap_or(0);
     let failures = |name, key| Ok(value_of(files.text(name)?.as_bytes(), key).unwrap_or(0));
     let usage = MemoryEntry {
         limit: files.number("memory.max")?,
         usage: files.number("memory.current")?,
         max: files.number("memory.peak")?,
-        failcnt: failures("memory.events", "max")?,
+        failcnt: events.get("max").copied().unwrap_or(0),
     };
     let swap = MemoryEntry {
         limit: usage.limit.saturating_add(files.number("memory.swap.max")?),
@@ -306,6 +313,7 @@ fn memory(files: &Files<'_>) -> Result<MemoryStats, CgroupError> {
         kernel_tcp: unlimited(of("sock")),
         psi: files.pressure("memory.pressure")?,
         raw,
+        events,
     })
 }
 

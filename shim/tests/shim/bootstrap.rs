@@ -4,11 +4,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::fake::container::Web;
 use crate::fake::{self, Client, Containerd, Version, kill, run, shim};
 use corten_conformance::lane;
-use corten_shim::proto::Any;
 use corten_shim::proto::bootstrap::RuntimeInfo;
 use corten_shim::proto::task::ConnectResponse;
+use corten_shim::proto::{Any, Empty};
 use prost::Message as _;
 
 #[test]
@@ -132,6 +133,29 @@ fn a_socket_that_nobody_listens_on_is_replaced() {
         let again = containerd.connect("web", &bundle);
         assert_eq!(again.path, client.path);
         again.shutdown();
+    });
+}
+
+#[test]
+fn a_shim_that_is_about_to_end_stays_for_who_has_found_it() {
+    lane::test(|| {
+        let mut web = Web::new("true");
+        // While containerd takes no events a shim that was asked to end waits for it.
+        std::fs::remove_file(web.containerd.folder.join("ttrpc")).unwrap();
+        web.containerd.hang_up();
+        web.run();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        let pid = web.client.shim_pid();
+        let _: Empty = web.client.name("Shutdown", "", "").unwrap();
+        web.client = web.containerd.connect("web", &web.bundle);
+        web.containerd.listen_again();
+        while web.containerd.event().topic != "/tasks/delete" {}
+        web.run();
+        assert_eq!(web.client.shim_pid(), pid);
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        web.client.shutdown();
     });
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use corten_conformance::lane;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::fake;
 use crate::fake::container::Web;
+use crate::fake::{self, Client};
 
 /// More than a creation opens.
 const TRIED: u64 = 80;
@@ -102,5 +102,33 @@ fn an_exec_that_has_one_descriptor_too_few_leaves_nothing() {
         assert!(Path::new(&format!("/proc/{init}")).exists());
         drop(stdout);
         web.end();
+    });
+}
+
+#[test]
+fn a_caller_that_can_not_be_taken_waits_and_the_shim_does_not_spin() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let shim = web.client.shim_pid();
+        // Those that it has stay.
+        limit(shim, Some(1));
+        let mut late = Client::new(3, &format!("unix://{}", web.client.path.display()));
+        let log = web.bundle.join("log");
+        let lines = || {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text.lines()
+                .filter(|line| line.contains("callers wait"))
+                .count()
+        };
+        let told = || (lines() > 0).then_some(());
+        assert!(corten_conformance::wait::until(fake::LIMIT, told).is_some());
+        // Each of these is a turn of the loop.
+        for _ in 0..100 {
+            web.client.shim_pid();
+        }
+        assert!(lines() < 50, "{}", lines());
+        limit(shim, None);
+        assert_eq!(late.shim_pid(), shim);
+        web.client.shutdown();
     });
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use corten_conformance::lane;
 use corten_shim::proto::Empty;
 use corten_shim::proto::task::{CloseIoRequest, ResizePtyRequest};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::fake::container::{RUNNING, Web, open_reader, read};
 use crate::fake::{self, Containerd, Version};
@@ -144,6 +145,50 @@ fn output_to_a_file_has_both_streams() {
             .collect();
         lines.sort();
         assert_eq!(lines, ["err", "out"]);
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_file_that_takes_nothing_holds_up_only_its_own_stream() {
+    lane::test(|| {
+        let mut web = Web::new("seq 100000; echo end >&2");
+        // A fifo stands for a file on a disk that hangs: a write to it waits.
+        let log = web.fifo("log.fifo");
+        let mut disk = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&log)
+            .unwrap();
+        web.request.stdout = format!("file://{}", log.display());
+        let pid = web.run();
+        let pipe = std::fs::OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/{pid}/fd/1"))
+            .unwrap();
+        // Both are full: whoever carries from one to the other waits.
+        let full = || {
+            let is_full = |fd| {
+                let mut fds = [PollFd::new(fd, PollFlags::OUT)];
+                rustix::event::poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
+            };
+            (is_full(&disk) && is_full(&pipe)).then_some(())
+        };
+        assert!(corten_conformance::wait::until(fake::LIMIT, full).is_some());
+        drop(pipe);
+        for _ in 0..3 {
+            assert_eq!(web.state("").unwrap().status, RUNNING);
+        }
+        // It works again: nothing is lost.
+        let expected: usize = (1..=100_000).map(|n| format!("{n}\n").len()).sum();
+        let text = read(&mut disk, expected + 4);
+        assert!(
+            text.ends_with("100000\nend\n"),
+            "{}",
+            &text[text.len() - 50..]
+        );
+        assert_eq!(web.wait("").unwrap(), 0);
+        web.delete("").unwrap();
         web.client.shutdown();
     });
 }

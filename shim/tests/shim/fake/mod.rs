@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use corten_conformance::wait;
@@ -191,6 +191,11 @@ impl Containerd {
         DeleteResponse::decode(&*output.stdout).unwrap()
     }
 
+    /// An event that is there.
+    pub(crate) fn next_event(&self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
     /// The next event.
     #[track_caller]
     pub(crate) fn event(&self) -> Event {
@@ -199,8 +204,14 @@ impl Containerd {
 }
 
 /// The program under test.
+///
+/// `CORTEN_SHIM` names another, as a release build.
 pub(crate) fn shim() -> &'static str {
-    env!("CARGO_BIN_EXE_containerd-shim-corten-v2")
+    static SHIM: OnceLock<String> = OnceLock::new();
+    SHIM.get_or_init(|| {
+        let built = env!("CARGO_BIN_EXE_containerd-shim-corten-v2");
+        std::env::var("CORTEN_SHIM").unwrap_or_else(|_| built.to_owned())
+    })
 }
 
 /// Runs a command with this on stdin.
