@@ -11,6 +11,9 @@
 //! In a lane's machine it does the same with the steps that only checks have which need
 //! something of the machine: `mutate --lane uml` leaves out those that write limits.
 //!
+//! The plans of `exec` are treated alike; their steps are named `exec Join ...`, and so
+//! `mutate exec` leaves out all that a plan of `exec` has.
+//!
 //! Two sizes of step: all that do the same for the same part of config.json (one op, one
 //! origin: each `MakeNode` of the default devices), and, where most checks have it, the
 //! single one (`make /dev/null`).
@@ -288,6 +291,9 @@ fn is_about(check: Check, kind: &str) -> bool {
         ("linux.", "rootfs"),
         ("root", "rootfs"),
     ];
+    if kind.starts_with("exec ") {
+        return check.facility.starts_with("exec");
+    }
     // What is open too long is seen in a created container.
     if kind.starts_with("Close") {
         return check.facility == "lifecycle";

@@ -2,7 +2,8 @@
 //! writes down which steps there were. What drives it is `conformance mutate`.
 //!
 //! A step is named by three words with tabs between: op, origin without its numbers, what
-//! it does. The third may be missing: then all steps of this op and origin are meant.
+//! it does. The third may be missing: then all steps of this op and origin are meant. Those
+//! of `exec` have its name before the first word: many are a creation's too.
 
 use std::io::Write as _;
 
@@ -15,11 +16,20 @@ const LOG: &str = "CORTEN_MUTATE_LOG";
 /// Ends a line that is whole.
 const END: &str = "end";
 
-/// Edits a plan before it is carried out.
+/// Edits a plan of a creation before it is carried out.
 pub(crate) fn edit(plan: &mut Plan) {
+    edit_of("", plan);
+}
+
+/// Edits a plan of `exec` before it is carried out.
+pub(crate) fn edit_exec(plan: &mut Plan) {
+    edit_of("exec ", plan);
+}
+
+fn edit_of(command: &str, plan: &mut Plan) {
     if let Some(path) = std::env::var_os(LOG) {
         let names = plan.steps.iter().map(|step| {
-            let (kind, what) = name(step);
+            let (kind, what) = name(command, step);
             format!("{kind}\t{what}\t{END}\n")
         });
         // A command killed in the middle of this leaves a part of a line behind.
@@ -34,14 +44,14 @@ pub(crate) fn edit(plan: &mut Plan) {
     }
     if let Ok(wanted) = std::env::var(LEAVE_OUT) {
         plan.leave_out(|step| {
-            let (kind, what) = name(step);
+            let (kind, what) = name(command, step);
             wanted == kind || wanted == format!("{kind}\t{what}")
         });
     }
 }
 
 /// Op and origin, and what the step does.
-fn name(step: &Step) -> (String, &str) {
+fn name<'s>(command: &str, step: &'s Step) -> (String, &'s str) {
     let mut origin = String::new();
     let mut in_brackets = false;
     for c in step.origin.chars() {
@@ -51,5 +61,6 @@ fn name(step: &Step) -> (String, &str) {
         }
         in_brackets |= c == '[';
     }
-    (format!("{}\t{origin}", step.op_name()), &step.what)
+    let op = step.op_name();
+    (format!("{command}{op}\t{origin}"), &step.what)
 }

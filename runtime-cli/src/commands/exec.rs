@@ -57,6 +57,10 @@ fn options(matches: &Matches) -> Result<ExecOptions, Failure> {
     options.preserve_fds = matches.number("preserve-fds");
     options.cgroup = cgroup(&matches.values("cgroup"))?;
     options.ignore_paused = matches.switch("ignore-paused");
+    #[cfg(feature = "mutate")]
+    {
+        options.edit = Some(crate::mutate::edit_exec);
+    }
     Ok(options)
 }
 

@@ -35,6 +35,9 @@ pub struct ExecOptions {
     pub cgroup: Option<PathBuf>,
     /// Start it in a paused container too: it comes to its program when that is resumed.
     pub ignore_paused: bool,
+    /// Edits the plan before it is carried out: for tests of the tests.
+    #[cfg(feature = "mutate")]
+    pub edit: Option<fn(&mut Plan)>,
 }
 
 /// A process that was started by [`Container::exec`]: a child of the caller.
@@ -160,6 +163,10 @@ impl Container {
     ) -> Result<ExecProcess, Error> {
         if !plan.obstacles.is_empty() {
             return Err(plan.obstacles.swap_remove(0).into());
+        }
+        #[cfg(feature = "mutate")]
+        if let Some(edit) = options.edit {
+            edit(&mut plan);
         }
         let Stdio {
             stdin,
