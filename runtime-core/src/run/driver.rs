@@ -2,6 +2,7 @@
 
 mod launch;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -104,8 +105,9 @@ pub(crate) struct Made {
     /// What init's own clone came from; gone when the process is known.
     stage0: Option<OwnedFd>,
     process: Option<Process>,
-    /// What the process said before stage 0 told of it.
-    early: Option<Said>,
+    /// What the process said before stage 0 told of it. With a terminal that may be two
+    /// things: it does not wait for an answer to the first.
+    early: VecDeque<Said>,
     master: Option<OwnedFd>,
     /// The number of the filter's listener in init.
     listener: Option<i32>,
@@ -195,7 +197,7 @@ impl Driver<'_> {
     /// socket, so the process may be heard before it is known: that waits.
     fn next(&mut self) -> Result<Said, Error> {
         if self.made.process.is_some()
-            && let Some(early) = self.made.early.take()
+            && let Some(early) = self.made.early.pop_front()
         {
             return Ok(early);
         }
@@ -204,7 +206,7 @@ impl Driver<'_> {
             if self.made.process.is_some() || matches!(said, Said::Cloned { .. } | Said::Gone) {
                 return Ok(said);
             }
-            self.made.early = Some(said);
+            self.made.early.push_back(said);
         }
     }
 
