@@ -12,6 +12,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::io::Errno;
+
 use super::CgroupError;
 use crate::spec::DeviceRule;
 use crate::sys::bpf::{self, Insn};
@@ -81,6 +83,28 @@ pub(crate) fn device_program<'a>(
     configured: &[DeviceRule],
     device_paths: impl IntoIterator<Item = &'a str>,
 ) -> Result<Option<DeviceProgram>, CgroupError> {
+    let (default, rules) = all_rules(configured, device_paths)?;
+    if default && rules.is_empty() {
+        return Ok(None);
+    }
+    let instructions = compile(default, &rules);
+    Ok(Some(DeviceProgram { instructions }))
+}
+
+/// The same for a cgroup that may have a program already: there is one also if all is allowed.
+pub(crate) fn other_device_program(
+    configured: &[DeviceRule],
+) -> Result<DeviceProgram, CgroupError> {
+    let (default, rules) = all_rules(configured, [])?;
+    let instructions = compile(default, &rules);
+    Ok(DeviceProgram { instructions })
+}
+
+/// The rules that count, and what is decided where there is none.
+fn all_rules<'a>(
+    configured: &[DeviceRule],
+    device_paths: impl IntoIterator<Item = &'a str>,
+) -> Result<(bool, Vec<Rule>), CgroupError> {
     let mut rules = Vec::new();
     for (index, rule) in configured.iter().enumerate() {
         rules.push(checked(index, rule)?);
@@ -89,21 +113,29 @@ pub(crate) fn device_program<'a>(
     let always = ALWAYS_ALLOWED.iter();
     let always = always.filter(|(path, _)| path.is_empty() || !replaced.contains(path));
     rules.extend(always.map(|(_, rule)| *rule));
-    let (default, rules) = effective(rules);
-    if default && rules.is_empty() {
-        return Ok(None);
-    }
-    let instructions = compile(default, &rules);
-    Ok(Some(DeviceProgram { instructions }))
+    Ok(effective(rules))
 }
 
-/// Loads `program` and attaches it to the cgroup `dir`, beside those that are there.
+/// Loads `program` and attaches it to the cgroup `dir`, beside those of others that are
+/// there.
 ///
 /// Without the privilege (rootless, nested) [`CgroupError::is_not_permitted`] is true.
 pub(crate) fn attach(dir: BorrowedFd<'_>, program: &DeviceProgram) -> Result<(), CgroupError> {
-    let failed = |what| move |errno| CgroupError::DeviceProgram { what, errno };
     let loaded = bpf::load_device_program(&program.instructions).map_err(failed("load"))?;
-    bpf::attach_device_program(dir, loaded.as_fd()).map_err(failed("attach"))
+    bpf::attach_device_program(dir, loaded.as_fd(), None).map_err(failed("attach"))
+}
+
+/// The same, in the place of the one that [`attach`] has attached before, if there is one:
+/// in one step, so that at no moment all is allowed, or what both allow is denied.
+pub(crate) fn replace(dir: BorrowedFd<'_>, program: &DeviceProgram) -> Result<(), CgroupError> {
+    let loaded = bpf::load_device_program(&program.instructions).map_err(failed("load"))?;
+    let own = bpf::own_device_programs(dir).map_err(failed("find"))?;
+    let old = own.first().map(AsFd::as_fd);
+    bpf::attach_device_program(dir, loaded.as_fd(), old).map_err(failed("attach"))
+}
+
+fn failed(what: &'static str) -> impl Fn(Errno) -> CgroupError {
+    move |errno| CgroupError::DeviceProgram { what, errno }
 }
 
 fn checked(index: usize, rule: &DeviceRule) -> Result<Rule, CgroupError> {

@@ -43,7 +43,9 @@ use rustix::io::Errno;
 use crate::sys::{call, file};
 
 pub(crate) use delegate::delegate;
-pub(crate) use device_program::{DeviceProgram, attach, device_program};
+pub(crate) use device_program::{
+    DeviceProgram, attach, device_program, other_device_program, replace,
+};
 pub(crate) use enable::offers;
 pub(crate) use error::CgroupError;
 pub(crate) use fs::Cgroup;

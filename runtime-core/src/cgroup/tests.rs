@@ -17,7 +17,7 @@ use rustix::thread::UnshareFlags;
 use super::fs::Events;
 use super::settings::Absent;
 use super::*;
-use crate::spec::DeviceRule;
+use crate::spec::{DeviceRule, Resources};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -515,6 +515,74 @@ fn a_denied_device_does_not_open_and_an_allowed_one_does() {
         assert!(opens(lane, "more", &kmsg, "<"));
         assert!(!opens(lane, "more", &kmsg, ">"));
         assert!(!opens(lane, "more", &kmsg, "<>"));
+        rustix::mount::unmount(&dev, rustix::mount::UnmountFlags::DETACH).unwrap();
+        std::fs::remove_dir(&dev).unwrap();
+    });
+}
+
+/// A loop in the cgroup that opens null and a device that does not exist, until it is
+/// stopped, and writes down what went wrong.
+fn opener(lane: &Lane, dev: &Path) -> Child {
+    let script = r#"echo $$ >"$1" && cd "$2" && while [ ! -e stop ]; do
+        true <null; true <nobody; done 2>errors"#;
+    let mut loops = Command::new("sh");
+    loops.args(["-c", script, "sh"]);
+    loops.args([lane.file("usual", "cgroup.procs").as_path(), dev]);
+    loops.stdout(Stdio::null()).stderr(Stdio::null());
+    loops.spawn().unwrap()
+}
+
+#[test]
+fn a_device_program_takes_the_place_of_another_in_one_step() {
+    in_a_lane(|lane| {
+        let dev = std::env::temp_dir().join(format!("{}-swap", lane.name));
+        std::fs::create_dir(&dev).unwrap();
+        mount("none", &dev, "tmpfs", MountFlags::empty(), None).unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        for (name, minor) in [("null", 3), ("kmsg", 11), ("nobody", 99)] {
+            let device = rustix::fs::makedev(1, minor);
+            let path = dev.join(name);
+            rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, mode, device).unwrap();
+        }
+        let kmsg = dev.join("kmsg");
+        let cgroup = lane.create("usual").unwrap();
+        let rules = Resources::parse(
+            br#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]}"#,
+        );
+        let more = other_device_program(&rules.unwrap().devices).unwrap();
+        let usual = other_device_program(&[]).unwrap();
+        attach(cgroup.dir(), &usual).unwrap();
+        let mut child = opener(lane, &dev);
+        let told = || std::fs::read_to_string(dev.join("errors")).unwrap_or_default();
+        let until = Instant::now() + LONG;
+        let mut swaps = 0;
+        // Some hundreds of each while the other process goes on.
+        while (swaps < 500 || told().lines().count() < 500) && Instant::now() < until {
+            replace(cgroup.dir(), &more).unwrap();
+            replace(cgroup.dir(), &usual).unwrap();
+            swaps += 2;
+        }
+        assert!(!opens(lane, "usual", &kmsg, "<"));
+        replace(cgroup.dir(), &more).unwrap();
+        assert!(opens(lane, "usual", &kmsg, "<"));
+        replace(cgroup.dir(), &usual).unwrap();
+        assert!(!opens(lane, "usual", &kmsg, "<"));
+        std::fs::write(dev.join("stop"), "").unwrap();
+        child.wait().unwrap();
+        // Allowed it would be ENXIO, and null is never denied.
+        let told = told();
+        assert!(told.lines().count() >= 500, "{}", told.lines().count());
+        for line in told.lines() {
+            let expected = line.contains("nobody") && line.ends_with("Operation not permitted");
+            assert!(expected, "{line}");
+        }
+        // One program, however often.
+        assert_eq!(
+            crate::sys::bpf::own_device_programs(cgroup.dir())
+                .unwrap()
+                .len(),
+            1
+        );
         rustix::mount::unmount(&dev, rustix::mount::UnmountFlags::DETACH).unwrap();
         std::fs::remove_dir(&dev).unwrap();
     });

@@ -7,13 +7,14 @@ use super::state::Saved;
 use super::{Container, Status};
 use crate::cgroup::{self, Cgroup, changes};
 use crate::error::{Cause, Error};
-use crate::spec::{Resources, resource_problems};
+use crate::spec::{DeviceRule, Resources, resource_problems};
 
 impl Container {
     /// Changes the limits of the container to these; what they don't name stays as it is.
     ///
-    /// Device rules are left alone, also where `resources` has some. The new limits are kept
-    /// in the state, for the next update.
+    /// Device rules are left alone, also where `resources` has some: they have
+    /// [`Container::replace_devices`]. The new limits are kept in the state, for the next
+    /// update.
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotRunning`] if the container has ended; a limit that makes no
@@ -47,6 +48,29 @@ impl Container {
         }
         self.saved.resources = saved.resources;
         Ok(())
+    }
+
+    /// Lets the container use these devices, as `linux.resources.devices` has them, and no
+    /// others, but for those that every container has.
+    ///
+    /// The new rules take the place of all old ones in one step: what both allow is never
+    /// denied, what both deny is never allowed. A descriptor that is open already stays so.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotRunning`] if the container has ended; a rule that makes no sense;
+    /// what the kernel refuses. The old rules hold then.
+    pub fn replace_devices(&self, rules: &[DeviceRule]) -> Result<(), Error> {
+        let _lock = self.dir.lock()?;
+        if self.status()? == Status::Stopped {
+            return Err(Cause::NotRunning.into());
+        }
+        // A scope has no DeviceAllow: systemd attaches no program of its own to it, and has
+        // nothing that would have to agree.
+        let program = cgroup::other_device_program(rules)?;
+        let path = self.saved.cgroup.as_deref();
+        let path = path.ok_or_else(|| Error::other("a container without a cgroup has no rules"))?;
+        let cgroup = Cgroup::open(Path::new(cgroup::MOUNT), path)?;
+        Ok(cgroup::replace(cgroup.dir(), &program)?)
     }
 
     /// The limits that the container has: config.json's, until the first update.

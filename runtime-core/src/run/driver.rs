@@ -563,7 +563,14 @@ impl Driver<'_> {
 
     fn attach_devices(&mut self) -> Result<(), Failed> {
         let program = self.plan.devices.as_ref().ok_or_else(out_of_step)?;
-        let attached = cgroup::attach(self.cgroup()?.dir(), program);
+        let cgroup = self.cgroup()?;
+        let is_new = self.plan.scope.is_some() || cgroup.made().iter().any(|p| p == cgroup.path());
+        let attached = if is_new {
+            cgroup::attach(cgroup.dir(), program)
+        } else {
+            // A creation that failed has left its own.
+            cgroup::replace(cgroup.dir(), program)
+        };
         self.permitted("linux.resources.devices: not applied", attached)
     }
 

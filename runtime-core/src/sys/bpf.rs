@@ -1,4 +1,4 @@
-//! bpf(2): loading a program and attaching it to a cgroup.
+//! bpf(2): loading a program, attaching it to a cgroup, exchanging it for another.
 //!
 //! Only what a device program needs. The kernel's names are in linux/bpf.h.
 
@@ -12,6 +12,9 @@ use super::call;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 
 /// `BPF_PROG_TYPE_CGROUP_DEVICE`.
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
@@ -19,6 +22,11 @@ const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 /// `BPF_F_ALLOW_MULTI`: programs of this cgroup and of all above it must agree.
 const F_ALLOW_MULTI: u32 = 2;
+/// `BPF_F_REPLACE`: this program takes the place of another one, at once.
+const F_REPLACE: u32 = 4;
+
+/// What the kernel lists a program as.
+const NAME: [u8; 16] = *b"corten_devices\0\0";
 
 /// How often a load is tried again when a signal stops the verifier (`EAGAIN`).
 const LOAD_ATTEMPTS: usize = 8;
@@ -95,6 +103,43 @@ struct ProgAttach {
     attach_bpf_fd: u32,
     attach_type: u32,
     attach_flags: u32,
+    replace_bpf_fd: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_QUERY` reads and writes.
+#[repr(C)]
+struct ProgQuery {
+    target_fd: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    prog_cnt: u32,
+    padding: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_GET_FD_BY_ID` reads.
+#[repr(C)]
+struct GetById {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads and writes.
+#[repr(C)]
+struct GetInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_prog_info` up to the name.
+#[repr(C)]
+#[derive(Default)]
+struct ProgInfo {
+    before: [u64; 8],
+    name: [u8; 16],
 }
 
 /// Loads a device program.
@@ -114,7 +159,7 @@ pub(crate) fn load_device_program(program: &[Insn]) -> Result<OwnedFd, Errno> {
         log_buf: 0,
         kern_version: 0,
         prog_flags: 0,
-        prog_name: *b"corten_devices\0\0",
+        prog_name: NAME,
         prog_ifindex: 0,
         expected_attach_type: ATTACH_CGROUP_DEVICE,
     };
@@ -145,19 +190,22 @@ pub(crate) fn load_device_program(program: &[Insn]) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Attaches a device program to a cgroup, beside those that are there.
+/// Attaches a device program to a cgroup, beside those that are there, or in the place of
+/// one of them: then each access is asked of either the old or the new one.
 ///
 /// The attachment outlives both fds: the cgroup holds it until it is removed.
 pub(crate) fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
+    replaced: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
     let attr = ProgAttach {
         // An open fd is never negative.
         target_fd: cgroup.as_raw_fd().unsigned_abs(),
         attach_bpf_fd: program.as_raw_fd().unsigned_abs(),
         attach_type: ATTACH_CGROUP_DEVICE,
-        attach_flags: F_ALLOW_MULTI,
+        attach_flags: F_ALLOW_MULTI | replaced.map_or(0, |_| F_REPLACE),
+        replace_bpf_fd: replaced.map_or(0, |old| old.as_raw_fd().unsigned_abs()),
     };
     // SAFETY: the kernel reads `size_of::<ProgAttach>()` bytes of `attr`, which outlives
     // the call; both fds are open for as long as they are borrowed.
@@ -170,6 +218,85 @@ pub(crate) fn attach_device_program(
         ))
     })
     .map(|_| ())
+}
+
+/// The device programs of Corten that are attached to this cgroup itself.
+pub(crate) fn own_device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Errno> {
+    /// As many as the kernel lets there be, `BPF_CGROUP_MAX_PROGS`.
+    const MOST: usize = 64;
+    let mut ids = [0u32; MOST];
+    let mut query = ProgQuery {
+        target_fd: cgroup.as_raw_fd().unsigned_abs(),
+        attach_type: ATTACH_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: ids.as_mut_ptr().expose_provenance() as u64,
+        prog_cnt: 64,
+        padding: 0,
+    };
+    // SAFETY: the kernel reads and writes `size_of::<ProgQuery>()` bytes of `query`, and
+    // writes at most `prog_cnt` numbers to `ids`; both outlive the call.
+    call("bpf", || unsafe {
+        check(libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            &raw mut query,
+            size_of::<ProgQuery>(),
+        ))
+    })?;
+    let found = ids.iter().take(query.prog_cnt as usize);
+    let mut own = Vec::new();
+    for id in found {
+        let program = match program_by_id(*id) {
+            // Somebody has taken it away meanwhile.
+            Err(Errno::NOENT) => continue,
+            program => program?,
+        };
+        if name_of(&program)? == NAME {
+            own.push(program);
+        }
+    }
+    Ok(own)
+}
+
+fn program_by_id(prog_id: u32) -> Result<OwnedFd, Errno> {
+    let attr = GetById {
+        prog_id,
+        next_id: 0,
+        open_flags: 0,
+    };
+    // SAFETY: the kernel reads `size_of::<GetById>()` bytes of `attr`, which outlives the call.
+    let fd = call("bpf", || unsafe {
+        check(libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_GET_FD_BY_ID,
+            &raw const attr,
+            size_of::<GetById>(),
+        ))
+    })?;
+    // SAFETY: it is a new fd (close-on-exec) that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn name_of(program: &OwnedFd) -> Result<[u8; 16], Errno> {
+    let mut info = ProgInfo::default();
+    let mut attr = GetInfo {
+        bpf_fd: program.as_raw_fd().unsigned_abs(),
+        info_len: size_of::<ProgInfo>() as u32,
+        info: (&raw mut info).expose_provenance() as u64,
+    };
+    // SAFETY: the kernel reads and writes `size_of::<GetInfo>()` bytes of `attr`, and at most
+    // `info_len` bytes of `info`; both outlive the call. The lengths in `info` are 0, so that
+    // no other buffer is written.
+    call("bpf", || unsafe {
+        check(libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET_INFO_BY_FD,
+            &raw mut attr,
+            size_of::<GetInfo>(),
+        ))
+    })?;
+    Ok(info.name)
 }
 
 /// The result of libc's `syscall`, whose answers here all fit an `int`.
@@ -196,6 +323,10 @@ mod tests {
     #[test]
     fn the_attributes_have_no_padding() {
         assert_eq!(size_of::<ProgLoad>(), 72);
-        assert_eq!(size_of::<ProgAttach>(), 16);
+        assert_eq!(size_of::<ProgAttach>(), 20);
+        assert_eq!(size_of::<ProgQuery>(), 32);
+        assert_eq!(size_of::<GetById>(), 12);
+        assert_eq!(size_of::<GetInfo>(), 16);
+        assert_eq!(size_of::<ProgInfo>(), 80);
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use corten_conformance::wait;
 use corten_core::spec::Resources;
-use corten_core::{Container, CreateOptions, ErrorKind};
+use corten_core::{Container, CreateOptions, ErrorKind, ExecOptions};
 use serde_json::json;
 
 use crate::lab::{self, Lab};
@@ -176,6 +176,95 @@ fn an_update_in_which_any_system_call_fails_does_all_or_nothing() {
         assert!(failed > 15);
         std::fs::remove_file(file).expect("it is there");
         std::fs::remove_file(log).expect("it is there");
+        lab::delete(container);
+    });
+}
+
+/// What opening these in the container gives.
+fn opened(container: &Container, paths: &[&str]) -> serde_json::Value {
+    use std::io::Read as _;
+    let (mut reader, writer) = std::io::pipe().expect("there are descriptors");
+    let mut options = ExecOptions::default();
+    options.stdio.stdout = Some(writer.into());
+    let mut process = lab::done(container.process());
+    // To read the log takes another privilege.
+    let words = [&["/probe", "open", "w"], paths].concat();
+    process.args = words.into_iter().map(str::to_owned).collect();
+    let mut process = lab::done(container.exec(process, options));
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).expect("UTF-8");
+    lab::done(process.wait());
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+#[test]
+fn devices_are_replaced_when_that_is_asked_for_and_not_by_an_update() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["sleep"]);
+        let node = json!({"path": "/log", "type": "c", "major": 1, "minor": 11});
+        folder.push("/linux/devices", node);
+        let none = json!([{"allow": false, "access": "rwm"}]);
+        folder.config["linux"]["resources"]["devices"] = none;
+        let mut container = lab.create(&folder, CreateOptions::default());
+        lab::done(container.start());
+        let opens = |container: &Container, log: &str| {
+            let found = opened(container, &["/log", "/dev/null"]);
+            assert_eq!(found, json!({"/log": log, "/dev/null": "ok"}));
+        };
+        opens(&container, "EPERM");
+        let rules = r#"{"devices": [{"allow": true, "type": "c", "major": 1, "minor": 11,
+            "access": "w"}]}"#;
+        let rules = Resources::parse(rules.as_bytes()).expect("rules");
+        lab::done(container.update(&rules));
+        opens(&container, "EPERM");
+        lab::done(container.replace_devices(&rules.devices));
+        opens(&container, "ok");
+        lab::done(container.update(&limits(&[(DEPTH, "5")])));
+        opens(&container, "ok");
+        let mut wrong = rules.devices.clone();
+        wrong[0].access = Some("x".to_owned());
+        let error = container.replace_devices(&wrong).expect_err("no access");
+        assert!(format!("{error:#}").contains("linux.resources.devices[0].access"));
+        opens(&container, "ok");
+        lab::done(container.replace_devices(&[]));
+        opens(&container, "EPERM");
+        // All of them, and back.
+        let all = Resources::parse(br#"{"devices": [{"allow": true, "access": "rwm"}]}"#);
+        lab::done(container.replace_devices(&all.expect("rules").devices));
+        opens(&container, "ok");
+        lab::done(container.replace_devices(&[]));
+        opens(&container, "EPERM");
+        lab::delete(container);
+    });
+}
+
+#[test]
+fn a_creation_that_failed_leaves_no_rules_on_a_cgroup_that_was_there() {
+    lab::test(|lab| {
+        let group = Path::new("/sys/fs/cgroup/stays");
+        std::fs::create_dir(group).expect("the lane's cgroups are writable");
+        let folder = |access: &str| {
+            let mut folder = lab.bundle(&["sleep"]);
+            let node = json!({"path": "/log", "type": "c", "major": 1, "minor": 11});
+            folder.push("/linux/devices", node);
+            folder.config["linux"]["cgroupsPath"] = json!("/stays");
+            folder.config["linux"]["resources"]["devices"] = json!([
+                {"allow": false, "access": "rwm"},
+                {"allow": true, "type": "c", "major": 1, "minor": 11, "access": access},
+            ]);
+            folder
+        };
+        let mut fails = folder("r");
+        fails.config["process"]["args"] = json!(["/not-there"]);
+        let bundle = lab::load(&fails);
+        let failed = lab
+            .runtime
+            .create("fails", &bundle, CreateOptions::default());
+        failed.expect_err("there is no such program");
+        let works = folder("rw");
+        let mut container = lab.create(&works, CreateOptions::default());
+        lab::done(container.start());
+        assert_eq!(opened(&container, &["/log"]), json!({"/log": "ok"}));
         lab::delete(container);
     });
 }
