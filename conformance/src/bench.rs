@@ -7,12 +7,17 @@
 mod bundles;
 mod calls;
 mod equal;
+mod filter;
+mod many;
+mod memory;
 mod plot;
 mod report;
 mod result;
 mod run;
 mod stats;
+mod steps;
 mod subject;
+mod waterfall;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -33,7 +38,15 @@ struct Group {
     measure: fn(&Lab) -> Result<Vec<Measurement>, String>,
 }
 
-const GROUPS: [Group; 2] = [run::GROUP, calls::GROUP];
+const GROUPS: [Group; 7] = [
+    run::GROUP,
+    calls::GROUP,
+    steps::GROUP,
+    many::GROUP,
+    memory::GROUP,
+    filter::GROUP,
+    waterfall::GROUP,
+];
 
 /// Rounds, unless told.
 const ROUNDS: usize = 100;
@@ -129,12 +142,13 @@ fn tell(options: &Options, found: &Value) -> Result<(), String> {
 
 fn pictures(folder: &Path, measurements: &[Measurement]) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    for one in measurements
-        .iter()
-        .filter(|one| one.series.iter().any(|s| s.samples.len() > 1))
-    {
-        let name = one.name.replace(' ', "-") + ".svg";
-        std::fs::write(folder.join(name), plot::svg(one))?;
+    for one in measurements {
+        let name = one.name.replace(", ", " ").replace(' ', "-") + ".svg";
+        let has_samples = one.series.iter().any(|series| series.samples.len() > 1);
+        let dots = || has_samples.then(|| plot::svg(one));
+        if let Some(picture) = one.picture.clone().or_else(dots) {
+            std::fs::write(folder.join(name), picture)?;
+        }
     }
     Ok(())
 }

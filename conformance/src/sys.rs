@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 
 mod trace;
 
-pub(crate) use trace::seccomp_filter_of;
+pub(crate) use trace::{peak_memory, seccomp_filter_of};
 
 fn check(rc: libc::c_long) -> io::Result<()> {
     if rc < 0 {

@@ -15,6 +15,8 @@ pub(super) struct Measurement {
     pub(super) goals: Vec<Goal>,
     /// What a reader must know.
     pub(super) notes: Vec<String>,
+    /// An SVG picture other than that of the samples.
+    pub(super) picture: Option<String>,
 }
 
 /// The samples of one subject, one per round; one alone is a count.
@@ -39,6 +41,7 @@ impl Measurement {
             series: Vec::new(),
             goals: Vec::new(),
             notes: Vec::new(),
+            picture: None,
         }
     }
 
@@ -112,7 +115,7 @@ impl Measurement {
             .collect();
         json!({
             "name": self.name, "unit": self.unit, "series": series, "ratios": ratios,
-            "goals": goals, "notes": self.notes,
+            "goals": goals, "notes": self.notes, "picture": self.picture,
         })
     }
 
@@ -132,6 +135,7 @@ impl Measurement {
             .iter()
             .map(text)
             .collect::<Option<_>>()?;
+        all.picture = text(&value["picture"]);
         Some(all)
     }
 }

@@ -16,16 +16,7 @@ fn measure(lab: &Lab) -> Result<Vec<Measurement>, String> {
 }
 
 fn run(lab: &Lab, kind: &str) -> Result<Measurement, String> {
-    let mut floor = lab.floor(kind, "bench-floor", &["/true"])?;
-    let mut subjects = Vec::new();
-    for runtime in &lab.runtimes {
-        let id = format!("bench-{}", runtime.name);
-        let mut command = lab.command(runtime, kind, &["run", "--bundle", "{}", &id])?;
-        subjects.push(Subject::new(&runtime.name, move || time(&mut command)));
-    }
-    subjects.insert(1, Subject::new("floor", move || time(&mut floor)));
-    let mut result = Measurement::new(&format!("run {kind}"), "ms");
-    result.series = lab.rounds(&result.name, &mut subjects)?;
+    let result = beside_floor(lab, &format!("run {kind}"), kind)?;
     Ok(match kind {
         "default" => result
             .goal("floor", 1.3)
@@ -48,4 +39,21 @@ fn run(lab: &Lab, kind: &str) -> Result<Measurement, String> {
         }
         _ => result,
     })
+}
+
+/// `run` of a kind's `true` by floor and by every runtime.
+pub(super) fn beside_floor(lab: &Lab, what: &str, kind: &str) -> Result<Measurement, String> {
+    let mut floor = lab.floor(kind, "bench-floor", &["/true"])?;
+    let mut subjects = Vec::new();
+    for runtime in &lab.runtimes {
+        let id = format!("bench-{}", runtime.name);
+        let mut command = lab.command(runtime, kind, &["run", "--bundle", "{}", &id])?;
+        subjects.push(Subject::new(&runtime.name, move || {
+            Ok([time(&mut command)?])
+        }));
+    }
+    subjects.insert(1, Subject::new("floor", move || Ok([time(&mut floor)?])));
+    let mut result = Measurement::new(what, "ms");
+    [result.series] = lab.rounds(what, &mut subjects)?;
+    Ok(result)
 }

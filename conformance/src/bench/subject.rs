@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::bundles;
-use super::result::Series;
+use super::result::{Measurement, Series};
 use crate::sys;
 
 /// A runtime, with a state directory of its own.
@@ -120,17 +120,26 @@ impl Lab {
 
     /// floor on one of its bundles, in a cgroup of this name.
     pub(super) fn floor(&self, kind: &str, id: &str, args: &[&str]) -> Result<Command, String> {
+        let filter = (kind == "docker").then(|| self.folder.join("filter"));
+        self.floor_of(kind, id, filter.as_deref(), args)
+    }
+
+    /// floor on the Docker-like bundle, with another filter.
+    pub(super) fn floor_with(&self, filter: &Path, args: &[&str]) -> Result<Command, String> {
+        self.floor_of("docker", "bench-floor", Some(filter), args)
+    }
+
+    fn floor_of(
+        &self,
+        kind: &str,
+        id: &str,
+        filter: Option<&Path>,
+        args: &[&str],
+    ) -> Result<Command, String> {
         let mut command = Command::new(&self.floor);
-        let keyring = format!("_ses.{id}");
         command.arg(kind).arg(self.folder(kind));
-        command.arg(self.cgroup.join(id)).arg(keyring);
-        let filter = self.folder.join("filter");
-        let has_one = kind == "docker";
-        command.arg(if has_one {
-            filter.as_os_str()
-        } else {
-            OsStr::new("-")
-        });
+        command.arg(self.cgroup.join(id)).arg(format!("_ses.{id}"));
+        command.arg(filter.map_or(OsStr::new("-"), Path::as_os_str));
         command.args(args);
         self.silent(command)
     }
@@ -176,28 +185,26 @@ impl Lab {
     pub(super) fn filter_of(&self, runtime: &Runtime) -> Result<Vec<u8>, String> {
         let id = "bench-filter";
         self.bundle("filtered", self.config("docker", &["/probe", "sleep"]))?;
-        let pid = self.folder.join("pid");
-        let pid_file = pid.to_string_lossy().into_owned();
-        let words = [
-            "run",
-            "--detach",
-            "--bundle",
-            "{}",
-            "--pid-file",
-            &pid_file,
-            id,
-        ];
-        self.run_detached(runtime, "filtered", &words)?;
-        let text = std::fs::read_to_string(&pid).map_err(|error| error.to_string())?;
-        let filter = text
-            .trim()
-            .parse()
-            .map_err(|_| format!("{text:?} is no pid"));
+        let filter = self.detached(runtime, "filtered", id);
         let filter = filter.and_then(|pid| {
             sys::seccomp_filter_of(pid).map_err(|error| format!("filter of {pid}: {error}"))
         });
         self.call(runtime, "filtered", &["delete", "--force", id])?;
         filter
+    }
+
+    /// Runs a container in the background and returns its pid.
+    pub(super) fn detached(
+        &self,
+        runtime: &Runtime,
+        bundle: &str,
+        id: &str,
+    ) -> Result<i32, String> {
+        let file = self.folder.join(format!("pid-{id}"));
+        let name = file.to_string_lossy();
+        let words = ["run", "--detach", "--bundle", "{}", "--pid-file", &name, id];
+        self.run_detached(runtime, bundle, &words)?;
+        pid(&file)
     }
 
     /// As [`Self::call`], where the container keeps what it was given as stderr.
@@ -221,49 +228,96 @@ impl Lab {
         Err(format!("{command:?}: {status}: {text}"))
     }
 
-    /// Times each subject once per round, in turn, each round beginning with another one.
-    pub(super) fn rounds(
+    /// Each subject gives its samples once per round, in turn, each round beginning with another
+    /// one. Returns the series of each of the N samples.
+    pub(super) fn rounds<const N: usize>(
         &self,
         what: &str,
-        subjects: &mut [Subject<'_>],
-    ) -> Result<Vec<Series>, String> {
-        let warm_up = 1 + self.rounds / 50;
-        let mut series: Vec<Series> = subjects
-            .iter()
-            .map(|subject| Series {
-                subject: subject.name.clone(),
-                samples: Vec::new(),
-            })
-            .collect();
-        for round in 0..warm_up + self.rounds {
-            super::progress(what, round, warm_up + self.rounds);
+        subjects: &mut [Subject<'_, N>],
+    ) -> Result<[Vec<Series>; N], String> {
+        self.some_rounds(self.rounds, what, subjects)
+    }
+
+    /// As [`Self::rounds`], so many of them.
+    pub(super) fn some_rounds<const N: usize>(
+        &self,
+        rounds: usize,
+        what: &str,
+        subjects: &mut [Subject<'_, N>],
+    ) -> Result<[Vec<Series>; N], String> {
+        let warm_up = 1 + rounds / 50;
+        let empty = |subject: &Subject<'_, N>| Series {
+            subject: subject.name.clone(),
+            samples: Vec::new(),
+        };
+        let mut all: [Vec<Series>; N] =
+            std::array::from_fn(|_| subjects.iter().map(empty).collect());
+        for round in 0..warm_up + rounds {
+            super::progress(what, round, warm_up + rounds);
             for turn in 0..subjects.len() {
                 let at = (round + turn) % subjects.len();
-                let time = (subjects[at].sample)();
-                let time =
-                    time.map_err(|error| format!("{what}: {}: {error}", subjects[at].name))?;
+                let samples = (subjects[at].sample)()
+                    .map_err(|error| format!("{what}: {}: {error}", subjects[at].name))?;
                 if round >= warm_up {
-                    series[at].samples.push(time);
+                    for (series, sample) in all.iter_mut().zip(samples) {
+                        series[at].samples.push(sample);
+                    }
                 }
             }
         }
-        Ok(series)
+        Ok(all)
+    }
+
+    /// Times one command of each runtime per round.
+    pub(super) fn compare(
+        &self,
+        what: &str,
+        bundle: &str,
+        words: &dyn Fn(&Runtime) -> Vec<String>,
+    ) -> Result<Measurement, String> {
+        let mut subjects = Vec::new();
+        for runtime in &self.runtimes {
+            let words = words(runtime);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let mut command = self.command(runtime, bundle, &words)?;
+            subjects.push(Subject::new(&runtime.name, move || {
+                Ok([time(&mut command)?])
+            }));
+        }
+        let [series] = self.rounds(what, &mut subjects)?;
+        let mut result = Measurement::new(what, "ms");
+        result.series = series;
+        Ok(result)
     }
 }
 
-/// One of those that take turns: gives one sample at a time.
-pub(super) struct Subject<'a> {
+/// One of those that take turns: gives its samples of one round.
+pub(super) struct Subject<'a, const N: usize = 1> {
     pub(super) name: String,
-    pub(super) sample: Box<dyn FnMut() -> Result<f64, String> + 'a>,
+    sample: Box<dyn FnMut() -> Result<[f64; N], String> + 'a>,
 }
 
-impl<'a> Subject<'a> {
-    pub(super) fn new(name: &str, sample: impl FnMut() -> Result<f64, String> + 'a) -> Self {
+impl<'a, const N: usize> Subject<'a, N> {
+    pub(super) fn new(name: &str, sample: impl FnMut() -> Result<[f64; N], String> + 'a) -> Self {
         Self {
             name: name.to_owned(),
             sample: Box::new(sample),
         }
     }
+}
+
+/// What a pid file says.
+pub(super) fn pid(file: &Path) -> Result<i32, String> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
+    text.trim()
+        .parse()
+        .map_err(|_| format!("{text:?} is no pid"))
+}
+
+/// Words of a command line.
+pub(super) fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// Milliseconds from before the command's process is made until it has been waited for. The

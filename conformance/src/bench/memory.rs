@@ -1,0 +1,174 @@
+//! Memory: of the runtime while it works, of a container that waits, and what is charged to the
+//! container itself.
+
+use std::process::Command;
+
+use super::Group;
+use super::result::Measurement;
+use super::stats;
+use super::subject::{Lab, Runtime, pid, time};
+use crate::sys;
+
+pub(super) const GROUP: Group = Group {
+    name: "memory",
+    about: "peak RSS of run and exec; PSS of a created container; with a memory controller: what is \
+            charged, and the smallest limit",
+    measure,
+};
+
+const KIB: f64 = 1024.0;
+
+fn measure(lab: &Lab) -> Result<Vec<Measurement>, String> {
+    let mut all = vec![run(lab)?, exec(lab)?, created(lab)?];
+    if lab.has("memory") {
+        all.extend([charged(lab)?, smallest(lab)?]);
+    } else if let Some(last) = all.last_mut() {
+        last.notes.push(
+            "what is charged and the smallest limit need a memory controller: \
+             conformance lane run uml -- conformance bench memory"
+                .to_owned(),
+        );
+    }
+    Ok(all)
+}
+
+fn peak(command: &Command) -> Result<f64, String> {
+    let kib = sys::peak_memory(command).map_err(|error| format!("{command:?}: {error}"))?;
+    Ok(stats::count(kib))
+}
+
+fn run(lab: &Lab) -> Result<Measurement, String> {
+    let mut result = Measurement::new("memory peak of run", "KiB");
+    for runtime in &lab.runtimes {
+        super::progress(&result.name, 0, 1);
+        let words = ["run", "--bundle", "{}", "bench-peak"];
+        let kib = peak(&lab.command(runtime, "default", &words)?)?;
+        result = result.with(&runtime.name, vec![kib]);
+    }
+    let goal = result
+        .series
+        .first()
+        .map_or(0.0, |ours| stats::least(&ours.samples));
+    let said = if goal <= 2048.0 { "reached" } else { "missed" };
+    let result = result.note(format!("at most 2048 KiB: {said}"));
+    Ok(result.note("VmHWM of the command's own process at its exit; not of those it starts"))
+}
+
+fn exec(lab: &Lab) -> Result<Measurement, String> {
+    let mut result = Measurement::new("memory peak of exec", "KiB");
+    lab.bundle("sleep", lab.config("default", &["/probe", "sleep"]))?;
+    for runtime in &lab.runtimes {
+        super::progress(&result.name, 0, 1);
+        let id = "bench-peak";
+        lab.detached(runtime, "sleep", id)?;
+        let kib = peak(&lab.command(runtime, "sleep", &["exec", id, "/true"])?);
+        lab.call(runtime, "sleep", &["delete", "--force", id])?;
+        result = result.with(&runtime.name, vec![kib?]);
+    }
+    Ok(result)
+}
+
+/// A number of a file of proc(5) whose lines are `Name: number kB`.
+fn field(text: &str, name: &str) -> Option<f64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn created(lab: &Lab) -> Result<Measurement, String> {
+    let mut result = Measurement::new("memory of a created container", "KiB");
+    for runtime in &lab.runtimes {
+        super::progress(&result.name, 0, 1);
+        let pid = create(lab, runtime, "default", "bench-created")?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+        lab.call(runtime, "default", &["delete", "--force", "bench-created"])?;
+        let text = text.map_err(|error| format!("smaps_rollup: {error}"))?;
+        let pss = field(&text, "Pss").ok_or("smaps_rollup has no Pss")?;
+        result = result.with(&runtime.name, vec![pss]);
+    }
+    Ok(result.note("PSS of the process that waits for start"))
+}
+
+fn create(lab: &Lab, runtime: &Runtime, bundle: &str, id: &str) -> Result<i32, String> {
+    let file = lab.folder.join(format!("pid-{id}"));
+    let name = file.to_string_lossy();
+    let words = ["create", "--bundle", "{}", "--pid-file", &name, id];
+    lab.run_detached(runtime, bundle, &words)?;
+    pid(&file)
+}
+
+/// What the cgroup of a created container has been charged at most.
+fn charged(lab: &Lab) -> Result<Measurement, String> {
+    let mut result = Measurement::new("memory charged before execve", "KiB");
+    for runtime in &lab.runtimes {
+        super::progress(&result.name, 0, 1);
+        let id = "bench-charged";
+        let pid = create(lab, runtime, "docker", id)?;
+        let told = |error: std::io::Error| format!("memory.peak: {error}");
+        let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(told)?;
+        let own = own
+            .lines()
+            .find_map(|line| line.strip_prefix("0::/"))
+            .unwrap_or_default();
+        let peak = std::fs::read_to_string(format!("/sys/fs/cgroup/{own}/memory.peak"));
+        lab.call(runtime, "docker", &["delete", "--force", id])?;
+        let bytes: f64 = peak
+            .map_err(told)?
+            .trim()
+            .parse()
+            .map_err(|_| "memory.peak: no number")?;
+        result = result.with(&runtime.name, vec![bytes / KIB]);
+    }
+    Ok(result.note("memory.peak of a created container of the Docker-like bundle"))
+}
+
+/// The smallest memory limit with which the Docker-like bundle's `true` runs.
+fn smallest(lab: &Lab) -> Result<Measurement, String> {
+    /// In pages; a power of two that is enough for every runtime.
+    const ENOUGH: u32 = 16 << 10;
+    let mut result = Measurement::new("memory smallest limit", "KiB");
+    for runtime in &lab.runtimes {
+        let (mut fails, mut runs) = (0, ENOUGH);
+        while runs - fails > 1 {
+            super::progress(&result.name, 0, 1);
+            let middle = u32::midpoint(fails, runs);
+            if works(lab, runtime, middle)? {
+                runs = middle;
+            } else {
+                fails = middle;
+            }
+        }
+        result = result.with(&runtime.name, vec![f64::from(runs) * 4.0]);
+    }
+    Ok(result.note("three runs of three must succeed"))
+}
+
+fn works(lab: &Lab, runtime: &Runtime, pages: u32) -> Result<bool, String> {
+    let mut config = lab.config("docker", &["/true"]);
+    config["linux"]["resources"]["memory"]["limit"] = (u64::from(pages) * 4096).into();
+    lab.bundle("small", config)?;
+    let mut done = true;
+    for _ in 0..3 {
+        let words = ["run", "--bundle", "{}", "bench-small"];
+        done &= time(&mut lab.command(runtime, "small", &words)?).is_ok();
+        // What failed may have left its state.
+        if !done {
+            drop(lab.call(runtime, "small", &["delete", "--force", "bench-small"]));
+            break;
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_proc_is_found_by_its_whole_name() {
+        let text = "Rss:  12 kB\nPss_Anon:  3 kB\nPss:  7 kB\n";
+        assert_eq!(field(text, "Pss"), Some(7.0));
+        assert_eq!(field(text, "Swap"), None);
+    }
+}
