@@ -541,6 +541,15 @@ ops! {
     }
     /// `sched_setaffinity(2)` to every CPU.
     AllCpus = 37 {}
+    /// `prlimit(2)` of this process.
+    SetRlimit = 81 {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    }
     /// `prctl(PR_CAPBSET_DROP)` for every capability that is not kept.
     BoundingSet = 38 {
         /// Capabilities to keep, as bits.

@@ -196,6 +196,11 @@ fn run_process_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::SetMemoryPolicy { mode, nodes } => process::set_memory_policy(init, mode, nodes),
         Op::SetPersonality { persona } => process::set_personality(persona),
         Op::AllCpus {} => process::all_cpus(),
+        Op::SetRlimit {
+            resource,
+            soft,
+            hard,
+        } => process::set_rlimit(resource, soft, hard),
         Op::SetCpus { cpus } => process::set_cpus(init, cpus),
         Op::BoundingSet { keep, last } => credentials::bounding_set(keep, last),
         Op::KeepCaps {} => credentials::keep_caps(),

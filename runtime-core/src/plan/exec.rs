@@ -90,13 +90,14 @@ impl Plan {
         steps.extend(console::open_in_container(&cx));
         steps.extend(procfs::around(&cx, lsm::labels(&cx)));
         steps.extend(process::process(&cx, cpus(&cx))?);
-        let mut ready = [limits::ready(&cx), scheduling::ready(&cx)].concat();
+        let mut ready = [limits::ready_in_container(&cx), scheduling::ready(&cx)].concat();
         ready.extend(facts.resctrl.as_deref().map(resctrl::join));
         let socket = Step::run(RunOp::HandOnProcess, "process", "hand the pidfd on");
         ready.extend(hand_on.then_some(socket));
         // Whoever has the terminal comes first.
         let alone = (ready.is_empty() && process.terminal).then(|| wait_at(Barrier::Ready));
         steps.extend(wait(Barrier::Ready, ready).into_iter().chain(alone));
+        steps.extend(limits::own(&cx));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::execute(&cx, seccomp::late(&cx, filter.as_ref())));

@@ -1,8 +1,11 @@
-//! `linux.resources`, `process.rlimits` and `process.oomScoreAdj`: the runtime half's.
+//! `linux.resources`, `process.rlimits` and `process.oomScoreAdj`.
 //!
 //! See cgroups(7), prlimit(2), proc_pid_oom_score_adj(5). What is written to the cgroup
 //! is decided by [`crate::cgroup`]; here it becomes steps.
 
+use corten_init::abi::Op;
+
+use super::namespaces::clones_twice;
 use super::{Context, Entry, PlanError, RunOp, Step};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{DeviceProgram, Setting};
@@ -128,36 +131,67 @@ pub(super) fn attach(devices: bool) -> Option<Step> {
 
 /// What the runtime half does while init runs; all of it is done before the first
 /// barrier is let go, and so before the container's program.
-pub(super) fn beside(attach: Option<Step>) -> impl Iterator<Item = Step> {
+pub(super) fn beside(cx: &Context<'_>, attach: Option<Step>) -> impl Iterator<Item = Step> {
     let prepare = Step::run(RunOp::PrepareState, "process", "look up owner and boot id");
-    attach.into_iter().chain([prepare])
+    // Only if init is the container's process already.
+    let score = (!clones_twice(cx)).then(|| oom_score(cx)).flatten();
+    attach.into_iter().chain([prepare]).chain(score)
 }
 
-/// At barrier *ready*.
+/// At barrier *ready* what was not done [`beside`] init.
 pub(super) fn ready(cx: &Context<'_>) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if let Some(score) = cx.process.oom_score_adj {
-        let what = format!("set oom_score_adj {score}");
-        steps.push(Step::run(
-            RunOp::SetOomScoreAdj(score),
-            "process.oomScoreAdj",
-            what,
-        ));
+    let score = clones_twice(cx).then(|| oom_score(cx)).flatten();
+    score.into_iter().chain(rlimits(cx, false)).collect()
+}
+
+/// The same in a container that is there.
+pub(super) fn ready_in_container(cx: &Context<'_>) -> Vec<Step> {
+    oom_score(cx)
+        .into_iter()
+        .chain(rlimits(cx, false))
+        .collect()
+}
+
+/// What init sets itself at that point.
+pub(super) fn own(cx: &Context<'_>) -> Vec<Step> {
+    rlimits(cx, true)
+}
+
+fn oom_score(cx: &Context<'_>) -> Option<Step> {
+    let score = cx.process.oom_score_adj?;
+    let what = format!("set oom_score_adj {score}");
+    let op = RunOp::SetOomScoreAdj(score);
+    Some(Step::run(op, "process.oomScoreAdj", what))
+}
+
+/// The limits that init, or the runtime half, sets: who is in a user namespace may raise none.
+fn rlimits(cx: &Context<'_>, by_init: bool) -> Vec<Step> {
+    if cx.other_namespace(NamespaceKind::User) == by_init {
+        return Vec::new();
     }
+    let mut steps = Vec::new();
     for (index, limit) in cx.process.rlimits.iter().enumerate() {
         let Some(resource) = limit.resource() else {
             continue;
         };
         let (soft, hard) = (limit.soft, limit.hard);
-        steps.push(Step::run(
-            RunOp::SetRlimit {
+        let origin = format!("process.rlimits[{index}]");
+        let what = format!("set {} to {soft}:{hard}", limit.kind);
+        steps.push(if by_init {
+            let op = Op::SetRlimit {
                 resource,
                 soft,
                 hard,
-            },
-            format!("process.rlimits[{index}]"),
-            format!("set {} to {soft}:{hard}", limit.kind),
-        ));
+            };
+            Step::init(op, origin, what)
+        } else {
+            let op = RunOp::SetRlimit {
+                resource,
+                soft,
+                hard,
+            };
+            Step::run(op, origin, what)
+        });
     }
     steps
 }

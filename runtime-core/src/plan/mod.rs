@@ -227,6 +227,7 @@ impl Plan {
         let classes = resctrl::ready(&mut cx);
         let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)].concat();
         steps.extend(wait(Barrier::Ready, ready));
+        steps.extend(limits::own(&cx));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);
         steps.extend(process::start(&cx, seccomp::late(&cx, filter.as_ref())));
@@ -299,7 +300,7 @@ fn up_to_namespaces(
     let mut steps = limits::before(cgroup);
     steps.append(&mut mounts.before);
     steps.push(enter::launch(cx, entry));
-    steps.extend(limits::beside(attach));
+    steps.extend(limits::beside(cx, attach));
     steps.extend(hooks::directory(cx));
     let outside = std::mem::take(&mut mounts.outside);
     steps.extend(enter::enter(cx, entry, late, outside));

@@ -56,6 +56,10 @@ pub(crate) fn set_nice(nice: i32) -> Outcome {
     Ok(sys::setpriority(nice)?)
 }
 
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Outcome {
+    Ok(sys::set_rlimit(resource, soft, hard)?)
+}
+
 pub(crate) fn all_cpus() -> Outcome {
     Ok(sys::all_cpus()?)
 }

@@ -69,6 +69,13 @@ pub fn setpriority(nice: i32) -> Result<()> {
     call(nr::SETPRIORITY, &[0, 0, nice as i64 as u64]).map(drop)
 }
 
+/// `prlimit(2)` of the calling process.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = [soft, hard];
+    let words = [0, u64::from(resource), limit.as_ptr() as u64, 0];
+    call(nr::PRLIMIT64, &words).map(drop)
+}
+
 /// `sched_setaffinity(2)` to all CPUs; the kernel keeps to the cpuset.
 pub fn all_cpus() -> Result<()> {
     sched_setaffinity(&[u8::MAX; 1024])

@@ -184,6 +184,22 @@ fn umask_nice_and_affinity_are_set() {
 }
 
 #[test]
+fn a_limit_of_resources_is_set() {
+    let init = Trial::new("rlimit")
+        .step(Op::SetRlimit {
+            // RLIMIT_CORE
+            resource: 4,
+            soft: 4096,
+            hard: 8192,
+        })
+        .stop();
+    let limits = init.proc("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let words: Vec<&str> = core.unwrap().split_whitespace().skip(4).collect();
+    assert_eq!(words, ["4096", "8192", "bytes"]);
+}
+
+#[test]
 fn a_session_keyring_is_joined_by_its_name() {
     let name = "_ses.trial".to_owned();
     let printed = Trial::new("keyring")
