@@ -10,6 +10,8 @@ pub enum Action {
     Start,
     /// Remove what a shim left.
     Delete,
+    /// Be the process of a sandbox; for the shim itself.
+    Pause,
     /// Be the shim.
     #[default]
     Daemon,
@@ -105,6 +107,7 @@ fn action(word: &str) -> Result<Action, String> {
     match word {
         "start" => Ok(Action::Start),
         "delete" => Ok(Action::Delete),
+        "pause" => Ok(Action::Pause),
         "" => Ok(Action::Daemon),
         other => Err(format!("unknown action {other:?}")),
     }

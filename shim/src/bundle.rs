@@ -105,18 +105,28 @@ pub(crate) fn keep(bundle: &Path, options: &Options) -> Result<(), Failure> {
     std::fs::write(&path, value.to_string()).map_err(|error| Failure::call(path.display(), error))
 }
 
-/// The root that [`keep`] kept; none if there was no creation yet.
-pub(crate) fn kept_root(bundle: &Path) -> Result<String, Failure> {
+/// The options that [`keep`] kept; none if it did not.
+pub(crate) fn kept(bundle: &Path) -> Result<Options, Failure> {
     let path = bundle.join(OPTIONS);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            // A shim that was killed while it wrote had created nothing.
-            let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            Ok(value["root"].as_str().unwrap_or_default().to_owned())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Failure::call(path.display(), error)),
-    }
+    let value: Value = match std::fs::read(&path) {
+        // A shim that was killed while it wrote had created nothing.
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Value::Null,
+        Err(error) => return Err(Failure::call(path.display(), error)),
+    };
+    let word = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let switch = |name: &str| value[name].as_bool().unwrap_or_default();
+    let number = |name: &str| value[name].as_u64().and_then(|n| u32::try_from(n).ok());
+    Ok(Options {
+        no_pivot_root: switch("no_pivot_root"),
+        no_new_keyring: switch("no_new_keyring"),
+        shim_cgroup: word("shim_cgroup"),
+        io_uid: number("io_uid").unwrap_or_default(),
+        io_gid: number("io_gid").unwrap_or_default(),
+        binary_name: word("binary_name"),
+        root: word("root"),
+        systemd_cgroup: switch("systemd_cgroup"),
+    })
 }
 
 /// The address of the shim as containerd noted it.
@@ -143,7 +153,12 @@ pub(crate) fn group(bundle: &Path, id: &str) -> Result<String, Failure> {
         annotations: Option<std::collections::BTreeMap<String, String>>,
     }
     let path = bundle.join("config.json");
-    let bytes = std::fs::read(&path).map_err(|error| Failure::call(path.display(), error))?;
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        // A sandbox, whose containers have its id in their annotations.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(id.to_owned()),
+        Err(error) => return Err(Failure::call(path.display(), error)),
+    };
     let config: Annotated = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))?;
     let mut annotations = config.annotations.unwrap_or_default();
@@ -156,6 +171,26 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+
+    #[test]
+    fn options_are_read_as_they_were_kept() {
+        let folder = std::env::temp_dir().join(format!("corten-kept-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        assert_eq!(kept(&folder).unwrap(), Options::default());
+        let options = Options {
+            no_pivot_root: true,
+            no_new_keyring: true,
+            shim_cgroup: "/a".to_owned(),
+            io_uid: 1,
+            io_gid: 2,
+            binary_name: "b".to_owned(),
+            root: "/c".to_owned(),
+            systemd_cgroup: true,
+        };
+        keep(&folder, &options).unwrap();
+        assert_eq!(kept(&folder).unwrap(), options);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn options_of_cri_come_as_toml_in_a_wrapper() {

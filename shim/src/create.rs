@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use corten_core::spec::{self, NamespaceKind};
 use corten_core::{Bundle, CreateOptions, ExecOptions, Runtime, Watch};
@@ -40,26 +41,50 @@ struct Created {
 
 impl Shim {
     pub(crate) fn create(&mut self, reply: Reply, request: CreateTaskRequest) {
-        match self.prepare(&request) {
+        match bundle::options(request.options.as_ref()) {
+            Ok(options) => self.create_as(reply, request, options, None),
             Err(failure) => self.answer(reply, Err(failure)),
-            Ok((options, runtime)) => {
-                self.creating.insert(request.id.clone());
-                let owner = Owner {
-                    id: request.id.clone(),
-                    namespace: self.namespace.clone(),
-                    uid: options.io_uid,
-                    gid: options.io_gid,
-                };
-                let asked = (request.clone(), owner.clone(), Arc::clone(&runtime));
-                self.work(
-                    move || create(&asked.0, &options, &asked.1, &asked.2),
-                    move |shim, created| shim.created(reply, &request, runtime, owner, created),
-                );
-            }
         }
     }
 
-    fn prepare(&mut self, request: &CreateTaskRequest) -> Result<(Options, Arc<Runtime>), Failure> {
+    /// Creates a container; with a time, one that is a sandbox of that time.
+    pub(crate) fn create_as(
+        &mut self,
+        reply: Reply,
+        request: CreateTaskRequest,
+        options: Options,
+        sandbox: Option<SystemTime>,
+    ) {
+        let runtime = match self.prepare(&request, &options) {
+            Ok(runtime) => runtime,
+            Err(failure) => return self.answer(reply, Err(failure)),
+        };
+        self.creating.insert(request.id.clone());
+        let owner = Owner {
+            id: request.id.clone(),
+            namespace: self.namespace.clone(),
+            uid: options.io_uid,
+            gid: options.io_gid,
+        };
+        let asked = (request.clone(), owner.clone(), Arc::clone(&runtime));
+        let mut task = Task::new(
+            request.bundle.clone(),
+            runtime,
+            Process::new(names(&request)),
+        );
+        task.owner = owner;
+        task.sandbox = sandbox;
+        self.work(
+            move || create(&asked.0, &options, &asked.1, &asked.2),
+            move |shim, created| shim.created(reply, &request, task, created),
+        );
+    }
+
+    fn prepare(
+        &mut self,
+        request: &CreateTaskRequest,
+        options: &Options,
+    ) -> Result<Arc<Runtime>, Failure> {
         let id = &request.id;
         if self.tasks.contains_key(id) || self.creating.contains(id) {
             return Err(Failure::new(Code::AlreadyExists, format!("container {id}")));
@@ -68,18 +93,16 @@ impl Shim {
             let text = "restoring from a checkpoint is not supported by this shim";
             return Err(Failure::new(Code::Unimplemented, text));
         }
-        let options = bundle::options(request.options.as_ref())?;
-        let runtime = self.runtime(&options)?;
+        let runtime = self.runtime(options)?;
         self.stay();
-        Ok((options, runtime))
+        Ok(runtime)
     }
 
     fn created(
         &mut self,
         reply: Reply,
         request: &CreateTaskRequest,
-        runtime: Arc<Runtime>,
-        owner: Owner,
+        mut task: Task,
         created: Result<Created, Failure>,
     ) {
         self.creating.remove(&request.id);
@@ -92,9 +115,7 @@ impl Shim {
             exec: String::new(),
         };
         let names = names(request);
-        let mut task = Task::new(request.bundle.clone(), runtime, Process::new(names.clone()));
         task.shares_pids = created.shares_pids;
-        task.owner = owner;
         if let Some(watch) = created.watch {
             let token = self
                 .poller
@@ -117,7 +138,7 @@ impl Shim {
             checkpoint: String::new(),
             pid: pid.unsigned_abs(),
         };
-        self.publish("/tasks/create", "TaskCreate", &event);
+        self.tell(&key.id, "/tasks/create", "TaskCreate", &event);
         self.attend(&key, pid, pidfd, files);
         self.answer(reply, Ok(pid_response(pid)));
     }
@@ -137,7 +158,7 @@ impl Shim {
         }
     }
 
-    fn start_init(&mut self, reply: Reply, key: Key) -> Result<(), Failure> {
+    pub(crate) fn start_init(&mut self, reply: Reply, key: Key) -> Result<(), Failure> {
         let task = self.task_mut(&key.id)?;
         if task.init.starting || task.init.started || task.init.exit.is_some() {
             return Err(Failure::precondition("process is not in created state"));
@@ -160,9 +181,10 @@ impl Shim {
                         container_id: key.id.clone(),
                         pid: pid.unsigned_abs(),
                     };
-                    shim.publish("/tasks/start", "TaskStart", &event);
+                    shim.tell(&key.id, "/tasks/start", "TaskStart", &event);
                 }
-                shim.answer(reply, started.map(|()| pid_response(pid)));
+                let answer = started.map(|()| shim.start_response(&key.id, pid));
+                shim.answer(reply, answer);
                 shim.settle(&key);
             },
         );

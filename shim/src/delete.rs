@@ -21,7 +21,7 @@ const KILLED: u32 = 137;
 pub(crate) fn delete(args: &Args) -> Result<(), Failure> {
     crate::logging::install(args.debug);
     let bundle = bundle_path(args)?;
-    let root = bundle::state_root(&bundle::kept_root(&bundle)?, &args.namespace);
+    let root = bundle::state_root(&bundle::kept(&bundle)?.root, &args.namespace);
     let runtime = Runtime::builder().root(root).build()?;
     // The rest is done all the same: what containerd is told decides about the bundle only.
     let deleted = runtime.delete_leftovers(&args.id);

@@ -111,7 +111,7 @@ impl Shim {
             if ended && delete.until > now && self.copies.has_output(&delete.key) {
                 self.draining.push(delete);
             } else if delete.key.exec.is_empty() {
-                self.delete_init(delete.reply, delete.key);
+                self.delete_init(delete.reply, delete.key, Delete::IfStopped);
             } else {
                 self.delete_exec(delete.reply, &delete.key);
             }
@@ -131,7 +131,7 @@ impl Shim {
         self.answer(reply, answer.map(|answer| answer.encode_to_vec()));
     }
 
-    fn delete_init(&mut self, reply: Reply, key: Key) {
+    pub(crate) fn delete_init(&mut self, reply: Reply, key: Key, how: Delete) {
         let task = match self.task_mut(&key.id) {
             Ok(task) => task,
             Err(failure) => return self.answer(reply, Err(failure)),
@@ -139,7 +139,7 @@ impl Shim {
         let runtime = Arc::clone(&task.runtime);
         let (id, bundle) = (key.id.clone(), task.bundle.clone());
         self.work(
-            move || delete(&runtime, &id, Path::new(&bundle)),
+            move || delete(&runtime, &id, Path::new(&bundle), how),
             move |shim, done: Result<(), Failure>| shim.deleted(reply, &key, done),
         );
     }
@@ -170,7 +170,6 @@ impl Shim {
             exited_at: task.init.exit.map(crate::task::Exit::timestamp),
         };
         self.close(key);
-        self.tasks.remove(&key.id);
         let event = TaskDelete {
             container_id: key.id.clone(),
             pid: answer.pid,
@@ -178,7 +177,11 @@ impl Shim {
             exited_at: answer.exited_at,
             id: String::new(),
         };
-        self.publish("/tasks/delete", "TaskDelete", &event);
+        self.tell(&key.id, "/tasks/delete", "TaskDelete", &event);
+        let gone = self.tasks.remove(&key.id);
+        if gone.is_some_and(|task| task.is_sandbox()) && self.tasks.is_empty() {
+            self.leave();
+        }
         self.answer(reply, Ok(answer.encode_to_vec()));
     }
 
@@ -217,9 +220,9 @@ impl Shim {
 }
 
 /// Deletes a container and its root file system; on its own thread.
-fn delete(runtime: &Runtime, id: &str, bundle: &Path) -> Result<(), Failure> {
+fn delete(runtime: &Runtime, id: &str, bundle: &Path, how: Delete) -> Result<(), Failure> {
     let deleted = match runtime.container(id) {
-        Ok(container) => container.delete(Delete::IfStopped),
+        Ok(container) => container.delete(how),
         Err(error) => Err(error),
     };
     match deleted {

@@ -14,6 +14,7 @@
 //! - `start` (with `caller`), `delete`, `info`: what is done and over before the command returns
 //! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads
 //! - `service`, `create`, `end`: the calls; `task`: what they are about
+//! - `sandbox`: the calls about a pod, and its process
 //! - `stdio`, `mounts`, `stats`: one thing each
 //! - [`frame`], `server`: ttrpc; `publisher`: events to containerd
 //! - `proto`: the messages
@@ -35,6 +36,7 @@ mod logging;
 mod mounts;
 pub mod proto;
 mod publisher;
+mod sandbox;
 mod server;
 mod service;
 pub mod socket;
@@ -74,12 +76,15 @@ fn run(args: &Args) -> Result<(), failure::Failure> {
     if args.info {
         return info::info();
     }
+    if args.action == Action::Pause {
+        return sandbox::pause();
+    }
     if args.namespace.is_empty() {
         return Err(failure::Failure::invalid("shim namespace cannot be empty"));
     }
     match args.action {
         Action::Start => start::start(args),
         Action::Delete => delete::delete(args),
-        Action::Daemon => daemon::run(args),
+        Action::Daemon | Action::Pause => daemon::run(args),
     }
 }

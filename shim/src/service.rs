@@ -18,11 +18,11 @@ use crate::proto::Any;
 use crate::proto::events::TaskOnly;
 use crate::proto::options::ProcessDetails;
 use crate::proto::rpc::Request;
-use crate::proto::stats::Metrics;
 use crate::proto::task::{
     CloseIoRequest, ConnectResponse, PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest,
     StateResponse, StatsResponse, UpdateTaskRequest,
 };
+use crate::sandbox::SANDBOX;
 use crate::server::Reply;
 use crate::stats;
 use crate::task::{Status, wait_response};
@@ -45,6 +45,9 @@ impl Shim {
         let answer = if TASK.contains(&service) {
             log::debug!("{}", request.method);
             self.task(reply, &request.method, &request.payload)
+        } else if service == SANDBOX {
+            log::debug!("{}", request.method);
+            self.sandbox(reply, &request.method, &request.payload)
         } else {
             let text = format!("service {service} is not there");
             Err(Failure::new(Code::Unimplemented, text))
@@ -66,7 +69,7 @@ impl Shim {
             "Resume" => self.resume(reply, read(payload)?)?,
             "Kill" => return self.kill(reply, &read(payload)?),
             "Exec" => return self.add_exec(read(payload)?).map(Some),
-            "Wait" => return self.wait(reply, read(payload)?),
+            "Wait" => return self.wait_for(reply, &key(read(payload)?)),
             "Stats" => self.stats(reply, read(payload)?)?,
             "Update" => self.update(reply, read(payload)?)?,
             "State" => return self.state(&read(payload)?),
@@ -112,8 +115,8 @@ impl Shim {
         Ok(Some(answer.encode_to_vec()))
     }
 
-    fn wait(&mut self, reply: Reply, request: ProcessRequest) -> Answer {
-        let process = self.process_mut(&key(request))?;
+    pub(crate) fn wait_for(&mut self, reply: Reply, key: &Key) -> Answer {
+        let process = self.process_mut(key)?;
         if let Some(exit) = process.exit {
             return Ok(Some(wait_response(exit)));
         }
@@ -223,10 +226,10 @@ impl Shim {
     fn stats(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
         self.with(
             &request.id,
-            |container| Ok(stats::metrics(&container.stats()?)),
-            move |shim, metrics: Result<Metrics, Failure>| {
+            |container| Ok(stats::packed(container)?),
+            move |shim, metrics: Result<Any, Failure>| {
                 let answer = metrics.map(|metrics| {
-                    let stats = Some(Any::pack("io.containerd.cgroups.v2.Metrics", &metrics));
+                    let stats = Some(metrics);
                     StatsResponse { stats }.encode_to_vec()
                 });
                 shim.answer(reply, answer);

@@ -55,6 +55,8 @@ pub(crate) fn start(args: &Args) -> Result<(), Failure> {
     })?;
     let bundle = Path::new(".");
     let group = bundle::group(bundle, &args.id)?;
+    // For a sandbox, whose creation is not told them, and for `delete`.
+    bundle::keep(bundle, &wanted.options)?;
     let path = socket::path(&wanted.sockets, &args.address, &args.namespace, &group);
     let address = format!("unix://{}", path.display());
     if let Bound::New(listener) = socket::bind(&path)? {

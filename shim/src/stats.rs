@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use corten_core::Container;
 use corten_core::stats::{BlkioEntry, MemoryStats, PressureStats, Stats};
 
+use crate::proto::Any;
 use crate::proto::stats::{
     CpuStat, HugeTlbStat, IoEntry, IoStat, MemoryEvents, MemoryStat, Metrics, PidsStat, PsiData,
     PsiStats,
@@ -12,7 +14,13 @@ use crate::proto::stats::{
 /// Times of the library are in nanoseconds, those of the message in microseconds.
 const NANOS: u64 = 1000;
 
-pub(crate) fn metrics(stats: &Stats) -> Metrics {
+/// What a container uses now.
+pub(crate) fn packed(container: &Container) -> Result<Any, corten_core::Error> {
+    let metrics = metrics(&container.stats()?);
+    Ok(Any::pack("io.containerd.cgroups.v2.Metrics", &metrics))
+}
+
+fn metrics(stats: &Stats) -> Metrics {
     let cpu = &stats.cpu;
     let hugetlb = stats.hugetlb.iter().map(|(size, used)| HugeTlbStat {
         current: used.usage,

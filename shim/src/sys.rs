@@ -89,6 +89,21 @@ pub(crate) fn few_arenas() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
+/// Lets children of this process go without being waited for; sigaction(2), `SIG_IGN`.
+pub(crate) fn ignore_children() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler is installed, so none can run at a bad moment.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }
+        .map(drop)
+        .map_err(io::Error::from)
+}
+
+/// Whether a process may be made less likely to be killed for want of memory.
+pub(crate) fn may_lower_oom_score() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE))
+}
+
 /// Gives memory back that an idle program does not need: what malloc(3) holds, and the pages
 /// of the program itself, which come back from the page cache when they are used.
 pub(crate) fn trim() {

@@ -102,6 +102,19 @@ impl Process {
         exit
     }
 
+    /// Sends it a signal; one that has ended needs none.
+    pub(crate) fn signal(&self, signal: i32) -> Result<(), Failure> {
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(());
+        };
+        match sys::pidfd_send_signal(pidfd.as_fd(), signal) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::ESRCH) => {
+                Err(Failure::call("kill", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there is a process whose exit was not told yet.
     pub(crate) fn is_alive(&self) -> bool {
         self.pidfd.is_some() && self.exit.is_none()
@@ -113,6 +126,8 @@ impl Process {
 pub(crate) struct Task {
     pub(crate) bundle: String,
     pub(crate) runtime: Arc<Runtime>,
+    /// Since when it is a sandbox, if it is one.
+    pub(crate) sandbox: Option<SystemTime>,
     /// Whether others than the kernel must end the rest of it.
     pub(crate) shares_pids: bool,
     /// The rest is being ended, or was.
@@ -132,6 +147,7 @@ impl Task {
         Task {
             bundle,
             runtime,
+            sandbox: None,
             shares_pids: false,
             ending_all: false,
             pausing: false,
@@ -142,6 +158,11 @@ impl Task {
             init,
             execs: BTreeMap::new(),
         }
+    }
+
+    /// Whether it is a pod's own: of that containerd gets no events.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.sandbox.is_some()
     }
 
     pub(crate) fn process(&self, exec: &str) -> Option<&Process> {
@@ -260,7 +281,7 @@ impl Shim {
             exit_status: exit.status,
             exited_at: Some(exit.timestamp()),
         };
-        self.publish("/tasks/exit", "TaskExit", &event);
+        self.tell(&key.id, "/tasks/exit", "TaskExit", &event);
         for waiter in waiters {
             self.answer(waiter, Ok(wait_response(exit)));
         }
@@ -302,6 +323,19 @@ impl Shim {
             .is_ok_and(|task| !task.execs.values().any(Process::is_alive))
     }
 
+    /// Publishes an event about a container.
+    pub(crate) fn tell(
+        &mut self,
+        id: &str,
+        topic: &'static str,
+        name: &str,
+        event: &impl prost::Message,
+    ) {
+        if !self.tasks.get(id).is_some_and(Task::is_sandbox) {
+            self.publish(topic, name, event);
+        }
+    }
+
     /// Publishes an event.
     pub(crate) fn publish(&mut self, topic: &'static str, name: &str, event: &impl prost::Message) {
         self.publisher.push(&mut self.poller, topic, name, event);
@@ -327,7 +361,7 @@ impl Shim {
             let event = TaskOnly {
                 container_id: id.to_owned(),
             };
-            self.publish("/tasks/oom", "TaskOOM", &event);
+            self.tell(id, "/tasks/oom", "TaskOOM", &event);
         }
     }
 

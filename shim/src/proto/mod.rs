@@ -8,6 +8,7 @@
 //! - `events`: what is published, and the service that takes it
 //! - `options`: `containerd.runc.v1`, and what CRI sends instead
 //! - `bootstrap`: what `start` and `-info` are asked and answer
+//! - `sandbox`: the Sandbox service, and CRI's words for a pod
 //! - `stats`: `io.containerd.cgroups.v2`
 //! - `rpc`: ttrpc's own messages
 #![allow(
@@ -19,6 +20,7 @@ pub mod bootstrap;
 pub mod events;
 pub mod options;
 pub mod rpc;
+pub mod sandbox;
 pub mod stats;
 pub mod task;
 

@@ -5,6 +5,7 @@
 mod bootstrap;
 mod exec;
 mod fake;
+mod sandbox;
 mod scarce;
 mod stdio;
 mod task;

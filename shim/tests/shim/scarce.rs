@@ -39,9 +39,10 @@ fn a_create_that_has_one_descriptor_too_few_leaves_nothing() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
         let _stdout = web.stdout();
-        // What is kept for all creations is there then.
+        // What is kept for all creations is there then, and the connection for events.
         web.create().unwrap();
         web.delete("").unwrap();
+        web.topics(3);
         let shim = web.client.shim_pid();
         let before = descriptors(shim);
         let mut failed = 0;
@@ -78,6 +79,7 @@ fn an_exec_that_has_one_descriptor_too_few_leaves_nothing() {
         let name = web.request.stdout.clone();
         web.request.stdout.clear();
         let init = web.run();
+        web.topics(2);
         let shim = web.client.shim_pid();
         let before = descriptors(shim);
         let mut failed = 0;

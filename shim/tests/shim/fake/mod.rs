@@ -81,6 +81,20 @@ impl Containerd {
         }
     }
 
+    /// The same containerd once more; events stay with the first one.
+    pub(crate) fn again(&self) -> Containerd {
+        let (sender, events) = channel();
+        Containerd {
+            folder: self.folder.clone(),
+            version: self.version,
+            options: self.options.clone(),
+            sockets: self.sockets.clone(),
+            events,
+            sender,
+            service: Arc::clone(&self.service),
+        }
+    }
+
     /// Ends every connection of the event service.
     pub(crate) fn hang_up(&self) {
         self.service.closed.store(true, Ordering::SeqCst);
@@ -304,6 +318,13 @@ impl Client {
             stream: 1,
             path,
         }
+    }
+
+    /// The same shim's Sandbox service, by a connection of its own.
+    pub(crate) fn sandbox(&self) -> Client {
+        let mut client = Client::new(3, &format!("unix://{}", self.path.display()));
+        client.service = "containerd.runtime.sandbox.v1.Sandbox".to_owned();
+        client
     }
 
     /// Sends a call and does not wait for its answer.

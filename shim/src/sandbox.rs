@@ -1,0 +1,382 @@
+//! The Sandbox service: a pod, as containerd asks for it where `sandboxer` is `shim`.
+//!
+//! Containers of a pod find its namespaces by a process id, so there must be a process. It is
+//! this program ([`pause`]), in a container like any other but without an image: its root is a
+//! tmpfs with nothing but the program. Its task is in the same table as the others, and what
+//! happens to it is told by this service and by no event.
+
+use std::time::SystemTime;
+
+use nix::libc;
+use prost::Message as _;
+use serde_json::{Value, json};
+
+use crate::bundle;
+use crate::daemon::Shim;
+use crate::engine::Key;
+use crate::failure::{Code, Failure};
+use crate::proto::Any;
+use crate::proto::sandbox::{
+    CreateSandboxRequest, Metric, NamespaceOption, Platform, PlatformResponse, PodSandboxConfig,
+    SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse, StartSandboxResponse,
+};
+use crate::proto::task::{CreateTaskRequest, Mount};
+use crate::server::Reply;
+use crate::service::{Answer, read};
+use crate::stats;
+use crate::sys;
+use crate::task::{Exit, Status, Task};
+
+/// The name of the service.
+pub(crate) const SANDBOX: &str = "containerd.runtime.sandbox.v1.Sandbox";
+
+/// `NamespaceMode.NODE` of CRI: the machine's own.
+const NODE: i32 = 2;
+
+/// Who the process is: nobody, as in the usual pause image.
+const NOBODY: u32 = 65535;
+
+/// How unlikely it is to be killed for want of memory, where that can be said (kubelet's
+/// value for it).
+const OOM_SCORE: i32 = -998;
+
+/// Where the program is in its root.
+const PROGRAM: &str = "/pause";
+
+impl Shim {
+    pub(crate) fn sandbox(&mut self, reply: Reply, method: &str, payload: &[u8]) -> Answer {
+        if method == "CreateSandbox" {
+            self.create_sandbox(reply, &read(payload)?)?;
+            return Ok(None);
+        }
+        let SandboxRequest { sandbox_id } = read(payload)?;
+        let key = Key {
+            id: sandbox_id,
+            exec: String::new(),
+        };
+        match method {
+            "StartSandbox" => self.start_init(reply, key).map(|()| None),
+            "StopSandbox" => self.stop_sandbox(reply, &key.id),
+            "WaitSandbox" => self.wait_for(reply, &key),
+            "ShutdownSandbox" => self.shutdown_sandbox(reply, key),
+            "SandboxStatus" => self.sandbox_status(&key.id),
+            "SandboxMetrics" => self.sandbox_metrics(reply, key.id).map(|()| None),
+            "PingSandbox" => self.sandbox_mut(&key.id).map(|_| Some(Vec::new())),
+            "Platform" => Ok(Some(platform().encode_to_vec())),
+            _ => {
+                let text = format!("method {method} is not there");
+                Err(Failure::new(Code::Unimplemented, text))
+            }
+        }
+    }
+
+    fn sandbox_mut(&mut self, id: &str) -> Result<&mut Task, Failure> {
+        let found = self.tasks.get_mut(id).filter(|task| task.is_sandbox());
+        found.ok_or_else(|| Failure::not_found(format!("sandbox {id} is not there")))
+    }
+
+    fn create_sandbox(
+        &mut self,
+        reply: Reply,
+        request: &CreateSandboxRequest,
+    ) -> Result<(), Failure> {
+        if !request.rootfs.is_empty() {
+            let text = "a sandbox of this shim needs no root file system";
+            return Err(Failure::invalid(text));
+        }
+        let pod = match &request.options {
+            Some(any) if any.is("runtime.v1.PodSandboxConfig") => read(&any.value)?,
+            _ => PodSandboxConfig::default(),
+        };
+        let folder = std::path::Path::new(&request.bundle_path);
+        let options = bundle::kept(folder)?;
+        let program = std::fs::read_link("/proc/self/exe")
+            .map_err(|error| Failure::call("/proc/self/exe", error))?;
+        let config = config(request, &pod, &program.to_string_lossy())?;
+        let path = folder.join("config.json");
+        std::fs::write(&path, config.to_string())
+            .map_err(|error| Failure::call(path.display(), error))?;
+        let asked = CreateTaskRequest {
+            id: request.sandbox_id.clone(),
+            bundle: request.bundle_path.clone(),
+            rootfs: vec![Mount {
+                r#type: "tmpfs".to_owned(),
+                source: "tmpfs".to_owned(),
+                target: String::new(),
+                options: vec!["size=64k".to_owned(), "mode=755".to_owned()],
+            }],
+            ..CreateTaskRequest::default()
+        };
+        self.create_as(reply, asked, options, Some(SystemTime::now()));
+        Ok(())
+    }
+
+    /// What a Start answers, for a container or a sandbox.
+    pub(crate) fn start_response(&self, id: &str, pid: i32) -> Vec<u8> {
+        let created = self.tasks.get(id).and_then(|task| task.sandbox);
+        let pid = pid.unsigned_abs();
+        // Without a time it is the answer for a container.
+        StartSandboxResponse {
+            pid,
+            created_at: created.map(Into::into),
+        }
+        .encode_to_vec()
+    }
+
+    /// Ends all of the pod. Answers when its own process has ended.
+    fn stop_sandbox(&mut self, reply: Reply, id: &str) -> Answer {
+        if self.sandbox_mut(id)?.init.exit.is_some() {
+            return Ok(Some(Vec::new()));
+        }
+        let containers = self.tasks.iter().filter(|(_, task)| !task.is_sandbox());
+        let others: Vec<String> = containers.map(|(id, _)| id.clone()).collect();
+        for other in others {
+            let id = other.clone();
+            self.with(
+                &other,
+                |container| Ok(container.kill_all(libc::SIGKILL)?),
+                move |_, done: Result<(), Failure>| {
+                    if let Err(failure) = done {
+                        log::debug!("{id}: {failure}");
+                    }
+                },
+            )?;
+        }
+        let task = self.sandbox_mut(id)?;
+        task.init.signal(libc::SIGKILL)?;
+        // It is told more than it asks for: how the sandbox has ended.
+        task.init.waiters.push(reply);
+        Ok(None)
+    }
+
+    fn shutdown_sandbox(&mut self, reply: Reply, key: Key) -> Answer {
+        if self.sandbox_mut(&key.id).is_err() {
+            // containerd cleans up behind a creation that failed.
+            return self.shutdown();
+        }
+        self.delete_init(reply, key, corten_core::Delete::Force);
+        Ok(None)
+    }
+
+    fn sandbox_status(&mut self, id: &str) -> Answer {
+        let task = self.sandbox_mut(id)?;
+        let is_ready = task.status(&task.init) == Status::Running;
+        let state = if is_ready {
+            "SANDBOX_READY"
+        } else {
+            "SANDBOX_NOTREADY"
+        };
+        let answer = SandboxStatusResponse {
+            sandbox_id: id.to_owned(),
+            pid: task.init.pid.unsigned_abs(),
+            state: state.to_owned(),
+            created_at: task.sandbox.map(Into::into),
+            exited_at: task.init.exit.map(Exit::timestamp),
+        };
+        Ok(Some(answer.encode_to_vec()))
+    }
+
+    fn sandbox_metrics(&mut self, reply: Reply, id: String) -> Result<(), Failure> {
+        self.sandbox_mut(&id)?;
+        self.with(
+            &id.clone(),
+            |container| Ok(stats::packed(container)?),
+            move |shim, metrics: Result<Any, Failure>| {
+                let answer = metrics.map(|data| {
+                    let metrics = Some(Metric {
+                        timestamp: Some(SystemTime::now().into()),
+                        id,
+                        data: Some(data),
+                    });
+                    SandboxMetricsResponse { metrics }.encode_to_vec()
+                });
+                shim.answer(reply, answer);
+            },
+        )
+    }
+}
+
+/// In Go's words.
+fn platform() -> PlatformResponse {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    PlatformResponse {
+        platform: Some(Platform {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+        }),
+    }
+}
+
+/// The configuration of a pod's own container.
+fn config(
+    request: &CreateSandboxRequest,
+    pod: &PodSandboxConfig,
+    program: &str,
+) -> Result<Value, Failure> {
+    let linux = pod.linux.clone().unwrap_or_default();
+    let asked = linux
+        .security_context
+        .and_then(|context| context.namespace_options)
+        .unwrap_or_default();
+    if asked
+        .userns_options
+        .as_ref()
+        .is_some_and(|user| user.mode != NODE)
+    {
+        let text = "a user namespace of a pod needs the sandboxer \"podsandbox\"";
+        return Err(Failure::new(Code::Unimplemented, text));
+    }
+    let mut config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": NOBODY, "gid": NOBODY},
+            "args": [PROGRAM, "pause"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+        },
+        "root": {"path": "rootfs", "readonly": true},
+        "mounts": [{
+            "destination": PROGRAM,
+            "type": "bind",
+            "source": program,
+            "options": ["bind", "ro", "nosuid", "nodev"],
+        }],
+        "annotations": request.annotations,
+        "linux": {
+            "namespaces": namespaces(&asked, &request.netns_path),
+            "sysctl": linux.sysctls,
+        },
+    });
+    if asked.network != NODE && !pod.hostname.is_empty() {
+        config["hostname"] = json!(pod.hostname);
+    }
+    if !linux.cgroup_parent.is_empty() {
+        let path = cgroups_path(&linux.cgroup_parent, &request.sandbox_id);
+        config["linux"]["cgroupsPath"] = json!(path);
+    }
+    if sys::may_lower_oom_score() {
+        config["process"]["oomScoreAdj"] = json!(OOM_SCORE);
+    }
+    Ok(config)
+}
+
+fn namespaces(asked: &NamespaceOption, netns_path: &str) -> Vec<Value> {
+    let mut all = vec![json!({"type": "mount"})];
+    if asked.network != NODE {
+        all.push(json!({"type": "uts"}));
+        all.push(match netns_path {
+            "" => json!({"type": "network"}),
+            path => json!({"type": "network", "path": path}),
+        });
+    }
+    if asked.ipc != NODE {
+        all.push(json!({"type": "ipc"}));
+    }
+    // Containers join it only if they are to share one.
+    if asked.pid != NODE {
+        all.push(json!({"type": "pid"}));
+    }
+    all
+}
+
+/// Below the pod's cgroup, in the words of whoever makes it: a slice is systemd's.
+fn cgroups_path(parent: &str, id: &str) -> String {
+    let base = parent.rsplit('/').next().unwrap_or_default();
+    if base.ends_with(".slice") {
+        format!("{base}:cri-containerd:{id}")
+    } else {
+        format!("{}/{id}", parent.trim_end_matches('/'))
+    }
+}
+
+/// The process of a sandbox: does nothing, reaps nothing (its orphans leave no zombies), and
+/// ends by SIGTERM.
+pub(crate) fn pause() -> Result<(), Failure> {
+    let failed = |errno| Failure::call("pause", errno);
+    sys::ignore_children().map_err(|error| Failure::call("pause", error))?;
+    let mut set = nix::sys::signal::SigSet::empty();
+    set.add(nix::sys::signal::Signal::SIGTERM);
+    set.add(nix::sys::signal::Signal::SIGINT);
+    set.thread_block().map_err(failed)?;
+    sys::trim();
+    set.wait().map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::sandbox::{LinuxPodSandboxConfig, SecurityContext, UserNamespace};
+
+    fn request() -> CreateSandboxRequest {
+        CreateSandboxRequest {
+            sandbox_id: "pod".to_owned(),
+            netns_path: "/run/netns/cni-1".to_owned(),
+            ..CreateSandboxRequest::default()
+        }
+    }
+
+    fn pod(options: NamespaceOption) -> PodSandboxConfig {
+        PodSandboxConfig {
+            hostname: "web".to_owned(),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: "/kubepods/burstable/pod1".to_owned(),
+                security_context: Some(SecurityContext {
+                    namespace_options: Some(options),
+                }),
+                sysctls: [("net.core.somaxconn".to_owned(), "9".to_owned())].into(),
+            }),
+        }
+    }
+
+    fn kinds(config: &Value) -> Vec<&str> {
+        let all = config["linux"]["namespaces"].as_array().unwrap();
+        all.iter().map(|ns| ns["type"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_pod_has_the_namespaces_hostname_sysctls_and_cgroup_that_cri_asks_for() {
+        let pod = pod(NamespaceOption::default());
+        let config = config(&request(), &pod, "/bin/shim").unwrap();
+        assert_eq!(kinds(&config), ["mount", "uts", "network", "ipc", "pid"]);
+        assert_eq!(config["linux"]["namespaces"][2]["path"], "/run/netns/cni-1");
+        assert_eq!(config["hostname"], "web");
+        assert_eq!(config["linux"]["sysctl"]["net.core.somaxconn"], "9");
+        let cgroup = &config["linux"]["cgroupsPath"];
+        assert_eq!(*cgroup, "/kubepods/burstable/pod1/pod");
+    }
+
+    #[test]
+    fn a_pod_on_the_machines_namespaces_makes_none_of_them() {
+        let pod = pod(NamespaceOption {
+            network: NODE,
+            pid: NODE,
+            ipc: NODE,
+            userns_options: None,
+        });
+        let config = config(&request(), &pod, "/bin/shim").unwrap();
+        assert_eq!(kinds(&config), ["mount"]);
+        assert_eq!(config["hostname"], Value::Null, "it is the machine's");
+    }
+
+    #[test]
+    fn a_pod_with_a_user_namespace_is_refused_in_words() {
+        let pod = pod(NamespaceOption {
+            userns_options: Some(UserNamespace::default()),
+            ..NamespaceOption::default()
+        });
+        let refused = config(&request(), &pod, "/bin/shim").unwrap_err();
+        assert_eq!(refused.code, Code::Unimplemented);
+        assert!(refused.text.contains("podsandbox"), "{refused}");
+    }
+
+    #[test]
+    fn a_slice_is_named_as_systemd_wants_it() {
+        let parent = "/kubepods.slice/kubepods-pod1.slice";
+        let path = cgroups_path(parent, "pod");
+        assert_eq!(path, "kubepods-pod1.slice:cri-containerd:pod");
+    }
+}

@@ -1,0 +1,229 @@
+//! Pods as containerd asks for them where `sandboxer` is `shim`.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use corten_conformance::lane;
+use corten_shim::proto::rpc::Status;
+use corten_shim::proto::sandbox::{
+    CreateSandboxRequest, LinuxPodSandboxConfig, PlatformResponse, PodSandboxConfig,
+    SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse, StartSandboxResponse,
+};
+use corten_shim::proto::stats::Metrics;
+use corten_shim::proto::task::WaitResponse;
+use corten_shim::proto::{Any, Empty};
+use prost::Message;
+use serde_json::json;
+
+use crate::fake::container::{NOT_FOUND, Web, read};
+use crate::fake::{self, Client, Containerd, Version};
+
+/// A pod in a network namespace that somebody else holds, as CRI does.
+struct Pod {
+    containerd: Containerd,
+    bundle: PathBuf,
+    task: Client,
+    client: Client,
+    network: Child,
+}
+
+impl Pod {
+    fn new() -> Pod {
+        let containerd = Containerd::new(Version::Protobuf);
+        // There is no config.json: containerd has none for a sandbox.
+        let bundle = containerd.bundle("pod", &[]);
+        std::fs::remove_file(bundle.join("config.json")).unwrap();
+        std::fs::create_dir(bundle.join("rootfs")).unwrap();
+        let task = containerd.connect("pod", &bundle);
+        let client = task.sandbox();
+        let mut command = Command::new("unshare");
+        let network = command.args(["-n", "sleep", "1000"]).spawn().unwrap();
+        let apart = || (net(network.id()) != net(std::process::id())).then_some(());
+        assert!(corten_conformance::wait::until(fake::LIMIT, apart).is_some());
+        Pod {
+            containerd,
+            bundle,
+            task,
+            client,
+            network,
+        }
+    }
+
+    fn create(&mut self) -> Result<Empty, Status> {
+        let config = PodSandboxConfig {
+            hostname: "web-0".to_owned(),
+            linux: Some(LinuxPodSandboxConfig::default()),
+        };
+        let request = CreateSandboxRequest {
+            sandbox_id: "pod".to_owned(),
+            bundle_path: self.bundle.display().to_string(),
+            options: Some(Any::pack("runtime.v1.PodSandboxConfig", &config)),
+            netns_path: format!("/proc/{}/ns/net", self.network.id()),
+            ..CreateSandboxRequest::default()
+        };
+        self.client.call("CreateSandbox", &request)
+    }
+
+    /// A call that only names the sandbox.
+    fn call<T: Message + Default>(&mut self, method: &str) -> Result<T, Status> {
+        self.client.call(method, &named("pod"))
+    }
+
+    fn run(&mut self) -> u32 {
+        self.create().unwrap();
+        let started: StartSandboxResponse = self.call("StartSandbox").unwrap();
+        assert!(started.created_at.unwrap().seconds > 0);
+        started.pid
+    }
+
+    fn state(&mut self) -> String {
+        let status: SandboxStatusResponse = self.call("SandboxStatus").unwrap();
+        status.state
+    }
+
+    /// Removes it, with which the shim ends.
+    fn end(mut self) {
+        let shim = self.task.shim_pid();
+        let _: Empty = self.call("ShutdownSandbox").unwrap();
+        fake::gone(shim);
+        let rootfs = std::fs::read_dir(self.bundle.join("rootfs")).unwrap();
+        assert_eq!(
+            rootfs.count(),
+            0,
+            "containerd removes it as an empty directory"
+        );
+        self.network.kill().unwrap();
+        self.network.wait().unwrap();
+    }
+}
+
+fn named(id: &str) -> SandboxRequest {
+    SandboxRequest {
+        sandbox_id: id.to_owned(),
+    }
+}
+
+fn net(pid: u32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
+}
+
+/// A container of the pod, with its namespaces as CRI names them.
+fn container(pod: &Pod, pid: u32, script: &str) -> Web {
+    let address = format!("unix://{}", pod.task.path.display());
+    let mut web = Web::with(
+        Containerd::again(&pod.containerd),
+        Client::new(3, &address),
+        "web",
+        script,
+    );
+    let path = |kind: &str| format!("/proc/{pid}/ns/{kind}");
+    web.config["linux"]["namespaces"] = json!([
+        {"type": "mount"}, {"type": "cgroup"},
+        {"type": "network", "path": path("net")}, {"type": "ipc", "path": path("ipc")},
+        {"type": "uts", "path": path("uts")}, {"type": "pid", "path": path("pid")},
+    ]);
+    web.config.as_object_mut().unwrap().remove("hostname");
+    web
+}
+
+#[test]
+fn a_pod_is_created_started_watched_stopped_and_shut_down() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        let pid = pod.run();
+        assert_eq!(net(pid), net(pod.network.id()));
+        assert_eq!(pod.state(), "SANDBOX_READY");
+        let _: Empty = pod.call("PingSandbox").unwrap();
+        let platform: PlatformResponse = pod.call("Platform").unwrap();
+        assert_eq!(platform.platform.unwrap().os, "linux");
+        let metrics: SandboxMetricsResponse = pod.call("SandboxMetrics").unwrap();
+        let metrics = metrics.metrics.unwrap();
+        assert_eq!(metrics.id, "pod");
+        let metrics = Metrics::decode(&*metrics.data.unwrap().value).unwrap();
+        assert_eq!(metrics.pids.unwrap().current, 1);
+        let waiting = pod.client.send("WaitSandbox", &named("pod"));
+        let mut other = pod.client.sandbox();
+        let _: Empty = other.call("StopSandbox", &named("pod")).unwrap();
+        let exit: WaitResponse = pod.client.receive(waiting).unwrap();
+        assert_eq!(exit.exit_status, 137);
+        assert_eq!(pod.state(), "SANDBOX_NOTREADY");
+        let _: Empty = pod.call("StopSandbox").unwrap();
+        assert!(pod.containerd.next_event().is_none(), "it is no task");
+        pod.end();
+    });
+}
+
+#[test]
+fn containers_find_the_namespaces_of_their_pod() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        let pid = pod.run();
+        let mut web = container(&pod, pid, "cat /proc/sys/kernel/hostname; sleep 1000");
+        let mut stdout = web.stdout();
+        let init = web.run();
+        assert_eq!(read(&mut stdout, 6), "web-0\n");
+        assert_eq!(net(init), net(pid));
+        // Process 1 is the pod's: it leaves no zombies of those that come to it.
+        web.add_exec("parent", "(exec 3<>/dev/null; sleep 0.01) & exit 0")
+            .unwrap();
+        web.start("parent").unwrap();
+        assert_eq!(web.wait("parent").unwrap(), 0);
+        fake::children(pid, &[]);
+        // The pod's end is that of its containers.
+        let _: Empty = pod.call("StopSandbox").unwrap();
+        assert_eq!(web.wait("").unwrap(), 137);
+        web.delete("").unwrap();
+        pod.end();
+    });
+}
+
+#[test]
+fn a_pod_that_was_never_started_or_still_runs_can_be_shut_down() {
+    lane::test(|| {
+        for start in [false, true] {
+            let mut pod = Pod::new();
+            if start {
+                pod.run();
+            } else {
+                pod.create().unwrap();
+            }
+            pod.end();
+            std::fs::remove_dir_all("/run/fake").unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pod_that_can_not_be_created_says_why_and_its_shim_ends() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        let error = pod
+            .call::<StartSandboxResponse>("StartSandbox")
+            .unwrap_err();
+        assert_eq!(error.code, NOT_FOUND);
+        assert_eq!(
+            pod.call::<Empty>("PingSandbox").unwrap_err().code,
+            NOT_FOUND
+        );
+        pod.network.kill().unwrap();
+        pod.network.wait().unwrap();
+        let error = pod.create().unwrap_err();
+        assert!(error.message.contains("namespaces"), "{}", error.message);
+        pod.end();
+    });
+}
+
+#[test]
+fn what_is_left_of_a_pod_whose_shim_was_killed_is_removed_by_delete() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        let pid = pod.run();
+        fake::kill(pod.task.shim_pid());
+        pod.containerd.delete("pod", &pod.bundle);
+        fake::gone(pid);
+        let rootfs = std::fs::read_dir(pod.bundle.join("rootfs")).unwrap();
+        assert_eq!(rootfs.count(), 0);
+        pod.network.kill().unwrap();
+        pod.network.wait().unwrap();
+    });
+}
