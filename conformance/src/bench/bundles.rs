@@ -210,6 +210,8 @@ fn docker(has: &dyn Fn(&str) -> bool) -> Value {
     for (controller, limit) in limits {
         if has(controller) {
             config["linux"]["resources"][controller] = limit;
+            // Not below the bench's own, which has processes and so no controllers to give.
+            config["linux"]["cgroupsPath"] = json!("/bench-docker");
         }
     }
     config

@@ -1,13 +1,14 @@
 //! Memory: of the runtime while it works, of a container that waits, and what is charged to the
 //! container itself.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::Group;
 use super::result::Measurement;
 use super::stats;
 use super::subject::{Lab, Runtime, pid, time};
-use crate::sys;
+use crate::{lane, sys};
 
 pub(super) const GROUP: Group = Group {
     name: "memory",
@@ -98,67 +99,112 @@ fn create(lab: &Lab, runtime: &Runtime, bundle: &str, id: &str) -> Result<i32, S
     pid(&file)
 }
 
-/// What the cgroup of a created container has been charged at most.
-fn charged(lab: &Lab) -> Result<Measurement, String> {
-    let mut result = Measurement::new("memory charged before execve", "KiB");
-    for runtime in &lab.runtimes {
-        super::progress(&result.name, 0, 1);
-        let id = "bench-charged";
-        let pid = create(lab, runtime, "docker", id)?;
-        let told = |error: std::io::Error| format!("memory.peak: {error}");
-        let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(told)?;
-        let own = own
-            .lines()
-            .find_map(|line| line.strip_prefix("0::/"))
-            .unwrap_or_default();
-        let peak = std::fs::read_to_string(format!("/sys/fs/cgroup/{own}/memory.peak"));
-        lab.call(runtime, "docker", &["delete", "--force", id])?;
-        let bytes: f64 = peak
-            .map_err(told)?
-            .trim()
-            .parse()
-            .map_err(|_| "memory.peak: no number")?;
-        result = result.with(&runtime.name, vec![bytes / KIB]);
-    }
-    Ok(result.note("memory.peak of a created container of the Docker-like bundle"))
+/// Whose `true` of the Docker-like bundle is run: floor's, or a runtime's.
+type Who<'a> = Option<&'a Runtime>;
+
+fn everybody(lab: &Lab) -> Vec<(&str, Who<'_>)> {
+    let mut all: Vec<_> = lab
+        .runtimes
+        .iter()
+        .map(|one| (one.name.as_str(), Some(one)))
+        .collect();
+    all.insert(1, ("floor", None));
+    all
 }
 
-/// The smallest memory limit with which the Docker-like bundle's `true` runs.
+/// What a container is charged at most, its `true` included.
+fn charged(lab: &Lab) -> Result<Measurement, String> {
+    let mut result = Measurement::new("memory charged", "KiB");
+    for (name, who) in everybody(lab) {
+        super::progress(&result.name, 0, 1);
+        let (outcome, bytes) = in_group(lab, who, None)?;
+        outcome?;
+        result = result.with(name, vec![bytes / KIB]);
+    }
+    Ok(result.note("memory.peak of a cgroup around the container's, Docker-like bundle, page cache dropped first"))
+}
+
+/// The smallest limit, set before anything is in the cgroup, with which `true` runs.
 fn smallest(lab: &Lab) -> Result<Measurement, String> {
     /// In pages; a power of two that is enough for every runtime.
     const ENOUGH: u32 = 16 << 10;
     let mut result = Measurement::new("memory smallest limit", "KiB");
-    for runtime in &lab.runtimes {
+    for (name, who) in everybody(lab) {
         let (mut fails, mut runs) = (0, ENOUGH);
         while runs - fails > 1 {
-            super::progress(&result.name, 0, 1);
+            super::progress(&format!("{}, {name}", result.name), 0, 1);
             let middle = u32::midpoint(fails, runs);
-            if works(lab, runtime, middle)? {
+            // Three of three.
+            let mut done = true;
+            for _ in 0..3 {
+                done = done
+                    && in_group(lab, who, Some(u64::from(middle) * 4096))?
+                        .0
+                        .is_ok();
+            }
+            if done {
                 runs = middle;
             } else {
                 fails = middle;
             }
         }
-        result = result.with(&runtime.name, vec![f64::from(runs) * 4.0]);
+        result = result.with(name, vec![f64::from(runs) * 4.0]);
     }
-    Ok(result.note("three runs of three must succeed"))
+    Ok(result
+        .goal("floor", 2.0)
+        .note("memory.max of a cgroup around the container's, page cache dropped first; three runs must succeed"))
 }
 
-fn works(lab: &Lab, runtime: &Runtime, pages: u32) -> Result<bool, String> {
-    let mut config = lab.config("docker", &["/true"]);
-    config["linux"]["resources"]["memory"]["limit"] = (u64::from(pages) * 4096).into();
-    lab.bundle("small", config)?;
-    let mut done = true;
-    for _ in 0..3 {
-        let words = ["run", "--bundle", "{}", "bench-small"];
-        done &= time(&mut lab.command(runtime, "small", &words)?).is_ok();
-        // What failed may have left its state.
-        if !done {
-            drop(lab.call(runtime, "small", &["delete", "--force", "bench-small"]));
-            break;
-        }
+/// Runs `true` with its cgroup in one of our own, with this limit: how that went, and what it was
+/// charged at most.
+fn in_group(
+    lab: &Lab,
+    who: Who<'_>,
+    limit: Option<u64>,
+) -> Result<(Result<(), String>, f64), String> {
+    const GROUP: &str = "/sys/fs/cgroup/bench-memory";
+    let told = |error: std::io::Error| format!("{GROUP}: {error}");
+    let file = |name: &str| format!("{GROUP}/{name}");
+    std::fs::create_dir(GROUP).map_err(told)?;
+    if let Some(limit) = limit {
+        std::fs::write(file("memory.max"), limit.to_string()).map_err(told)?;
     }
-    Ok(done)
+    if lane::is_machine() {
+        rustix::fs::sync();
+        std::fs::write("/proc/sys/vm/drop_caches", "1").map_err(told)?;
+    }
+    let outcome = match who {
+        Some(runtime) => {
+            let mut config = lab.config("docker", &["/true"]);
+            config["linux"]["cgroupsPath"] = "/bench-memory/own".into();
+            if let Some(resources) = config["linux"]["resources"].as_object_mut() {
+                resources.remove("memory");
+            }
+            lab.bundle("small", config)?;
+            let words = ["run", "--bundle", "{}", "bench-small"];
+            let outcome = time(&mut lab.command(runtime, "small", &words)?);
+            if outcome.is_err() {
+                // What it has left; it may be nothing.
+                drop(lab.call(runtime, "small", &["delete", "--force", "bench-small"]));
+            }
+            outcome
+        }
+        None => {
+            let own = Path::new(GROUP).join("own");
+            time(&mut lab.floor_of("docker", &own, None, &["/true"])?)
+        }
+    };
+    let peak = std::fs::read_to_string(file("memory.peak")).map_err(told)?;
+    let peak = peak
+        .trim()
+        .parse()
+        .map_err(|_| "memory.peak: no number".to_owned())?;
+    if outcome.is_err() {
+        // Floor undoes nothing.
+        drop(std::fs::remove_dir(file("own")));
+    }
+    std::fs::remove_dir(GROUP).map_err(told)?;
+    Ok((outcome.map(drop), peak))
 }
 
 #[cfg(test)]

@@ -120,25 +120,38 @@ impl Lab {
 
     /// floor on one of its bundles, in a cgroup of this name.
     pub(super) fn floor(&self, kind: &str, id: &str, args: &[&str]) -> Result<Command, String> {
-        let filter = (kind == "docker").then(|| self.folder.join("filter"));
-        self.floor_of(kind, id, filter.as_deref(), args)
+        let filter = self.folder.join("filter");
+        let filter = Some(filter).filter(|file| kind == "docker" && file.exists());
+        self.floor_of(kind, &self.cgroup_of(kind, id), filter.as_deref(), args)
     }
 
     /// floor on the Docker-like bundle, with another filter.
     pub(super) fn floor_with(&self, filter: &Path, args: &[&str]) -> Result<Command, String> {
-        self.floor_of("docker", "bench-floor", Some(filter), args)
+        let group = self.cgroup_of("docker", "bench-floor");
+        self.floor_of("docker", &group, Some(filter), args)
     }
 
-    fn floor_of(
+    /// Where the cgroup of a bundle's container is.
+    fn cgroup_of(&self, kind: &str, id: &str) -> PathBuf {
+        let config = self.config(kind, &[]);
+        let own = config["linux"]["cgroupsPath"].as_str();
+        own.map_or_else(
+            || self.cgroup.join(id),
+            |path| PathBuf::from(format!("/sys/fs/cgroup{path}")),
+        )
+    }
+
+    /// floor on one of its bundles, with all that it is told.
+    pub(super) fn floor_of(
         &self,
         kind: &str,
-        id: &str,
+        group: &Path,
         filter: Option<&Path>,
         args: &[&str],
     ) -> Result<Command, String> {
         let mut command = Command::new(&self.floor);
         command.arg(kind).arg(self.folder(kind));
-        command.arg(self.cgroup.join(id)).arg(format!("_ses.{id}"));
+        command.arg(group).arg("_ses.bench-equal");
         command.arg(filter.map_or(OsStr::new("-"), Path::as_os_str));
         command.args(args);
         self.silent(command)
@@ -173,24 +186,27 @@ impl Lab {
     }
 
     /// Puts the filter that our runtime loads for the Docker-like bundle where floor finds it.
-    /// Returns its length.
-    pub(super) fn take_filter(&self) -> Result<usize, String> {
-        let filter = self.filter_of(self.ours())?;
+    pub(super) fn take_filter(&self) -> Result<(), String> {
+        let Some(filter) = self.filter_of(self.ours())? else {
+            return Ok(());
+        };
         let told = |error: std::io::Error| format!("filter: {error}");
-        std::fs::write(self.folder.join("filter"), &filter).map_err(told)?;
-        Ok(filter.len() / 8)
+        std::fs::write(self.folder.join("filter"), filter).map_err(told)
     }
 
-    /// The filter that a runtime loads for the Docker-like bundle, as the kernel has it.
-    pub(super) fn filter_of(&self, runtime: &Runtime) -> Result<Vec<u8>, String> {
+    /// The filter that a runtime loads for the Docker-like bundle, as the kernel has it; None
+    /// where it does not tell (without `CONFIG_CHECKPOINT_RESTORE`).
+    pub(super) fn filter_of(&self, runtime: &Runtime) -> Result<Option<Vec<u8>>, String> {
         let id = "bench-filter";
         self.bundle("filtered", self.config("docker", &["/probe", "sleep"]))?;
-        let filter = self.detached(runtime, "filtered", id);
-        let filter = filter.and_then(|pid| {
-            sys::seccomp_filter_of(pid).map_err(|error| format!("filter of {pid}: {error}"))
-        });
+        let pid = self.detached(runtime, "filtered", id)?;
+        let filter = sys::seccomp_filter_of(pid);
         self.call(runtime, "filtered", &["delete", "--force", id])?;
-        filter
+        match filter {
+            Ok(filter) => Ok(Some(filter)),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            Err(error) => Err(format!("filter of {pid}: {error}")),
+        }
     }
 
     /// Runs a container in the background and returns its pid.
