@@ -6,6 +6,7 @@
 use crate::check::Check;
 
 mod broken;
+mod bundle_check;
 mod cgroup;
 mod cgroup_mount;
 mod console;
@@ -87,6 +88,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     features::CHECKS,
     broken::CHECKS,
     debug::CHECKS,
+    bundle_check::CHECKS,
     errors::CHECKS,
     regressions::CHECKS,
     scheduling::CHECKS,

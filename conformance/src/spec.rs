@@ -64,6 +64,7 @@ const SENTENCES: &[(&str, &str)] = &[
         "debug::",
         "runc's command line, --debug; the steps are Corten's",
     ),
+    ("check::", "Corten's own command; user_namespaces(7)"),
     ("events::", "runc's command line, events"),
     ("events::ps_", "runc's command line, ps"),
     ("lifecycle::list_", "runc's command line, list"),

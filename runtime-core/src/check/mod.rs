@@ -7,10 +7,12 @@
 //! # Layout
 //! - `fields`: fields that nobody knows
 //! - `files`: the root file system, the program, sources of mounts, hooks
+//! - `ids`: ids of the host that the caller may not map
 //! - `risks`: settings that weaken the container
 
 mod fields;
 mod files;
+mod ids;
 mod risks;
 
 use std::fmt;
@@ -157,6 +159,7 @@ impl Runtime {
         let rootfs = files::rootfs(&mut found, &spec, &bundle);
         self.check_plan(&mut found, &spec, &bundle, &rootfs, options)?;
         files::check(&mut found, &spec, &bundle, &rootfs);
+        ids::check(&mut found, &spec);
         risks::check(&mut found, &spec);
         found.0.sort_by_key(|finding| finding.level);
         Ok(found.0)
