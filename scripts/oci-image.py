@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes an OCI image archive with busybox, for `ctr image import`: oci-image.py OUT BUSYBOX."""
+"""Writes an OCI image archive with busybox, for `ctr image import`: oci-image.py OUT BUSYBOX [NAME COMMAND...]."""
 
 import hashlib
 import io
@@ -7,7 +7,7 @@ import json
 import sys
 import tarfile
 
-PROGRAMS = "cat date dd echo env false grep head hostname id kill ls mount ps seq sh sleep stty touch true wc yes"
+PROGRAMS = "cat date dd echo env false grep head hostname id kill ls mount ps readlink seq sh sleep stty touch true wc yes"
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n",
     "etc/group": "root:x:0:\nalice:x:1000:\n",
@@ -41,7 +41,7 @@ def add(tar, name, data, mode=0o644):
     tar.addfile(info, io.BytesIO(data))
 
 
-def main(out, busybox):
+def main(out, busybox, name="busybox", *command):
     blobs = {}
 
     def blob(data, kind):
@@ -55,7 +55,7 @@ def main(out, busybox):
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "config": {"Env": ["PATH=/bin"], "Cmd": list(command) or ["sh"]},
         "rootfs": {"type": "layers", "diff_ids": [root["digest"]]},
     }
     manifest = {
@@ -67,7 +67,7 @@ def main(out, busybox):
     entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
     entry["platform"] = {"architecture": "amd64", "os": "linux"}
     entry["annotations"] = {
-        "io.containerd.image.name": "docker.io/library/busybox:latest",
+        "io.containerd.image.name": f"docker.io/library/{name}:latest",
         "org.opencontainers.image.ref.name": "latest",
     }
     with tarfile.open(out, "w") as tar:
@@ -79,4 +79,4 @@ def main(out, busybox):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:])

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Kubernetes' Container Runtime Interface by hand: gRPC through curl, protobuf by field numbers.
+
+The numbers are those of k8s.io/cri-api's runtime/v1 api.proto. A message is a dict from field
+number to value: int, str, bytes, dict (a message) or list (a repeated field).
+"""
+
+import subprocess
+import sys
+import tempfile
+
+
+def varint(number):
+    out = bytearray()
+    while True:
+        out.append(number & 0x7F | (0x80 if number > 0x7F else 0))
+        number >>= 7
+        if not number:
+            return bytes(out)
+
+
+def encode(message):
+    out = b""
+    for field, value in message.items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int):
+                out += varint(field << 3) + varint(one)
+                continue
+            data = encode(one) if isinstance(one, dict) else one
+            data = data.encode() if isinstance(data, str) else data
+            out += varint(field << 3 | 2) + varint(len(data)) + data
+    return out
+
+
+def decode(data):
+    """A message as a dict from field number to the list of its values, messages as bytes."""
+    message, at = {}, 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        key = number()
+        kind = key & 7
+        if kind == 0:
+            value = number()
+        else:
+            length = {1: 8, 5: 4}.get(kind) or number()
+            value = data[at : at + length]
+            at += length
+        message.setdefault(key >> 3, []).append(value)
+    return message
+
+
+class Error(Exception):
+    pass
+
+
+class Runtime:
+    """The runtime service behind a socket."""
+
+    def __init__(self, socket):
+        self.socket = socket
+
+    def __call__(self, method, message):
+        body = encode(message)
+        with tempfile.NamedTemporaryFile() as headers:
+            command = ["curl", "-s", "--http2-prior-knowledge", "--unix-socket", self.socket]
+            command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+            command += ["--data-binary", "@-", "-D", headers.name]
+            command += ["http://localhost/runtime.v1.RuntimeService/" + method]
+            frame = b"\0" + len(body).to_bytes(4, "big") + body
+            done = subprocess.run(command, input=frame, capture_output=True, check=True)
+            lines = headers.read().decode().splitlines()
+        said = dict(line.split(": ", 1) for line in lines if ": " in line)
+        if said.get("grpc-status") != "0":
+            raise Error(f"{method}: {said.get('grpc-message', said)}")
+        return decode(done.stdout[5:])
+
+
+def expect(what, found, wanted):
+    if found != wanted:
+        sys.exit(f"FAILED {what}: {found!r}, expected {wanted!r}")
+    print("ok", what, flush=True)
+
+
+def wait(what, look):
+    """Until that is true; containerd hears of an end a moment later."""
+    import time
+
+    for _ in range(100):
+        if look():
+            return
+        time.sleep(0.1)
+    sys.exit(f"FAILED {what}: not within 10 s")
+
+
+def pod_config(name, network, pid, logs):
+    options = {1: network, 2: pid}
+    config = {1: {1: name, 2: "uid-" + name, 3: "default"}, 3: logs, 8: {2: {1: options}}}
+    if network == POD:
+        # On the machine's network the host name is the machine's as well.
+        config[2] = name + "-host"
+    return config
+
+
+NODE, POD, CONTAINER = 2, 0, 1
+
+
+def container_config(name, image, script, pid, hosts):
+    return {
+        1: {1: name},
+        2: {1: image},
+        3: ["sh", "-c", script],
+        7: [{1: "/etc/hosts", 2: hosts}, {1: "/etc/resolv.conf", 2: hosts}],
+        11: name + ".log",
+        15: {2: {3: {2: pid}}},
+    }
+
+
+def main(socket, handler, image, folder, network, pid):
+    """A pod of two containers: exec, logs, statistics, stop, remove."""
+    network = {"node": NODE, "pod": POD}[network]
+    pid = {"container": CONTAINER, "pod": POD}[pid]
+    cri = Runtime(socket)
+    name = "pod-" + handler
+    folder = tempfile.mkdtemp(dir=folder)
+    hosts = folder + "/hosts"
+    with open(hosts, "w") as file:
+        file.write("127.0.0.1 localhost\n")
+    config = pod_config(name, network, pid, folder)
+    pod = cri("RunPodSandbox", {1: config, 2: handler})[1][0].decode()
+    try:
+        use(cri, pod, config, image, folder, pid, hosts, network)
+    finally:
+        cri("StopPodSandbox", {1: pod})
+        cri("RemovePodSandbox", {1: pod})
+    expect("no pod is left", cri("ListPodSandbox", {}).get(1), None)
+
+
+def use(cri, pod, config, image, folder, pid, hosts, network):
+    def state():
+        status = decode(cri("PodSandboxStatus", {1: pod})[1][0])
+        return status.get(3, [0])[0]
+
+    def container(name, script):
+        wanted = container_config(name, image, script, pid, hosts)
+        id = cri("CreateContainer", {1: pod, 2: wanted, 3: config})[1][0].decode()
+        cri("StartContainer", {1: id})
+        return id
+
+    def status(id):
+        answer = decode(cri("ContainerStatus", {1: id})[1][0])
+        return answer.get(3, [0])[0], answer.get(7, [0])[0]
+
+    def run(id, *command):
+        answer = cri("ExecSync", {1: id, 2: list(command), 3: 20})
+        return answer.get(1, [b""])[0].decode().strip(), answer.get(3, [0])[0]
+
+    expect("the pod is ready", state(), 0)
+    web = container("web", "echo started; echo wrong >&2; exec sleep 100000")
+    side = container("side", "echo side; exit 3")
+    wait("the end of a container", lambda: status(side)[0] == 2)
+    expect("its exit code", status(side)[1], 3)
+    expect("the other one runs", status(web)[0], 1)
+    expect("exec", run(web, "echo", "hello"), ("hello", 0))
+    expect("exec's exit code", run(web, "sh", "-c", "exit 9"), ("", 9))
+    if network == POD:
+        expect("the pod's host name", run(web, "hostname")[0], config[2])
+        both = container("both", "sleep 100000")
+        links = [run(id, "readlink", "/proc/self/ns/net")[0] for id in (web, both)]
+        expect("one network for both", links[0] == links[1] != "", True)
+        ip = decode(decode(cri("PodSandboxStatus", {1: pod})[1][0])[5][0])[1][0].decode()
+        expect("an address", ip.startswith("10."), True)
+        cri("StopContainer", {1: both, 2: 1})
+        cri("RemoveContainer", {1: both})
+    # The container's own first process has another number where the pod's is process 1.
+    first = run(web, "cat", "/proc/1/cmdline")[0] == "sleep\x00100000\x00"
+    expect("process 1", first, pid == CONTAINER)
+    with open(folder + "/web.log") as log:
+        lines = sorted(line.split(" ", 1)[1] for line in log.read().splitlines())
+    expect("logs", lines, ["stderr F wrong", "stdout F started"])
+    stats = decode(cri("ContainerStats", {1: web})[1][0])
+    used = decode(decode(stats[2][0])[2][0])[1][0]
+    expect("statistics", used > 0, True)
+    cri("StopContainer", {1: web, 2: 1})
+    # Process 1 of a namespace does not see a SIGTERM that it does not handle.
+    expect("a stopped container's code", status(web), (2, 137 if pid == CONTAINER else 143))
+    for id in (web, side):
+        cri("RemoveContainer", {1: id})
+    expect("no container is left", cri("ListContainers", {}).get(1), None)
+    cri("StopPodSandbox", {1: pod})
+    expect("the pod is not ready", state(), 1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
