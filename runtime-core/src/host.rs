@@ -111,13 +111,55 @@ pub struct Facts {
     pub resctrl: Option<PathBuf>,
 }
 
+/// What a plan asks that not every plan asks, and that takes a while to find out.
+struct Asked {
+    namespaces: Vec<NamespaceKind>,
+    apparmor: bool,
+    selinux: bool,
+    seccomp: bool,
+}
+
+impl Asked {
+    fn by(spec: &Spec) -> Self {
+        let (process, linux) = (spec.process.as_ref(), spec.linux.as_ref());
+        let named = spec.namespaces().iter().map(|namespace| namespace.kind);
+        Self {
+            namespaces: named.collect(),
+            apparmor: process.is_some_and(|process| process.apparmor_profile.is_some()),
+            selinux: process.is_some_and(|process| process.selinux_label.is_some())
+                || linux.is_some_and(|linux| linux.mount_label.is_some()),
+            seccomp: linux.is_some_and(|linux| linux.seccomp.is_some()),
+        }
+    }
+}
+
 impl Host {
     /// Looks at the machine.
     ///
     /// # Errors
     /// When /proc is not readable.
     pub fn probe() -> Result<Host, Error> {
+        Self::look(&Asked {
+            namespaces: NamespaceKind::ALL.to_vec(),
+            apparmor: true,
+            selinux: true,
+            seccomp: true,
+        })
+    }
+
+    /// Looks at what the plan of this configuration depends on. All else is as if the machine
+    /// did not have it.
+    ///
+    /// # Errors
+    /// As [`Host::probe`].
+    pub(crate) fn probe_for(spec: &Spec) -> Result<Host, Error> {
+        Self::look(&Asked::by(spec))
+    }
+
+    fn look(asked: &Asked) -> Result<Host, Error> {
         let last_cap = read_number("/proc/sys/kernel/cap_last_cap")?;
+        // Only a user namespace depends on what its creator sees of /proc.
+        let user = asked.namespaces.contains(&NamespaceKind::User);
         Ok(Host {
             kernel: kernel()?,
             euid: process::geteuid().map_err(|errno| Error::call("uid", "geteuid", errno))?,
@@ -126,16 +168,18 @@ impl Host {
             cgroup: cgroup::mode(Path::new(cgroup::MOUNT)),
             systemd: cgroup::systemd::is_there(),
             clone3: crate::sys::launch::has_clone3(),
-            namespaces: joined::known()
-                .map_err(|errno| Error::call("namespaces", "readdir", errno))?,
+            namespaces: joined::known(&asked.namespaces),
             memfd_exec: memfd_exec(),
             kcore: is_there("/proc/kcore"),
-            proc_hidden: proc_hidden()?,
-            apparmor: apparmor(),
-            selinux: is_there("/sys/fs/selinux/enforce"),
+            proc_hidden: user && proc_hidden()?,
+            apparmor: asked.apparmor && apparmor(),
+            selinux: asked.selinux && is_there("/sys/fs/selinux/enforce"),
             architecture: Architecture::native(),
-            seccomp_flags: crate::sys::seccomp::known_flags(),
-            pidfd_getfd: process::has_pidfd_getfd(),
+            seccomp_flags: asked
+                .seccomp
+                .then(crate::sys::seccomp::known_flags)
+                .flatten(),
+            pidfd_getfd: asked.seccomp && process::has_pidfd_getfd(),
         })
     }
 }

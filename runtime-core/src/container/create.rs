@@ -84,7 +84,7 @@ impl Runtime {
         let config = bundle.spec();
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
-        let host = Host::probe()?;
+        let host = Host::probe_for(bundle.spec())?;
         let (mut plan, facts) = self.plan_on(&host, id, bundle, &options)?;
         if !plan.obstacles.is_empty() {
             return Err(plan.obstacles.swap_remove(0).into());

@@ -104,7 +104,7 @@ impl Container {
         let mut spec = self.config()?;
         spec.process = Some(with_defaults(process, spec.process.as_ref()));
         spec::validate(&spec)?;
-        let host = Host::probe()?;
+        let host = Host::probe_for(&spec)?;
         let facts = self.facts(&options)?;
         // Only now is it sure that all of that was the container's.
         process::pidfd_send_signal(pidfd, 0).map_err(|_| Cause::NotRunning)?;

@@ -146,8 +146,8 @@ impl Runtime {
     /// When the container can't be planned.
     pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan, Error> {
         dir::check_id(id)?;
-        let host = Host::probe()?;
         let bundle = notify::bundle(bundle, options, &self.root.join(id));
+        let host = Host::probe_for(bundle.spec())?;
         let (plan, _) = self.plan_on(&host, id, &bundle, options)?;
         Ok(plan)
     }

@@ -29,12 +29,11 @@ pub struct Joined {
     pub problem: Option<String>,
 }
 
-/// The kinds that this kernel has.
-pub(super) fn known() -> Result<Vec<NamespaceKind>, Errno> {
-    let dir = file::open_dir_at(rustix::fs::CWD, Path::new("/proc/thread-self/ns"))?;
-    let names = file::read_dir_names(dir)?;
-    let is_there = |kind: &NamespaceKind| names.iter().any(|name| name == kind.for_children());
-    Ok(NamespaceKind::ALL.into_iter().filter(is_there).collect())
+/// Those of the kinds that this kernel has.
+pub(super) fn known(kinds: &[NamespaceKind]) -> Vec<NamespaceKind> {
+    let path = |kind: &NamespaceKind| format!("/proc/self/ns/{}", kind.for_children());
+    let known = kinds.iter().filter(|kind| super::is_there(&path(kind)));
+    known.copied().collect()
 }
 
 /// All namespaces of a process that the caller's children are not in already, as if

@@ -8,6 +8,7 @@ use corten_init::abi::{
 };
 
 use super::cases::{self, Case};
+use crate::host::Host;
 use crate::plan::{Action, Bytes, Fds, Flat, Plan, Planned, check};
 
 /// Fields of config.json that a step can come from.
@@ -29,6 +30,17 @@ fn plans() -> Vec<(Case, Plan)> {
         (case, plan)
     };
     cases::all().into_iter().map(planned).collect()
+}
+
+#[test]
+fn a_plan_depends_on_nothing_of_the_machine_that_is_not_looked_at_for_it() {
+    let all = Host::probe().unwrap();
+    for mut case in cases::all() {
+        case.host = all.clone();
+        let plan = case.plan();
+        case.host = Host::probe_for(&case.spec).unwrap();
+        assert_eq!(plan, case.plan(), "{}", case.name);
+    }
 }
 
 #[test]
