@@ -51,7 +51,7 @@ fn disk_of(path: &Path) -> (u32, u32) {
 /// A place on the machine's disk.
 const ON_DISK: &str = "/var/tmp";
 
-fn rate((major, minor): (u32, u32), rate: u64) -> Value {
+pub(super) fn rate((major, minor): (u32, u32), rate: u64) -> Value {
     json!([{"major": major, "minor": minor, "rate": rate}])
 }
 
@@ -82,7 +82,7 @@ fn a_throttle_slows_a_writer(lab: &Lab) {
     /// 4 MiB at 1 MiB a second; the kernel lets the first moments pass.
     const LEAST: Duration = Duration::from_secs(2);
     let disk = Loop::new(lab, 4 * MIB);
-    let number = (7, disk.minor);
+    let number = disk.number();
     let limit = json!({"throttleWriteBpsDevice": rate(number, MIB)});
     let mut bundle = bundle_with(lab, &[], "blockIO", limit);
     bundle.busybox().expect("busybox-static is installed");
@@ -123,6 +123,11 @@ impl Loop {
         let error = String::from_utf8_lossy(&output.stderr);
         let minor = minor.unwrap_or_else(|| panic!("losetup: {node}{error}"));
         Self { node, minor }
+    }
+
+    /// Its major and minor number.
+    pub(super) fn number(&self) -> (u32, u32) {
+        (7, self.minor)
     }
 
     /// As /disk.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`check`] | what a check is; `checks/` beside `src/` holds them, a file per facility |
 //! | [`lab`] | what a check is given: the runtime, fresh bundles, containers that go away |
+//! | [`cgroup_files`] | the forms of a cgroup's files, to read limits back |
 //! | [`facts`] | looking things up in what the probe told |
 //! | [`bundle`], [`runtime`], [`console`], [`agent`] | a bundle on disk; the driver of a runtime binary; terminals; the other end of a seccomp listener |
 //! | [`config`] | the fields of a config.json |
@@ -26,6 +27,7 @@
 pub mod agent;
 pub mod bench;
 pub mod bundle;
+pub mod cgroup_files;
 pub mod check;
 pub mod cli;
 pub mod compare;

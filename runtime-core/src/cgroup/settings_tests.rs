@@ -383,3 +383,32 @@ fn a_memory_limit_is_checked_against_what_is_used_only_on_request() {
     assert_eq!(with(4096, Some(false)), None);
     assert_eq!(with(4096, None), None);
 }
+
+#[test]
+fn what_is_written_is_what_another_reader_finds_in_it() {
+    use corten_conformance::cgroup_files::{flat_keyed, nested_keyed};
+    let resources = Resources::parse(
+        br#"{"rdma": {"mlx4_0": {"hcaHandles": 3, "hcaObjects": 10000}, "mlx5_1": {"hcaObjects": 7}},
+            "unified": {"misc.max": "sev 5\nsev_es 6"},
+            "blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 16, "rate": 5}],
+                        "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 6},
+                                                    {"major": 8, "minor": 0, "rate": 0}]}}"#,
+    );
+    let list = settings(&resources.unwrap()).unwrap();
+    let text = |file: &str| {
+        let values = list.iter().filter(|setting| setting.file == file);
+        let values: Vec<_> = values.map(|setting| setting.value.as_str()).collect();
+        values.join("\n")
+    };
+    let rdma = nested_keyed(&text("rdma.max")).unwrap();
+    assert_eq!(rdma["mlx4_0"]["hca_handle"], "3");
+    assert_eq!(rdma["mlx4_0"]["hca_object"], "10000");
+    assert_eq!(rdma["mlx5_1"]["hca_object"], "7");
+    assert_eq!((rdma.len(), rdma["mlx5_1"].len()), (2, 1));
+    let io = nested_keyed(&text("io.max")).unwrap();
+    assert_eq!(io["8:16"]["rbps"], "5");
+    assert_eq!(io["8:16"]["wiops"], "6");
+    assert_eq!(io["8:0"]["wiops"], "max");
+    let misc = flat_keyed(&text("misc.max")).unwrap();
+    assert_eq!((misc["sev"].as_str(), misc["sev_es"].as_str()), ("5", "6"));
+}
