@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, last_errno};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
@@ -302,8 +302,7 @@ fn name_of(program: &OwnedFd) -> Result<[u8; 16], Errno> {
 /// The result of libc's `syscall`, whose answers here all fit an `int`.
 fn check(rc: libc::c_long) -> Result<i32, Errno> {
     if rc < 0 {
-        let errno = std::io::Error::last_os_error().raw_os_error();
-        return Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EINVAL)));
+        return Err(last_errno());
     }
     i32::try_from(rc).map_err(|_| Errno::OVERFLOW)
 }

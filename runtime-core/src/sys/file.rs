@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, ipc};
 
 /// Makes a system call again for as long as a signal interrupts it.
 fn uninterrupted<T>(
@@ -157,7 +157,7 @@ pub(crate) fn write_new_atomic(
 ) -> Result<(), Errno> {
     let dir = dir.as_fd();
     let (temporary, file) = temporary_file(dir, name, mode)?;
-    let written = write_all(file.as_fd(), bytes).and_then(|()| {
+    let written = ipc::write_all(file.as_fd(), bytes).and_then(|()| {
         call("renameat", || {
             rustix::fs::renameat(dir, &temporary, dir, name)
         })
@@ -205,15 +205,6 @@ fn temporary_file(
         }
     }
     Err(Errno::EXIST)
-}
-
-fn write_all(file: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let n = uninterrupted("write", || rustix::io::write(file, rest))?;
-        rest = rest.get(n..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 /// One name in a directory.

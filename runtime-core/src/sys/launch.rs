@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-use super::call;
+use super::{call, last_errno};
 
 /// Bytes of the child's stack; it uses a few hundred.
 const STACK: usize = 16 << 10;
@@ -419,7 +419,7 @@ pub(crate) fn has_clone3() -> bool {
         // SAFETY: the kernel looks at the size first and at no memory.
         let rc = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<CloneArgs>(), 0) };
         match rc {
-            -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+            -1 => Err(last_errno()),
             _ => Ok(()),
         }
     });

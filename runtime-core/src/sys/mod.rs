@@ -31,3 +31,8 @@ pub(crate) fn call<T>(
 ) -> Result<T, Errno> {
     make()
 }
+
+/// What the C library says about the call of this thread that failed last.
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

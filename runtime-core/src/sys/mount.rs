@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, last_errno};
 
 /// `mount_setattr(2)`: makes a mount read-only.
 pub(crate) fn set_readonly(mount: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -26,10 +26,6 @@ pub(crate) fn set_readonly(mount: BorrowedFd<'_>) -> Result<(), Errno> {
                 size_of_val(&attr),
             )
         };
-        if rc == 0 {
-            Ok(())
-        } else {
-            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-        }
+        if rc == 0 { Ok(()) } else { Err(last_errno()) }
     })
 }

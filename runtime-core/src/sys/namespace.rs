@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, last_errno};
 
 /// Of linux/magic.h.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -42,7 +42,7 @@ fn ioctl(namespace: BorrowedFd<'_>, request: libc::c_ulong) -> Result<i32, Errno
     call("ioctl", || {
         // SAFETY: these requests take no argument and touch no memory of the caller.
         match unsafe { libc::ioctl(namespace.as_raw_fd(), request) } {
-            -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+            -1 => Err(last_errno()),
             value => Ok(value),
         }
     })

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::thread::LinkNameSpaceType;
 
-use super::call;
 use super::launch::with_signals_blocked;
+use super::{call, last_errno};
 
 /// The largest message that the kernel sends in one piece, see netlink(7).
 const LARGEST: usize = 32 << 10;
@@ -41,11 +41,7 @@ fn set(socket: BorrowedFd<'_>, option: libc::c_int) -> Result<(), Errno> {
                 size_of_val(&on) as libc::socklen_t,
             )
         };
-        if rc == 0 {
-            Ok(())
-        } else {
-            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-        }
+        if rc == 0 { Ok(()) } else { Err(last_errno()) }
     })
 }
 

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::call;
+use super::{call, last_errno};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,14 +104,6 @@ fn waitid(pidfd: BorrowedFd<'_>) -> Result<(Ended, Usage), Errno> {
         max_rss: usage.ru_maxrss.unsigned_abs() * 1024,
     };
     Ok((ended, usage))
-}
-
-fn last_errno() -> Errno {
-    Errno::from_raw_os_error(
-        std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO),
-    )
 }
 
 /// Reaps a child that has ended or is about to. Somebody else may have done it: the

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, last_errno};
 
 /// What sched_setattr(2) takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,8 +67,4 @@ pub(crate) fn ioprio_set(pid: i32, priority: u32) -> Result<(), Errno> {
         let rc = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) };
         if rc == 0 { Ok(()) } else { Err(last_errno()) }
     })
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::call;
+use super::{call, last_errno};
 
 /// `SECCOMP_FILTER_FLAG_*`: TSYNC, LOG, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH and
 /// WAIT_KILLABLE_RECV. TSYNC goes with NEW_LISTENER only together with TSYNC_ESRCH, and
@@ -42,8 +42,7 @@ fn set_filter(flags: u32) -> Result<(), Errno> {
         )
     };
     if rc == -1 {
-        let errno = std::io::Error::last_os_error().raw_os_error();
-        return Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EINVAL)));
+        return Err(last_errno());
     }
     Ok(())
 }

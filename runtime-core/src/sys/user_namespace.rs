@@ -16,7 +16,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal};
 
 use super::launch::{CloneArgs, Stack, clone_and_run, raw_call, wait_zero, with_signals_blocked};
-use super::{call, file};
+use super::{call, file, last_errno};
 
 /// How long a child that was killed may take to end.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -129,7 +129,7 @@ fn reap(pidfd: &OwnedFd) {
         };
         match rc {
             0 => Ok(()),
-            _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+            _ => Err(last_errno()),
         }
     });
     if let Err(errno) = reaped {
