@@ -254,12 +254,25 @@ impl Runtime {
             return self.container(id)?.delete_locked(super::Delete::Force);
         }
         if let Some(intent) = dir.intent()? {
-            if let Some(path) = intent.cgroup {
+            if let Some(path) = intent.cgroup.filter(|path| !self.is_in_use(path)) {
                 remove_cgroup(&path, &intent.made_cgroups, intent.unit.as_ref())?;
             }
             remove_resctrl(&intent.resctrl)?;
         }
         dir.remove()
+    }
+
+    /// Whether a container that has not ended has this cgroup: a creation that was killed
+    /// before it came to make the cgroup has no part in it.
+    fn is_in_use(&self, cgroup: &Path) -> bool {
+        let root = file::open_dir_at(rustix::fs::CWD, &self.root);
+        let names = root.and_then(file::read_dir_names).unwrap_or_default();
+        let mut containers = names
+            .iter()
+            .filter_map(|name| self.container(name.to_str()?).ok());
+        containers.any(|container| {
+            container.saved.cgroup.as_deref() == Some(cgroup) && container.pid() != 0
+        })
     }
 
     /// Makes the root, unless it is there; whoever made it chose its mode.

@@ -125,3 +125,23 @@ fn of_creations_at_the_same_time_in_one_cgroup_one_succeeds() {
         }
     });
 }
+
+#[test]
+fn what_a_creation_that_was_killed_early_has_left_is_deleted_without_its_neighbour() {
+    lab::test(|lab| {
+        let folder = folder(lab, &["sleep"]);
+        let mut container = lab.create(&folder, CreateOptions::default());
+        lab::done(container.start());
+        // It had written down what it was about to make, and then another one was faster.
+        let left = lab.runtime.root().join("left");
+        std::fs::create_dir(&left).expect("the lab's own");
+        let intent = json!({"id": "left", "cgroup": PATH, "made_cgroups": [PATH]});
+        std::fs::write(left.join("intent.json"), intent.to_string()).expect("the lab's own");
+        lab::done(lab.runtime.delete_leftovers("left"));
+        assert!(!left.exists());
+        let state = lab::done(container.state());
+        assert_eq!(state.status.to_string(), "running");
+        lab::delete(container);
+        assert!(!group().exists());
+    });
+}

@@ -353,3 +353,30 @@ fn a_process_that_is_born_into_a_frozen_cgroup_is_waited_for_only_if_asked() {
         lab::delete(container);
     });
 }
+
+/// Session keyrings of containers that this user can see.
+fn keyrings() -> usize {
+    let keys = std::fs::read_to_string("/proc/keys").expect("the kernel has keyrings");
+    keys.lines().filter(|line| line.contains("_ses.")).count()
+}
+
+#[test]
+fn a_keyring_goes_with_its_process() {
+    lab::test(|lab| {
+        let (_folder, container) = sleeping(lab, |_| {});
+        let own = keyrings();
+        assert!(own > 0);
+        for _ in 0..60 {
+            assert_eq!(run(&container, &["true"]).0, ExitStatus::Code(0));
+        }
+        // The kernel takes what nobody has any more a moment later.
+        let flat =
+            corten_conformance::wait::until(lab::LIMIT, || (keyrings() <= own).then_some(()));
+        flat.unwrap_or_else(|| panic!("{own} before, {} after", keyrings()));
+        let mut process = start(&container, &["sleep"], ExecOptions::default());
+        assert_eq!(keyrings(), own + 1, "it has one of its own");
+        lab::done(process.kill(libc::SIGKILL));
+        lab::done(process.wait());
+        lab::delete(container);
+    });
+}
