@@ -8,6 +8,7 @@ mod bundles;
 mod calls;
 mod equal;
 mod filter;
+mod library;
 mod many;
 mod memory;
 mod plot;
@@ -38,11 +39,12 @@ struct Group {
     measure: fn(&Lab) -> Result<Vec<Measurement>, String>,
 }
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     run::GROUP,
     calls::GROUP,
     steps::GROUP,
     many::GROUP,
+    library::GROUP,
     memory::GROUP,
     filter::GROUP,
     waterfall::GROUP,

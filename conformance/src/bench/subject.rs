@@ -17,7 +17,7 @@ use crate::sys;
 pub(super) struct Runtime {
     pub(super) name: String,
     pub(super) program: PathBuf,
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// Everything that a group needs to know.
