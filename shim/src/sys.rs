@@ -109,12 +109,13 @@ pub(crate) fn may_lower_oom_score() -> bool {
 pub(crate) fn trim() {
     // SAFETY: takes locks of malloc(3) and touches no memory that is in use.
     unsafe { libc::malloc_trim(0) };
-    // SAFETY: the function is called for each loaded object with a pointer that is valid for
-    // the call, and keeps none.
+    // SAFETY: the function is called for the first object, the program, with a pointer that is
+    // valid for the call, and keeps none.
     unsafe { libc::dl_iterate_phdr(Some(forget_pages), std::ptr::null_mut()) };
 }
 
-/// Unmaps the pages of an object's segments that can't be written.
+/// Unmaps the pages of an object's segments that can't be written, and ends the walk: behind
+/// the program there is only what the kernel maps, whose addresses may even wrap around.
 ///
 /// Those are never relocated, so what is in the file is what was in memory.
 unsafe extern "C" fn forget_pages(
@@ -141,7 +142,7 @@ unsafe extern "C" fn forget_pages(
             libc::madvise(place, length as usize, libc::MADV_DONTNEED);
         }
     }
-    0
+    1
 }
 
 /// Segments are aligned to it on both architectures; a larger page makes madvise(2) refuse.

@@ -67,7 +67,8 @@ impl Uml {
     }
 
     fn command(&self, folder: &Path, lines: &[Line]) -> io::Result<Command> {
-        let this = std::env::current_exe()?;
+        // Also where the caller is a test program that is beside it.
+        let this = crate::built("conformance").map_err(io::Error::other)?;
         let at = folder.display();
         let mut command = Command::new(&this);
         // In the native lane, so that none of its many processes outlives it, and with
