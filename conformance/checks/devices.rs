@@ -32,6 +32,7 @@ checks!("devices":
     a_device_that_is_not_allowed_gives_eperm,
     a_device_is_allowed_for_the_access_given,
     a_later_device_rule_wins,
+    device_rules_need_no_locked_memory,
     there_is_no_console_without_a_terminal,
     there_are_no_other_devices,
     in_a_user_namespace_the_default_devices_are_there_too,
@@ -422,6 +423,12 @@ fn a_later_device_rule_wins(lab: &Lab) {
         let opened = lab.run(&log_under(lab, "w", &rules)).json();
         assert_eq!(opened["/log"], outcome, "{rules:?}");
     }
+}
+
+fn device_rules_need_no_locked_memory(lab: &Lab) {
+    let under = ["prlimit", "--memlock=0:0", "--"];
+    let opened = lab.run_under(&under, &log_under(lab, "w", &[])).json();
+    assert_eq!(opened, json!({"/log": "EPERM", "/dev/null": "ok"}));
 }
 
 fn there_is_no_console_without_a_terminal(lab: &Lab) {

@@ -183,3 +183,28 @@ fn read_call(file: &str) -> &'static str {
 fn has(list: &[String], controller: &str) -> bool {
     list.iter().any(|have| have == controller)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_switched_on_in_one_write() {
+        let name = format!("corten-test-{}-enable", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        let control = path.join(CONTROL);
+        std::fs::write(&control, "cpu").unwrap();
+        let dir = file::open_dir_at(rustix::fs::CWD, &path).unwrap();
+        let offered = ["cpu", "memory", "io"].map(str::to_owned).to_vec();
+        let enabled = enable(dir.as_fd(), &path, offered.clone(), &[]).unwrap();
+        assert_eq!(enabled, ["cpu", "memory", "io"]);
+        // A second write would have begun where the first one did.
+        assert_eq!(std::fs::read_to_string(&control).unwrap(), "+memory +io");
+        std::fs::write(&control, "io cpu memory").unwrap();
+        enable(dir.as_fd(), &path, offered, &[]).unwrap();
+        let left = std::fs::read_to_string(&control).unwrap();
+        assert_eq!(left, "io cpu memory", "nothing to write");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -16,6 +16,7 @@ use oci_spec::runtime::{
 use rustix::process::{Resource, Rlimit};
 use serde_json::{Value, json};
 
+use crate::killed::{corten_under_strace, finish};
 use crate::lab::{self, Lab};
 use crate::sys;
 
@@ -440,5 +441,45 @@ fn a_trace_has_a_span_for_each_step_of_both_halves() {
             assert!(events.iter().any(|event| event["cat"] == half), "{half}");
         }
         lab::delete(container);
+    });
+}
+
+#[test]
+fn the_flags_of_a_filter_are_those_of_the_configuration() {
+    lab::test(|lab| {
+        let log = lab.folder().join("calls");
+        let output = log.to_string_lossy().into_owned();
+        for (flags, wanted) in [
+            (json!(null), "SECCOMP_FILTER_FLAG_SPEC_ALLOW, "),
+            (json!([]), "SECCOMP_SET_MODE_FILTER, 0, "),
+            (
+                json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_TSYNC"]),
+                "SECCOMP_FILTER_FLAG_TSYNC|SECCOMP_FILTER_FLAG_LOG, ",
+            ),
+        ] {
+            let mut folder = lab.bundle(&["true"]);
+            folder.config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_ERRNO"}],
+            });
+            if !flags.is_null() {
+                folder.config["linux"]["seccomp"]["flags"] = flags;
+            }
+            folder.write().expect("the lab's folder is writable");
+            let options = ["-f", "-o", &output, "-e", "trace=seccomp"];
+            let mut command = corten_under_strace(lab, &options);
+            command
+                .args(["run", "--bundle"])
+                .arg(folder.path())
+                .arg("a");
+            assert!(finish(command).success());
+            let text = std::fs::read_to_string(&log).expect("strace writes it");
+            // Others only ask what the kernel knows.
+            let loads = |line: &&str| line.contains("SET_MODE_FILTER") && line.ends_with("= 0");
+            let loads: Vec<&str> = text.lines().filter(loads).collect();
+            assert_eq!(loads.len(), 1, "{text}");
+            assert!(loads[0].contains(wanted), "{text}");
+            std::fs::remove_file(&log).expect("just read");
+        }
     });
 }

@@ -11,6 +11,7 @@ use corten_core::spec::Resources;
 use corten_core::{Container, CreateOptions, ErrorKind, ExecOptions};
 use serde_json::json;
 
+use crate::killed::corten_under_strace;
 use crate::lab::{self, Lab};
 
 const DEPTH: &str = "cgroup.max.depth";
@@ -266,5 +267,36 @@ fn a_creation_that_failed_leaves_no_rules_on_a_cgroup_that_was_there() {
         lab::done(container.start());
         assert_eq!(opened(&container, &["/log"]), json!({"/log": "ok"}));
         lab::delete(container);
+    });
+}
+
+#[test]
+fn device_rules_that_may_not_be_loaded_are_left_out_with_a_warning() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["open", "w", "/log"]);
+        let node = json!({"path": "/log", "type": "c", "major": 1, "minor": 11});
+        folder.push("/linux/devices", node);
+        folder.write().expect("the lab's folder is writable");
+        // As where the runtime is itself in a container.
+        let options = [
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=bpf",
+            "-e",
+            "inject=bpf:error=EPERM",
+        ];
+        let mut command = corten_under_strace(lab, &options);
+        command
+            .args(["run", "--bundle"])
+            .arg(folder.path())
+            .arg("a");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = lab::succeed(&mut command);
+        assert_eq!(lab::text(&output.stdout).trim(), r#"{"/log":"ok"}"#);
+        let told = lab::text(&output.stderr);
+        let text = "corten: warning: linux.resources.devices: not applied: ";
+        let warnings: Vec<_> = told.lines().filter(|line| line.starts_with(text)).collect();
+        assert_eq!(warnings.len(), 1, "{told}");
     });
 }

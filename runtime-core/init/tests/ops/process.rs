@@ -194,7 +194,9 @@ fn a_limit_of_resources_is_set() {
         })
         .stop();
     let limits = init.proc("limits");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
     let words: Vec<&str> = core.unwrap().split_whitespace().skip(4).collect();
     assert_eq!(words, ["4096", "8192", "bytes"]);
 }
