@@ -66,6 +66,8 @@ pub struct Options {
     pub json: bool,
     /// Where pictures go.
     pub svg: Option<PathBuf>,
+    /// Where all of it goes: report.txt, report.json and pictures.
+    pub output: Option<PathBuf>,
     /// Only tell the groups.
     pub list: bool,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             rounds: ROUNDS,
             json: false,
             svg: None,
+            output: None,
             list: false,
         }
     }
@@ -126,20 +129,41 @@ fn tell(options: &Options, found: &Value) -> Result<(), String> {
     let all = found["measurements"].as_array().into_iter().flatten();
     let measurements: Option<Vec<Measurement>> = all.map(Measurement::from_json).collect();
     let measurements = measurements.ok_or("the lane's report can't be read")?;
-    if let Some(folder) = &options.svg {
+    let head = found["head"].as_str().unwrap_or_default();
+    let text = report::text(&format!("{head}\n{}", report::LEGEND), &measurements);
+    for folder in [&options.svg, &options.output].into_iter().flatten() {
         pictures(folder, &measurements)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    if let Some(folder) = &options.output {
+        let write = |name, text: String| std::fs::write(folder.join(name), text);
+        write("report.txt", text.clone())
+            .and_then(|()| write("report.json", one_per_line(found)))
             .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     if options.json {
         println!("{found:#}");
     } else {
-        let head = found["head"].as_str().unwrap_or_default();
-        print!(
-            "{}",
-            report::text(&format!("{head}\n{}", report::LEGEND), &measurements)
-        );
+        print!("{text}");
     }
     Ok(())
+}
+
+/// A measurement per line, without the pictures.
+fn one_per_line(found: &Value) -> String {
+    let mut lines = Vec::new();
+    for one in found["measurements"].as_array().into_iter().flatten() {
+        let mut one = one.clone();
+        if let Some(fields) = one.as_object_mut() {
+            fields.remove("picture");
+        }
+        lines.push(one.to_string());
+    }
+    let lines = lines.join(",\n");
+    format!(
+        "{{\"head\":{},\"measurements\":[\n{lines}\n]}}\n",
+        found["head"]
+    )
 }
 
 fn pictures(folder: &Path, measurements: &[Measurement]) -> std::io::Result<()> {

@@ -34,11 +34,12 @@ conformance: checks of an OCI runtime by running it
       runs all checks with every runtime, the first being ours, and writes a page in
       Markdown. 1 if ours fails one, or if all others fail one that has no note
   conformance bench [--runtime FILE]... [--rounds N] [--format text|json] [--svg DIR]
-                    [--list] [WORD...]
+                    [--output DIR] [--list] [WORD...]
       measures what containers cost: the corten built beside this program and the peers
       of scripts/peers.sh (or these runtimes, the first being ours), and a program that
       makes the same containers by system calls alone. For release builds. The groups
-      whose name contains a WORD (all without), told by --list
+      whose name contains a WORD (all without), told by --list. DIR gets a picture per
+      measurement, and with --output the report in both formats too
   conformance leaks [--limit SECONDS] [--settle SECONDS] -- COMMAND...
   conformance leaks --here [--settle SECONDS] -- COMMAND...
       runs a command in the native lane and fails if it leaves anything behind, there or
@@ -203,6 +204,7 @@ fn bench(words: &[&str]) -> Result<i32, String> {
             "--list" => options.list = true,
             "--rounds" => options.rounds = number(value()?)?,
             "--svg" => options.svg = Some(value()?.into()),
+            "--output" => options.output = Some(value()?.into()),
             "--runtime" => {
                 let path = value()?;
                 let found = std::fs::canonicalize(path);

@@ -48,7 +48,7 @@ fn every_group_measures_every_subject() {
         "2",
         "--format",
         "json",
-        "--svg",
+        "--output",
         &pictures,
         "--runtime",
         &runtime,
@@ -81,7 +81,15 @@ fn every_group_measures_every_subject() {
             );
         }
     }
-    assert!(folder.join("run-default.svg").is_file());
+    for name in ["run-default.svg", "trace-default.svg", "report.txt"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
+    let written = std::fs::read(folder.join("report.json")).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(
+        written["measurements"].as_array().unwrap().len(),
+        measurements.len()
+    );
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -99,7 +99,7 @@ impl Measurement {
                     "subject": one.subject,
                     "least": stats::least(&one.samples),
                     "median": stats::median(&one.samples),
-                    "samples": one.samples,
+                    "samples": one.samples.iter().map(|sample| rounded(*sample)).collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -138,6 +138,11 @@ impl Measurement {
         all.picture = text(&value["picture"]);
         Some(all)
     }
+}
+
+/// With four digits behind the point, which is more than can be measured.
+fn rounded(sample: f64) -> f64 {
+    (sample * 1e4).round() / 1e4
 }
 
 #[cfg(test)]
