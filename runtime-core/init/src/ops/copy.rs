@@ -20,6 +20,7 @@ const LONGEST: usize = 4096;
 /// Bytes read at once.
 const BLOCK: usize = 16 << 10;
 
+#[inline(never)] // for its buffer
 pub(crate) fn copy_up(init: &Init, path: Span, mount: Slot) -> Outcome {
     let to = init.slot(mount)?;
     let flags = flag::O_PATH | flag::O_DIRECTORY;

@@ -114,6 +114,7 @@ pub(crate) fn make_link(init: &Init, dir: Slot, texts: [Span; 2], existing: Exis
     Ok(sys::close(found)?)
 }
 
+#[inline(never)] // for its buffer
 fn is_link_to(dir: Fd, name: &CStr, target: &CStr) -> Result<bool, Errno> {
     // One byte more than the longest target.
     let mut found = [0u8; 4096];

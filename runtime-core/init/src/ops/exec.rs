@@ -21,6 +21,7 @@ pub(crate) fn wait_start(init: &mut Init) -> Outcome {
 }
 
 /// A name with a slash is taken as it is, any other looked up in PATH.
+#[inline(never)] // for its buffer
 pub(crate) fn find_program(init: &mut Init) -> Outcome {
     let Some(name) = init.argv.iter().next() else {
         return Err(Errno(errno::EINVAL).into());
@@ -96,6 +97,7 @@ pub(crate) fn exec(init: &mut Init) -> Outcome {
 
 /// execve gives the errors of the file that a script or an ELF file names, too. That one
 /// is named only if it really can't be executed.
+#[inline(never)] // for its buffer
 fn diagnose(init: &Init, program: &CStr, error: Errno) -> Failure {
     let mut head = [0u8; 4096];
     let head = read_head(program, &mut head);

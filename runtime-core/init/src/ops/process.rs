@@ -77,6 +77,7 @@ pub(crate) fn set_personality(persona: u32) -> Outcome {
 }
 
 /// `HOME` is the sixth field of the user's line in /etc/passwd, else `/`.
+#[inline(never)] // for its buffer
 pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
     let mut line = [0u8; LINE_MAX];
     let home = match open_passwd() {

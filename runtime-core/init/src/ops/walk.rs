@@ -47,6 +47,12 @@ pub(crate) fn make_in(root: Fd, path: &CStr, make: Make, more: u64) -> Result<Fd
         Err(error) if error.0 == errno::ENOENT => {}
         other => return Ok(other?),
     }
+    make_what_is_missing(root, path, make, more)
+}
+
+/// Its buffers are pages that other calls on this stack do without.
+#[inline(never)]
+fn make_what_is_missing(root: Fd, path: &CStr, make: Make, more: u64) -> Result<Fd, Failure> {
     let mut walk = Walk {
         root,
         dir: None,
@@ -125,6 +131,7 @@ impl Walk {
     }
 
     /// Puts the target of the link that ends at `end` in its place.
+    #[inline(never)] // for its buffer
     fn follow(&mut self, start: usize, end: usize) -> Result<(), Failure> {
         self.links = self.links.wrapping_add(1);
         if self.links > LINKS {

@@ -139,6 +139,7 @@ pub fn chdir_root() -> Result<()> {
 }
 
 /// `getcwd(2)`: whether the working directory can be reached from the root.
+#[inline(never)] // for its buffer
 pub fn cwd_is_reachable() -> Result<bool> {
     let mut buffer = [0u8; 4096];
     call(
