@@ -126,8 +126,8 @@ def container_config(name, image, script, pid, hosts):
     }
 
 
-def main(socket, handler, image, folder, network, pid):
-    """A pod of two containers: exec, logs, statistics, stop, remove."""
+def main(socket, handler, image, folder, network, pid, restart):
+    """A pod of two containers: exec, logs, statistics, a killed containerd, stop, remove."""
     network = {"node": NODE, "pod": POD}[network]
     pid = {"container": CONTAINER, "pod": POD}[pid]
     cri = Runtime(socket)
@@ -139,14 +139,14 @@ def main(socket, handler, image, folder, network, pid):
     config = pod_config(name, network, pid, folder)
     pod = cri("RunPodSandbox", {1: config, 2: handler})[1][0].decode()
     try:
-        use(cri, pod, config, image, folder, pid, hosts, network)
+        use(cri, pod, config, image, folder, pid, hosts, network, restart)
     finally:
         cri("StopPodSandbox", {1: pod})
         cri("RemovePodSandbox", {1: pod})
     expect("no pod is left", cri("ListPodSandbox", {}).get(1), None)
 
 
-def use(cri, pod, config, image, folder, pid, hosts, network):
+def use(cri, pod, config, image, folder, pid, hosts, network, restart):
     def state():
         status = decode(cri("PodSandboxStatus", {1: pod})[1][0])
         return status.get(3, [0])[0]
@@ -191,6 +191,10 @@ def use(cri, pod, config, image, folder, pid, hosts, network):
     stats = decode(cri("ContainerStats", {1: web})[1][0])
     used = decode(decode(stats[2][0])[2][0])[1][0]
     expect("statistics", used > 0, True)
+    subprocess.run([restart], check=True)
+    expect("the pod after containerd", state(), 0)
+    expect("the container after containerd", status(web)[0], 1)
+    expect("exec after containerd", run(web, "echo", "again"), ("again", 0))
     cri("StopContainer", {1: web, 2: 1})
     # Process 1 of a namespace does not see a SIGTERM that it does not handle.
     expect("a stopped container's code", status(web), (2, 137 if pid == CONTAINER else 143))

@@ -55,18 +55,27 @@ runtime_type = "io.containerd.corten.v2"
 sandboxer = "shim"
 CONFIG
 
-containerd -c /run/cd/config.toml >/run/cd/log 2>&1 &
-engine=$!
-over() {
-    [ "$1" = 0 ] || tail -n 30 /run/cd/log >&2
-    kill "$engine" 2>/dev/null || true
-}
-trap 'over $?' EXIT
-c() { ctr -a /run/cd/c.sock -n k8s.io "$@"; }
+# Kills containerd if there is one, and starts it: the shims must not mind.
+cat >/run/cd/restart <<'RESTART'
+#!/bin/sh
+[ ! -f /run/cd/pid ] || kill -9 "$(cat /run/cd/pid)"
+containerd -c /run/cd/config.toml >>/run/cd/log 2>&1 &
+echo $! >/run/cd/pid
 for _ in $(seq 100); do
-    c version >/dev/null 2>&1 && break
+    # Of its services that one comes last.
+    ctr -a /run/cd/c.sock plugins ls 2>/dev/null | grep -q ' cri .* ok' && exit
     sleep 0.1
 done
+exit 1
+RESTART
+chmod +x /run/cd/restart
+over() {
+    [ "$1" = 0 ] || tail -n 30 /run/cd/log >&2
+    kill "$(cat /run/cd/pid)" 2>/dev/null || true
+}
+trap 'over $?' EXIT
+/run/cd/restart
+c() { ctr -a /run/cd/c.sock -n k8s.io "$@"; }
 busybox=$(command -v busybox)
 "$here/oci-image.py" /run/cd/busybox.tar "$busybox"
 "$here/oci-image.py" /run/cd/pause.tar "$busybox" pause sleep 1000000
@@ -74,7 +83,7 @@ for image in busybox pause; do c image import "/run/cd/$image.tar" >/dev/null; d
 
 pod() {
     echo "-- $1, network: $2, processes: $3"
-    "$here/cri.py" /run/cd/c.sock "$1" docker.io/library/busybox:latest /run/cd/logs "$2" "$3"
+    "$here/cri.py" /run/cd/c.sock "$1" docker.io/library/busybox:latest /run/cd/logs "$2" "$3" /run/cd/restart
 }
 version=$(containerd --version)
 echo "$version"
