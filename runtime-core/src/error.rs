@@ -40,6 +40,9 @@ pub struct Error(Box<Cause>);
 pub(crate) enum Cause {
     #[error("container does not exist")]
     NotFound,
+    /// There is no more than what a creation has made so far, or left.
+    #[error("container does not exist: its creation has not finished (delete --force ends it)")]
+    NotFinished,
     #[error("container with given ID already exists")]
     AlreadyExists,
     #[error("invalid container ID format: {0:?}")]
@@ -81,7 +84,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match &*self.0 {
-            Cause::NotFound => ErrorKind::NotFound,
+            Cause::NotFound | Cause::NotFinished => ErrorKind::NotFound,
             Cause::AlreadyExists => ErrorKind::AlreadyExists,
             Cause::InvalidId(_) => ErrorKind::InvalidId,
             Cause::NotRunning => ErrorKind::NotRunning,

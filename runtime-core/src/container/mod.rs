@@ -4,6 +4,7 @@
 //! - `runtime`: [`Runtime`], where containers are kept
 //! - `create`, `start`, `exec`, `kill`, `pause`, `stats`, `update`, `wait`, `watch`, `delete`:
 //!   operations of [`Container`]
+//! - `holders`: an init whose creator was killed
 //! - `notify`: the socket for sd_notify(3)
 //! - `state`: [`State`] and what is kept on disk
 //! - `dir`: the state directory and its lock
@@ -12,6 +13,7 @@ mod create;
 mod delete;
 mod dir;
 mod exec;
+mod holders;
 mod kill;
 mod notify;
 mod pause;

@@ -189,7 +189,7 @@ impl Runtime {
         dir::check_id(id)?;
         let dir = StateDir::open(&self.root, id)?;
         let Some(bytes) = dir.read(dir::STATE)? else {
-            return Err(crate::error::Cause::NotFound.into());
+            return Err(crate::error::Cause::NotFinished.into());
         };
         let saved = Saved::parse(&bytes, &dir.path().join(dir::STATE))?;
         let pidfd = saved.open_process()?;
@@ -259,6 +259,7 @@ impl Runtime {
             }
             remove_resctrl(&intent.resctrl)?;
         }
+        super::holders::kill(&dir)?;
         dir.remove()
     }
 

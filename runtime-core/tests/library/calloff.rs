@@ -91,6 +91,16 @@ fn a_creation_whose_init_hangs_is_ended_by_a_delete() {
     });
 }
 
+/// A filter under which init asks the agent at this path before it is done.
+fn notifying(path: &Path) -> serde_json::Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "listenerPath": path,
+        "syscalls": [{ "names": ["capset"], "action": "SCMP_ACT_NOTIFY" }],
+    })
+}
+
 #[test]
 fn a_creation_whose_seccomp_agent_does_not_answer_is_ended_by_a_delete() {
     lab::test(|lab| {
@@ -98,12 +108,7 @@ fn a_creation_whose_seccomp_agent_does_not_answer_is_ended_by_a_delete() {
         let agent = Agent::listen(&path, &[(libc::SYS_capset, Answer::Never)]);
         let mut folder = lab.bundle(&["sleep"]);
         folder.config["process"]["noNewPrivileges"] = json!(false);
-        folder.config["linux"]["seccomp"] = json!({
-            "defaultAction": "SCMP_ACT_ALLOW",
-            "architectures": ["SCMP_ARCH_X86_64"],
-            "listenerPath": path,
-            "syscalls": [{ "names": ["capset"], "action": "SCMP_ACT_NOTIFY" }],
-        });
+        folder.config["linux"]["seccomp"] = notifying(&path);
         let text = delete_while_it_hangs(lab, &lab::load(&folder), || {
             let asked = wait::until(LIMIT, || (agent.count(libc::SYS_capset) > 0).then_some(()));
             asked.expect("init sets its capabilities under the filter");
@@ -221,5 +226,39 @@ fn a_slow_creation_that_nobody_deletes_succeeds() {
         let dir = lab.runtime.root().join(container.id());
         assert!(!dir.join("calloff").exists());
         lab::done(container.delete(Delete::IfStopped));
+    });
+}
+
+#[test]
+fn without_a_cgroup_an_init_whose_creator_was_killed_is_found_too() {
+    lab::test(|lab| {
+        let path = lab.folder().join("agent.sock");
+        let agent = Agent::listen(&path, &[(libc::SYS_capset, Answer::Never)]);
+        let mut folder = lab.bundle(&["sleep"]);
+        folder.config["process"]["noNewPrivileges"] = json!(false);
+        folder.config["linux"]["seccomp"] = notifying(&path);
+        let resources = folder.config["linux"].as_object_mut().expect("an object");
+        resources.remove("resources");
+        folder.write().expect("the lab's folder is writable");
+        let mut command = lab.corten();
+        command.args(["--cgroup-manager", "disabled", "create", "--bundle"]);
+        command.arg(folder.path()).arg(ID);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut creator = command.spawn().expect("corten starts");
+        let asked = wait::until(LIMIT, || (agent.count(libc::SYS_capset) > 0).then_some(()));
+        asked.expect("init sets its capabilities under the filter");
+        let error = lab.runtime.container(ID).expect_err("it is being created");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let text = "container does not exist: its creation has not finished";
+        assert!(error.to_string().starts_with(text), "{error}");
+        creator.kill().expect("an own child");
+        creator.wait().expect("an own child");
+        lab::done(lab.runtime.delete_leftovers(ID));
+        lab.assert_no_process("after the creator was killed");
+        drop(agent);
+        std::fs::remove_file(path).expect("the agent's");
     });
 }
