@@ -16,6 +16,7 @@ mod disks;
 mod errors;
 mod events;
 mod exec;
+mod exec_caller;
 mod exec_console;
 mod exec_process;
 mod exec_security;
@@ -55,6 +56,7 @@ pub(crate) const ALL: &[&[Check]] = &[
     lifecycle::CHECKS,
     exec::CHECKS,
     exec_process::CHECKS,
+    exec_caller::CHECKS,
     exec_console::CHECKS,
     exec_security::CHECKS,
     process::CHECKS,

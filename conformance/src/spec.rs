@@ -36,6 +36,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     ("exec::", "runc's command line, exec"),
     (
+        "exec_caller::",
+        "runc's command line, exec; config.md, Process",
+    ),
+    (
         "exec_process::",
         "config.md, Process, for a process of runc's exec",
     ),

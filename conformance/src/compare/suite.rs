@@ -229,6 +229,59 @@ pub(super) const BUNDLES: &[(&str, Edit)] = &[
             }),
         );
     }),
+    ("personality", |b| {
+        b.config["linux"]["personality"] = json!({"domain": "LINUX32"})
+    }),
+    ("scheduler", |b| {
+        set(b, "scheduler", json!({"policy": "SCHED_BATCH", "nice": 5}))
+    }),
+    ("io-priority", |b| {
+        let priority = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+        set(b, "ioPriority", priority);
+    }),
+    ("relative-destination", |b| {
+        mount(
+            b,
+            json!({
+                "destination": "scratch", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "mode=755"],
+            }),
+        );
+    }),
+    ("mount-through-a-link", |b| {
+        drop(std::os::unix::fs::symlink("tmp", b.rootfs().join("link")));
+        mount(
+            b,
+            json!({
+                "destination": "/link/scratch", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nodev", "mode=700"],
+            }),
+        );
+    }),
+    ("bound-file", |b| {
+        drop(b.file("etc/hosts", "127.0.0.1 localhost\n"));
+        let hosts = b.rootfs().join("etc/passwd");
+        let hosts = json!({
+            "destination": "/etc/hosts", "type": "bind", "source": hosts,
+            "options": ["bind", "ro", "nosuid", "nodev"],
+        });
+        mount(b, hosts);
+    }),
+    ("several-maps", |b| {
+        user_namespace(b);
+        let maps = json!([
+            {"containerID": 0, "hostID": 100_000, "size": 1000},
+            {"containerID": 1000, "hostID": 200_000, "size": 1},
+            {"containerID": 1001, "hostID": 101_001, "size": 60_000},
+        ]);
+        b.config["linux"]["uidMappings"] = maps.clone();
+        b.config["linux"]["gidMappings"] = maps;
+        set(b, "user", json!({"uid": 1000, "gid": 1000}));
+    }),
+    ("cgroup-with-limits-of-files", |b| {
+        b.config["linux"]["resources"]["unified"] = json!({"cgroup.max.descendants": "5"});
+        b.config["linux"]["cgroupsPath"] = json!("/limited");
+    }),
     ("no-mounts", |b| {
         b.config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
     }),

@@ -67,6 +67,18 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "runc keeps the container's",
     ),
     (
+        "exec_caller::no_group_of_the_caller_comes_along_where_setgroups_is_forbidden",
+        "runc and crun keep the caller's groups",
+    ),
+    (
+        "exec_caller::cpus_nice_and_limits_of_the_caller_are_not_inherited",
+        "crun leaves its caller's limits",
+    ),
+    (
+        "exec_caller::what_is_not_permitted_is_not_had_with_no_new_privileges",
+        "crun does not set no_new_privs here",
+    ),
+    (
         "exec_console::the_console_socket_gets_the_master_of_a_terminal_of_the_container",
         "crun's message does not name the terminal",
     ),
