@@ -526,8 +526,16 @@ const UPDATE: &[Flag] = &[
     ),
     Flag::text("memory-swap", "BYTES", "memory and swap together"),
     Flag::text("pids-limit", "N", "number of tasks"),
-    Flag::text("l3-cache-schema", "SCHEMA", "not supported yet"),
-    Flag::text("mem-bw-schema", "SCHEMA", "not supported yet"),
+    Flag::text(
+        "l3-cache-schema",
+        "SCHEMA",
+        "shares of the cache of the container's class of service",
+    ),
+    Flag::text(
+        "mem-bw-schema",
+        "SCHEMA",
+        "shares of the memory's bandwidth of its class of service",
+    ),
     Flag::text("kernel-memory", "BYTES", "ignored").hidden(),
     Flag::text("kernel-memory-tcp", "BYTES", "ignored").hidden(),
 ];

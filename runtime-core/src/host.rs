@@ -220,7 +220,7 @@ impl Facts {
             joined: joined::probe(spec),
             mounts: mounts::probe(spec, bundle),
             resctrl: match linux.is_some_and(|linux| linux.intel_rdt.is_some()) {
-                true => resctrl(options)?,
+                true => resctrl(options.resctrl.as_deref())?,
                 false => None,
             },
         })
@@ -319,11 +319,11 @@ fn hides_proc(mount: &str) -> bool {
 }
 
 /// Where resctrl is: where the caller says, else where it is mounted.
-fn resctrl(options: &PlanOptions) -> Result<Option<PathBuf>, Error> {
-    if options.resctrl.is_some() {
-        return Ok(options.resctrl.clone());
+pub(crate) fn resctrl(given: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    match given {
+        Some(path) => Ok(Some(path.to_owned())),
+        None => Ok(resctrl_mount(&mountinfo()?)),
     }
-    Ok(resctrl_mount(&mountinfo()?))
 }
 
 /// Where resctrl is mounted, by the text of /proc/self/mountinfo.

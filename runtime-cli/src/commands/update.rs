@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::str::FromStr;
 
-use corten_core::spec::{BlockIo, Cpu, Memory, Pids, Resources};
+use corten_core::spec::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
 
 use super::container;
 use crate::app::App;
@@ -13,17 +13,34 @@ use crate::failure::{Failure, Outcome};
 use crate::parse::Matches;
 
 pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
-    let (_runtime, mut container) = container(app, matches)?;
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if text(matches, flag).is_some() {
-            return Err(Failure::new(format_args!("--{flag}: not supported yet")));
-        }
-    }
+    let (runtime, mut container) = container(app, matches)?;
     let resources = match text(matches, "resources") {
         Some(path) => read(&path)?,
         None => given(matches)?,
     };
-    container.update(&resources)?;
+    // As with runc these count beside `--resources` too.
+    let rdt = IntelRdt {
+        l3_cache_schema: text(matches, "l3-cache-schema"),
+        mem_bw_schema: text(matches, "mem-bw-schema"),
+        ..IntelRdt::default()
+    };
+    if rdt == IntelRdt::default() {
+        container.update(&resources)?;
+        return Ok(0);
+    }
+    let before = runtime.update_schemata(&mut container, &rdt)?;
+    if let Err(failure) = container.update(&resources) {
+        let before = IntelRdt {
+            schemata: before,
+            ..IntelRdt::default()
+        };
+        if !before.schemata.is_empty()
+            && let Err(error) = runtime.update_schemata(&mut container, &before)
+        {
+            log::warn!("{error:#}");
+        }
+        return Err(failure.into());
+    }
     Ok(0)
 }
 

@@ -17,6 +17,7 @@ mod holders;
 mod kill;
 mod notify;
 mod pause;
+mod resctrl;
 mod runtime;
 mod start;
 mod state;

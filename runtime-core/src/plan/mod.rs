@@ -58,6 +58,7 @@ pub(crate) use flatten::{Fds, Flat};
 use mounts::Mounts;
 pub(crate) use mounts::{TREES, has_long_layers};
 pub(crate) use options::{MOUNT_OPTIONS, copies_symlink, is_bind, is_read_only};
+pub(crate) use resctrl::schemata;
 pub use resctrl::{Group, Ownership};
 pub(crate) use seccomp::Suspect;
 pub use step::{Action, Bytes, Entry, InitOp, Planned, RunOp, Step};

@@ -63,7 +63,7 @@ fn group(cx: &mut Context<'_>) -> Option<Group> {
 
 /// The lines of the file. Of `l3CacheSchema` those of other resources count too, but not
 /// for the memory's bandwidth where `memBwSchema` tells that.
-fn schemata(rdt: &IntelRdt) -> Vec<String> {
+pub(crate) fn schemata(rdt: &IntelRdt) -> Vec<String> {
     let bandwidth = rdt.mem_bw_schema.as_deref().filter(|text| !text.is_empty());
     let cache = rdt.l3_cache_schema.as_deref().unwrap_or_default();
     let kept = |line: &&str| {

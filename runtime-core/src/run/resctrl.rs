@@ -64,6 +64,42 @@ impl Group {
         write(&path, text.as_bytes()).map_err(|errno| self.told(&path, errno))
     }
 
+    /// Other shares for a class that is there, and the lines that it had. The kernel may take
+    /// one line and refuse the next: then the old ones are written again.
+    pub(crate) fn rewrite(&self) -> Result<Vec<String>, Refusal> {
+        let path = self.dir.join("schemata");
+        let old = file::read(&path).map_err(|errno| self.told(&path, errno))?;
+        if let Err(refusal) = self.write_schemata() {
+            if let Err(errno) = write(&path, &old) {
+                log::warn!("{}: not as before: {errno}", path.display());
+            }
+            return Err(refusal);
+        }
+        let old = String::from_utf8_lossy(&old);
+        Ok(old.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    /// Moves threads until there are no others; a new one is where its maker is.
+    pub(crate) fn join_all(&self, tasks: impl Fn() -> Vec<i32>) -> Result<(), Refusal> {
+        let path = self.dir.join("tasks");
+        let mut moved = Vec::new();
+        for _ in 0..TRIES {
+            let mut new = tasks();
+            new.retain(|task| !moved.contains(task));
+            if new.is_empty() {
+                break;
+            }
+            for task in new {
+                match write(&path, task.to_string().as_bytes()) {
+                    // It has ended.
+                    Ok(()) | Err(Errno::SRCH) => moved.push(task),
+                    Err(errno) => return Err(self.told(&path, errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a shared class that was made just now; a container's own is removed by `made`.
     fn give_up(&self) {
         if self.ownership == Ownership::Shared

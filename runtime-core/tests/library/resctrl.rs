@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use corten_conformance::bundle::Bundle as Folder;
+use corten_core::spec::IntelRdt;
 use corten_core::{Container, CreateOptions, Delete, Error, Runtime};
 use serde_json::{Value, json};
 
@@ -239,5 +240,96 @@ fn the_shares_of_the_same_configuration_are_the_same_however_the_kernel_shows_th
         lab::done(more.wait());
         lab::delete(container);
         std::fs::remove_dir_all(fake.root).expect("the fake is writable");
+    });
+}
+
+#[test]
+fn an_update_changes_the_shares_of_the_containers_class() {
+    lab::test(|lab| {
+        let fake = Fake::new(lab);
+        let rdt = json!({ "l3CacheSchema": "L3:0=ff", "memBwSchema": "MB:0=50" });
+        let mut container = lab::done(fake.create(lab, rdt));
+        let class = fake.root.join(container.id());
+        assert_eq!(read(&class.join("schemata")), "L3:0=ff\nMB:0=50\n");
+        let rdt = IntelRdt {
+            l3_cache_schema: Some("L3:0=f\nMB:0=1".into()),
+            mem_bw_schema: Some("MB:0=20".into()),
+            ..IntelRdt::default()
+        };
+        let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
+        assert_eq!(before, ["L3:0=ff", "MB:0=50"]);
+        assert_eq!(read(&class.join("schemata")), "L3:0=f\nMB:0=20\n");
+        // Only what is named: the kernel leaves the rest, the fake has no other lines.
+        let rdt = IntelRdt {
+            mem_bw_schema: Some("MB:0=70".into()),
+            ..IntelRdt::default()
+        };
+        drop(lab::done(
+            fake.runtime.update_schemata(&mut container, &rdt),
+        ));
+        assert_eq!(read(&class.join("schemata")), "MB:0=70\n");
+        empty(&class);
+        lab::done(container.delete(Delete::Force));
+        assert!(!class.exists());
+        std::fs::remove_dir_all(&fake.root).expect("the fake is writable");
+    });
+}
+
+#[test]
+fn an_update_of_one_of_a_shared_class_is_for_all_of_it() {
+    lab::test(|lab| {
+        let fake = Fake::new(lab);
+        let gold = fake.class("gold", "    L3:0=ff\n    MB:0=50\n");
+        let rdt = json!({ "closID": "gold", "enableMonitoring": true });
+        std::fs::write(gold.join("tasks"), "").expect("the fake is writable");
+        let mut container = lab::done(fake.create(lab, rdt));
+        let rdt = IntelRdt {
+            l3_cache_schema: Some("L3:0=3".into()),
+            ..IntelRdt::default()
+        };
+        let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
+        assert_eq!(before, ["L3:0=ff", "MB:0=50"]);
+        assert_eq!(read(&gold.join("schemata")), "L3:0=3\n");
+        let monitor = gold.join("mon_groups").join(container.id());
+        empty(&monitor);
+        lab::done(container.delete(Delete::Force));
+        assert!(gold.exists() && !monitor.exists());
+        std::fs::remove_dir_all(&fake.root).expect("the fake is writable");
+    });
+}
+
+#[test]
+fn an_update_gives_a_container_without_a_class_its_own() {
+    lab::test(|lab| {
+        let fake = Fake::new(lab);
+        let folder: Folder = lab.bundle(&["sleep"]);
+        let bundle = lab::load(&folder);
+        let made = fake
+            .runtime
+            .create(&lab.id(), &bundle, CreateOptions::default());
+        let mut container = lab::done(made);
+        let rdt = IntelRdt {
+            l3_cache_schema: Some("L3:0=f".into()),
+            ..IntelRdt::default()
+        };
+        // Somebody else's of that name is left alone.
+        let class = fake.class(container.id(), "L3:0=1\n");
+        let refused = fake.runtime.update_schemata(&mut container, &rdt);
+        let text = refused.expect_err("it is there").to_string();
+        assert!(
+            text.starts_with("linux.intelRdt: ") && text.contains("file exists"),
+            "{text}"
+        );
+        assert_eq!(read(&class.join("schemata")), "L3:0=1\n");
+        std::fs::remove_dir_all(&class).expect("the fake is writable");
+        let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
+        assert_eq!(before, [""; 0]);
+        assert_eq!(read(&class.join("schemata")), "L3:0=f\n");
+        // The fake keeps the last one only.
+        assert_eq!(read(&class.join("tasks")), pid(&container));
+        empty(&class);
+        lab::done(container.delete(Delete::Force));
+        assert!(!class.exists());
+        std::fs::remove_dir_all(&fake.root).expect("the fake is writable");
     });
 }
