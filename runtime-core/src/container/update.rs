@@ -28,6 +28,9 @@ impl Container {
         // Somebody else may have updated it since.
         let bytes = self.dir.read(dir::STATE)?.ok_or(Cause::NotFound)?;
         let mut saved = Saved::parse(&bytes, &self.dir.path().join(dir::STATE))?;
+        if !resources.devices.is_empty() {
+            log::warn!("linux.resources.devices: ignored, an update leaves device rules alone");
+        }
         let old = self.limits(&saved)?;
         let mut new = old.updated(resources);
         if let Some(problem) = resource_problems(&new).into_iter().next() {
