@@ -1,6 +1,6 @@
 # Every target is a short call; the work is in scripts/, so that nothing here needs make.
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-full build install lint fmt deny measure clean
+.PHONY: help quickstart test test-full build install lint fmt deny measure bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): ## /\1	/p' Makefile | expand -t 14
@@ -36,6 +36,11 @@ deny: ## check licences, advisories and duplicates of the dependencies (installs
 measure: ## repeat the measurements of docs/measured.md
 	@bash scripts/setup.sh measure
 	@bash scripts/measure.sh
+
+bench: ## measure containers beside crun, runc and the kernel's floor into docs/bench (root)
+	@bash scripts/setup.sh measure
+	cargo build --release -p corten-cli -p corten-conformance -p corten-examples
+	cargo run --release -p corten-conformance -- bench --output docs/bench
 
 clean: ## remove everything that was built
 	cargo clean
