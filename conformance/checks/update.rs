@@ -34,6 +34,7 @@ checks!("update":
     processors_are_updated [Controller("cpuset")],
     a_limit_of_cgroup_v1_is_refused_by_name [Controller("cpu")],
     the_new_limit_is_kept_by_the_kernel [Controller("memory")],
+    shares_of_the_cache_are_refused_where_there_is_no_resctrl,
 );
 
 const MIB: u64 = 1 << 20;
@@ -331,4 +332,19 @@ fn the_new_limit_is_kept_by_the_kernel(lab: &Lab) {
     std::fs::write(bundle.rootfs().join("go"), "").expect("the bundle is ours");
     container.wait_for("stopped");
     assert_eq!(container.printed(), "");
+}
+
+/// No lane has it mounted. What it does with one is a test of the library.
+fn shares_of_the_cache_are_refused_where_there_is_no_resctrl(lab: &Lab) {
+    let bundle = lab.bundle_of(&["sleep"]);
+    let container = lab.start(&bundle);
+    for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
+        let output = update(&container, &[flag, "L3:0=f"]);
+        assert!(!output.status.success(), "{output}");
+        if lab.is_corten() {
+            let text = "corten: linux.intelRdt: no resctrl file system is mounted on this host\n";
+            assert_eq!(output.stderr(), text);
+        }
+    }
+    assert_eq!(container.state()["status"], "running");
 }

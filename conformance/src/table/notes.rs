@@ -111,6 +111,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "what was written before the failure stays",
     ),
     (
+        "update::shares_of_the_cache_are_refused_where_there_is_no_resctrl",
+        "crun says nothing",
+    ),
+    (
         "update::",
         "crun takes no amounts with a unit, and updates device rules too",
     ),
