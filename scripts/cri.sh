@@ -5,8 +5,8 @@
 #
 # SHIM_DIR has containerd-shim-corten-v2, CNI_DIR CNI's plugins (package containernetworking-plugins), CONTAINERD_DIR
 # containerd and ctr (else those on the PATH). The pod is made for a runtime with runc's name and the shim's path, for
-# one with the shim's own name, and by the shim's Sandbox service; the first with a network of its own and shared
-# processes as well. Versions that this was run with: see docs/engines.md.
+# one with the shim's own name, and by the shim's Sandbox service, on the machine's network or its own, with shared processes
+# or without. containerd is killed in the middle of each. Versions that this was run with: 1.6, 1.7, 2.1.
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
 shims=$(readlink -f "$1")
@@ -91,9 +91,12 @@ is_2() { [[ $version == *" v2."* || $version == *" 2."* ]]; }
 if is_2 && "$no_cgroups"; then
     echo "-- the sandboxer podsandbox: containerd 2 needs the cpu controller for it"
 else
-    pod by-path node container
-    pod by-path pod container
-    pod by-path pod pod
+    # 1.6 does not know runtime_path, and would take the Go shim.
+    path=by-path
+    [[ $version != *" 1.6."* ]] || path=by-name
+    pod "$path" node container
+    pod "$path" pod container
+    pod "$path" pod pod
     pod by-name pod container
 fi
 if is_2; then
