@@ -103,7 +103,7 @@ impl Container {
         let pidfd = self.pidfd.as_ref().ok_or(Cause::NotRunning)?.as_fd();
         let mut spec = self.config()?;
         spec.process = Some(with_defaults(process, spec.process.as_ref()));
-        spec::validate(&spec)?;
+        spec::validate_process(&spec)?;
         let host = Host::probe_for(&spec)?;
         let facts = self.facts(&options)?;
         // Only now is it sure that all of that was the container's.

@@ -45,7 +45,7 @@ pub use resources::{
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
 pub use validate::{problems, validate, warnings};
-pub(crate) use validate::{resource_problems, validate_read};
+pub(crate) use validate::{resource_problems, validate_process, validate_read};
 
 use json::{nullable, objects, optional, text, unset};
 

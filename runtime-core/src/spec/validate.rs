@@ -33,6 +33,18 @@ pub(crate) fn validate_read(spec: &Spec, json: &[u8]) -> Result<(), SpecError> {
     found.into_iter().next().map_or(Ok(()), Err)
 }
 
+/// [`validate`] of a spec of which only the process was not valid before.
+pub(crate) fn validate_process(spec: &Spec) -> Result<(), SpecError> {
+    let new = Spec {
+        process: spec.process.clone(),
+        ..Spec::default()
+    };
+    let mut found = Vec::new();
+    strings::nul_bytes(&mut found, &new);
+    meaning(&mut found, spec);
+    found.into_iter().next().map_or(Ok(()), Err)
+}
+
 /// Everything [`validate`] would refuse, in the order of the fields.
 pub fn problems(spec: &Spec) -> Vec<SpecError> {
     let mut found = Vec::new();
