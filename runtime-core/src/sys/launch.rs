@@ -7,8 +7,8 @@
 
 use std::arch::asm;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,8 @@ use rustix::process::{Pid, Signal};
 
 use super::{call, last_errno};
 
-/// Bytes of the child's stack; it uses a few hundred.
+/// Bytes of the child's stack, and of its maker's; they use a few hundred.
 const STACK: usize = 16 << 10;
-
-/// Bytes of the stack of a thread that only makes a child.
-const THREAD: usize = 64 << 10;
 
 /// How long a child may take from its clone to its exec. Only a frozen cgroup or a dying
 /// machine keeps it from that.
@@ -75,7 +72,7 @@ struct Child {
     envp: [*const c_char; 1],
     inherit: *const RawFd,
     inherit_len: usize,
-    /// errno of the call that failed, written by the child.
+    /// errno of the call that failed, written by the child, or of its clone.
     failed: AtomicI32,
     /// Cleared by the kernel when the child leaves this memory: by exec or by its end.
     alive: AtomicU32,
@@ -84,14 +81,16 @@ struct Child {
 }
 
 #[repr(C, align(16))]
-pub(super) struct Stack([u8; STACK]);
+pub(super) struct Stack([MaybeUninit<u8>; STACK]);
 
 impl Stack {
     /// Bytes of it.
     pub(super) const SIZE: u64 = STACK as u64;
 
     pub(super) fn new() -> Box<Stack> {
-        Box::new(Stack([0; STACK]))
+        let stack = Box::<Stack>::new_uninit();
+        // SAFETY: bytes that may be uninitialised. Zeros would be written to all its pages.
+        unsafe { stack.assume_init() }
     }
 
     /// The lowest address.
@@ -106,11 +105,12 @@ pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
 }
 
 fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
-    let birth = Arc::new(Birth::new(launch));
-    let pid = if launch.cgroup.is_some() {
-        on_a_thread(&birth)?
+    let birth = Birth::new(launch);
+    let (birth, pid) = if launch.cgroup.is_some() {
+        on_a_thread(birth)?
     } else {
-        birth.give()?
+        let pid = birth.give()?;
+        (birth, pid)
     };
     // SAFETY: the kernel has stored a new descriptor, which nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(birth.child.pidfd.load(Ordering::Acquire)) };
@@ -136,12 +136,6 @@ struct Birth {
     _argument: CString,
     _inherit: Vec<RawFd>,
 }
-
-// SAFETY: its pointers are to what it owns itself, which nobody changes but the child and the
-// kernel, in atomics.
-unsafe impl Send for Birth {}
-// SAFETY: as above.
-unsafe impl Sync for Birth {}
 
 impl Birth {
     fn new(launch: &Launch<'_>) -> Birth {
@@ -194,47 +188,94 @@ impl Birth {
     }
 }
 
+/// A thread that makes a child, and what it uses.
+struct Maker {
+    birth: Birth,
+    stack: Box<Stack>,
+    /// The child's pid.
+    made: AtomicI32,
+    /// Cleared by the kernel when the thread has ended.
+    alive: AtomicU32,
+}
+
 /// Makes a child that is born in a cgroup, and waits for it no longer than for the limit.
 ///
 /// A vforking thread waits as long as the cgroup is frozen, so it is not the caller's. Without
 /// vfork, if the cgroup has no memory for the exec, the kernel would kill the child and with it
 /// every process that shares its memory: this one. (`in_vfork` in mm/oom_kill.c)
-fn on_a_thread(birth: &Arc<Birth>) -> Result<Pid, Errno> {
-    let theirs = Arc::clone(birth);
-    let work = move || {
-        let given = theirs.give();
-        if given.is_err() {
-            let alive = &theirs.child.alive;
-            alive.store(0, Ordering::Release);
-            wake(alive);
-        }
-        given
+///
+/// That thread is the kernel's only: it makes one call and ends, so it needs none of what the C
+/// library sets up for a thread, which takes longer than all the rest of it.
+fn on_a_thread(birth: Birth) -> Result<(Birth, Pid), Errno> {
+    let mut maker = Box::new(Maker {
+        birth,
+        stack: Stack::new(),
+        made: AtomicI32::new(0),
+        alive: AtomicU32::new(1),
+    });
+    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+    let flags = shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_CHILD_CLEARTID;
+    let args = CloneArgs {
+        flags: flags as u64,
+        child_tid: maker.alive.as_ptr() as u64,
+        stack: maker.stack.start(),
+        stack_size: Stack::SIZE,
+        ..CloneArgs::default()
     };
-    let thread = std::thread::Builder::new().stack_size(THREAD);
-    let thread = thread.spawn(work).map_err(|_| Errno::AGAIN)?;
-    let alive = &birth.child.alive;
-    if !wait_zero(alive, Instant::now() + LIMIT) {
-        let pidfd = birth.child.pidfd.load(Ordering::Acquire);
-        // SAFETY: the kernel has stored it: there is a child, or the word would be zero.
-        let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
-        call("pidfd_send_signal", || {
-            rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
-        })?;
-        if !wait_zero(alive, Instant::now() + LIMIT) {
-            // The thread keeps what the child runs on.
-            return Err(Errno::TIMEDOUT);
-        }
-        let failed = &birth.child.failed;
-        failed.store(libc::ETIMEDOUT, Ordering::Release);
+    let this: *const Maker = &raw const *maker;
+    // SAFETY: a thread on a stack of its own; that and `maker` are kept until it has ended, or
+    // are given up, not freed.
+    unsafe { clone_and_run(&args, this.cast(), maker_main) }?;
+    let made = wait_for_child(&maker.birth.child);
+    if made.is_err() || !wait_zero(&maker.alive, Instant::now() + LIMIT) {
+        // Somebody may still run on it.
+        std::mem::forget(maker);
+        return Err(made.err().unwrap_or(Errno::TIMEDOUT));
     }
-    thread.join().unwrap_or(Err(Errno::IO))
+    match Pid::from_raw(maker.made.load(Ordering::Acquire)) {
+        Some(pid) => Ok((maker.birth, pid)),
+        None => Err(Errno::from_raw_os_error(
+            maker.birth.child.failed.load(Ordering::Acquire),
+        )),
+    }
 }
 
-/// `futex(2)`: wakes who waits for the word.
-fn wake(word: &AtomicU32) {
-    // SAFETY: the word lives through the call, which reads only its address. It can't fail.
-    unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+/// Waits until the child has left this memory, if need be by its end.
+fn wait_for_child(child: &Child) -> Result<(), Errno> {
+    if wait_zero(&child.alive, Instant::now() + LIMIT) {
+        return Ok(());
+    }
+    let pidfd = child.pidfd.load(Ordering::Acquire);
+    // SAFETY: the kernel has stored it: there is a child, or the word would be zero.
+    let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
+    call("pidfd_send_signal", || {
+        rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
+    })?;
+    if !wait_zero(&child.alive, Instant::now() + LIMIT) {
+        return Err(Errno::TIMEDOUT);
+    }
+    child.failed.store(libc::ETIMEDOUT, Ordering::Release);
+    Ok(())
+}
+
+/// All that the thread does. Raw system calls only: thread-local storage is its maker's.
+extern "C" fn maker_main(maker: *const c_void) -> ! {
+    // SAFETY: `on_a_thread` passes a `Maker` and keeps it alive until this thread has ended.
+    let maker = unsafe { &*maker.cast::<Maker>() };
+    match maker.birth.give() {
+        Ok(pid) => maker
+            .made
+            .store(pid.as_raw_nonzero().get(), Ordering::Release),
+        Err(errno) => {
+            let child = &*maker.birth.child;
+            child.failed.store(errno.raw_os_error(), Ordering::Release);
+            child.alive.store(0, Ordering::Release);
+            let word = child.alive.as_ptr() as u64;
+            raw_call(libc::SYS_futex, [word, libc::FUTEX_WAKE as u64, 1, 0, 0]);
+        }
+    }
+    loop {
+        raw_call(libc::SYS_exit, [0, 0, 0, 0, 0]);
     }
 }
 
