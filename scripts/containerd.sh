@@ -6,7 +6,7 @@
 # WHAT is one of
 #   check    run, exec, terminal, pause, metrics; a killed shim; containerd killed while a
 #            container writes and in the middle of creates; then nothing must be left
-#   memory   PSS and threads of one shim with 1 and 10 containers, beside the Go shim's
+#   memory   PSS and threads of one shim with 1, 10 and 100 containers, beside the Go shim's
 #   latency  `ctr run --rm true` and `ctr task exec true`, beside the Go shim with crun, runc
 #   execs    what `ctr run --rm` executes between the shim's start and its end (needs strace)
 #
@@ -116,16 +116,16 @@ check() {
 memory() {
     local n shim
     for runtime in io.containerd.corten.v2 io.containerd.runc.v2; do
-        for n in 1 2 3 4 5 6 7 8 9 10; do
+        for n in $(seq 100); do
             run -d --annotation io.containerd.runc.v2.group=g "$image" "g$n" sleep 1000
             [ "$n" = 1 ] && c task exec --exec-id e g1 true
-            case $n in 1 | 10) ;; *) continue ;; esac
+            case $n in 1 | 10 | 100) ;; *) continue ;; esac
             sleep 10
             shim=$(shims)
             echo "$runtime, $n: $(awk '/^Pss:/ { print $2 }' "/proc/$shim/smaps_rollup") kB," \
                 "$(find "/proc/$shim/task" -mindepth 1 -maxdepth 1 | wc -l) threads"
         done
-        for n in 1 2 3 4 5 6 7 8 9 10; do end "g$n"; done
+        for n in $(seq 100); do end "g$n"; done
     done
 }
 

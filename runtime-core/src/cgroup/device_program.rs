@@ -230,6 +230,9 @@ const EXIT: u8 = 0x95; // JMP | EXIT
 /// Bits of a minor number; a major number has the other 12 of a `dev_t`. linux/kdev_t.h
 const MINOR_BITS: u8 = 20;
 
+/// Rules in one block, at most.
+const GROUP: usize = 4096;
+
 /// Both numbers in one word, as the kernel keeps them. None if no device can have them.
 fn device(major: u32, minor: u32) -> Option<u32> {
     let is_one = major >> (32 - MINOR_BITS) == 0 && minor >> MINOR_BITS == 0;
@@ -261,7 +264,10 @@ fn compile(default: bool, rules: &[Rule]) -> Vec<Insn> {
         .copied()
         .collect();
     for group in from_the_last.chunk_by(Rule::goes_with) {
-        program.extend(block(group));
+        // A jump reaches 32,767 instructions.
+        for group in group.chunks(GROUP) {
+            program.extend(block(group));
+        }
     }
     program.extend(answer(default));
     program

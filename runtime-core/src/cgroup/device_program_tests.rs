@@ -199,6 +199,21 @@ fn without_rules_only_the_usual_devices_are_allowed() {
 }
 
 #[test]
+fn more_rules_than_a_jump_reaches_mean_what_they_say() {
+    let rules: Vec<DeviceRule> = (0..40_000)
+        .map(|n| rule(true, "c", 300, n, "rwm"))
+        .collect();
+    for (minor, allowed) in [(0, true), (20_000, true), (39_999, true), (40_000, false)] {
+        assert_eq!(
+            allows(&rules, Kind::Char, 300, minor, READ),
+            allowed,
+            "{minor}"
+        );
+        assert!(!allows(&rules, Kind::Block, 300, minor, READ), "{minor}");
+    }
+}
+
+#[test]
 fn rules_that_allow_everything_need_no_program() {
     let everything = rule(true, "a", -1, -1, "rwm");
     assert_eq!(device_program(&[everything], []).unwrap(), None);

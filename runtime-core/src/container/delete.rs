@@ -127,6 +127,10 @@ impl Container {
             remove_cgroup(path, &self.saved.made_cgroups, self.saved.unit.as_ref())?;
         }
         remove_resctrl(&self.saved.resctrl)?;
+        if how == Delete::Force {
+            // One that has begun to wait only now.
+            self.dir.call_off()?;
+        }
         self.dir.remove()?;
         self.poststop();
         Ok(())

@@ -66,7 +66,12 @@ impl<'a> CallOff<'a> {
         let fifo = match Fifo::make(dir) {
             // The container has been deleted meanwhile.
             Err(Errno::NOENT) => return Err(Errno::CANCELED),
-            made => made?,
+            // It is no part of the work: for want of a descriptor nothing is ended.
+            Err(errno) => {
+                log::debug!("{FIFO}: {errno}");
+                return process::poll_in(fds, None);
+            }
+            Ok(fifo) => fifo,
         };
         // Until somebody has opened it there is no end of file.
         let mut ready = process::poll_in(&[fds, &[fifo.reader.as_fd()]].concat(), None)?;

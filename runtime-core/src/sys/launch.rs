@@ -7,13 +7,13 @@
 
 use std::arch::asm;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 
 use super::{call, last_errno};
 
@@ -78,6 +78,14 @@ struct Child {
     alive: AtomicU32,
     /// Stored by the kernel.
     pidfd: AtomicI32,
+}
+
+impl Child {
+    /// Its pidfd, once the kernel has stored it.
+    fn pidfd(&self) -> Option<RawFd> {
+        let number = self.pidfd.load(Ordering::Acquire);
+        (number >= 0).then_some(number)
+    }
 }
 
 #[repr(C, align(16))]
@@ -207,12 +215,13 @@ struct Maker {
 /// That thread is the kernel's only: it makes one call and ends, so it needs none of what the C
 /// library sets up for a thread, which takes longer than all the rest of it.
 fn on_a_thread(birth: Birth) -> Result<(Birth, Pid), Errno> {
-    let mut maker = Box::new(Maker {
+    // Nobody frees it, on whatever way out, before the thread has ended.
+    let mut maker = ManuallyDrop::new(Box::new(Maker {
         birth,
         stack: Stack::new(),
         made: AtomicI32::new(0),
         alive: AtomicU32::new(1),
-    });
+    }));
     let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
     let flags = shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_CHILD_CLEARTID;
     let args = CloneArgs {
@@ -222,16 +231,20 @@ fn on_a_thread(birth: Birth) -> Result<(Birth, Pid), Errno> {
         stack_size: Stack::SIZE,
         ..CloneArgs::default()
     };
-    let this: *const Maker = &raw const *maker;
+    let this: *const Maker = &raw const **maker;
     // SAFETY: a thread on a stack of its own; that and `maker` are kept until it has ended, or
     // are given up, not freed.
-    unsafe { clone_and_run(&args, this.cast(), maker_main) }?;
+    let started = unsafe { clone_and_run(&args, this.cast(), maker_main) };
+    if let Err(errno) = started {
+        drop(ManuallyDrop::into_inner(maker));
+        return Err(errno);
+    }
     let made = wait_for_child(&maker.birth.child);
     if made.is_err() || !wait_zero(&maker.alive, Instant::now() + LIMIT) {
-        // Somebody may still run on it.
-        std::mem::forget(maker);
+        give_up(&maker.birth.child);
         return Err(made.err().unwrap_or(Errno::TIMEDOUT));
     }
+    let maker = ManuallyDrop::into_inner(maker);
     match Pid::from_raw(maker.made.load(Ordering::Acquire)) {
         Some(pid) => Ok((maker.birth, pid)),
         None => Err(Errno::from_raw_os_error(
@@ -245,17 +258,34 @@ fn wait_for_child(child: &Child) -> Result<(), Errno> {
     if wait_zero(&child.alive, Instant::now() + LIMIT) {
         return Ok(());
     }
-    let pidfd = child.pidfd.load(Ordering::Acquire);
-    // SAFETY: the kernel has stored it: there is a child, or the word would be zero.
-    let pidfd = unsafe { BorrowedFd::borrow_raw(pidfd) };
-    call("pidfd_send_signal", || {
-        rustix::process::pidfd_send_signal(pidfd, Signal::KILL)
-    })?;
+    // Without a descriptor its maker was not let run either: by a stop, or a frozen cgroup.
+    if let Some(pidfd) = child.pidfd() {
+        // SAFETY: the kernel has stored it, and it is closed only after this.
+        super::process::kill(unsafe { BorrowedFd::borrow_raw(pidfd) })?;
+    }
     if !wait_zero(&child.alive, Instant::now() + LIMIT) {
         return Err(Errno::TIMEDOUT);
     }
-    child.failed.store(libc::ETIMEDOUT, Ordering::Release);
+    if child.pidfd().is_some() && child.failed.load(Ordering::Acquire) == 0 {
+        child.failed.store(libc::ETIMEDOUT, Ordering::Release);
+    }
     Ok(())
+}
+
+/// Ends a child that can't be waited for any longer. What it may still run on is not freed.
+fn give_up(child: &Child) {
+    if let Some(pidfd) = child.pidfd() {
+        // SAFETY: the kernel has stored it, and nobody else takes it any more.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        if let Err(errno) = super::process::kill(pidfd.as_fd()) {
+            log::warn!("pidfd_send_signal: {errno}");
+        }
+        // One that can't be killed stays behind.
+        let ended = super::process::poll_in(&[pidfd.as_fd()], Some(Duration::from_secs(1)));
+        if ended.is_ok_and(|ended| ended.contains(&true)) {
+            super::process::reap(&pidfd);
+        }
+    }
 }
 
 /// All that the thread does. Raw system calls only: thread-local storage is its maker's.
@@ -408,7 +438,7 @@ fn to_pid(ret: i64) -> Result<Pid, Errno> {
 
 /// The child, until it has executed the program.
 extern "C" fn child_main(child: *const c_void) -> ! {
-    // SAFETY: `start` passes a `Child` and keeps it alive until this process has left its
+    // SAFETY: `Birth::give` passes a `Child`, which is kept until this process has left its
     // memory.
     let child = unsafe { &*child.cast::<Child>() };
     for index in 0..child.inherit_len {

@@ -319,7 +319,7 @@ impl Time {
     }
 }
 
-/// `ppoll(2)` for input of two descriptors, whatever signal comes. One below 0 is left
+/// `ppoll(2)` for input of some descriptors, whatever signal comes. One below 0 is left
 /// out. The kernel takes what has gone by off the limit.
 pub fn poll<const N: usize>(fds: [Fd; N], mut limit: Option<&mut Time>) -> Result<[bool; N]> {
     // struct pollfd: int fd, short events, short revents.
