@@ -111,7 +111,11 @@ for _ in $(seq 100); do
     sleep 0.1
 done
 for left in /run/containerd/s /run/containerd/corten/k8s.io; do
+    [ -d "$left" ] || { echo "FAILED: $left is not there" >&2; exit 1; }
     [ -z "$(ls "$left")" ] || { echo "FAILED: $left: $(ls "$left")" >&2; exit 1; }
 done
-! grep ^overlay /proc/mounts
+if grep ^overlay /proc/mounts; then
+    echo "FAILED: a root file system is still mounted" >&2
+    exit 1
+fi
 echo "ok nothing is left"

@@ -74,7 +74,7 @@ impl Shim {
         );
         task.owner = owner;
         task.sandbox = sandbox;
-        self.work(
+        self.launch(
             move || create(&asked.0, &options, &asked.1, &asked.2),
             move |shim, created| shim.created(reply, &request, task, created),
         );
@@ -124,6 +124,7 @@ impl Shim {
             task.watch = Some(watch);
         }
         self.tasks.insert(key.id.clone(), task);
+        self.stay();
         let Made { pid, pidfd, files } = created.process;
         let event = TaskCreate {
             container_id: request.id.clone(),
@@ -214,7 +215,8 @@ impl Shim {
             container_id: request.id,
             exec_id: exec,
         };
-        self.publish("/tasks/exec-added", "TaskExecAdded", &event);
+        let id = &event.container_id;
+        self.tell(id, "/tasks/exec-added", "TaskExecAdded", &event);
         Ok(Vec::new())
     }
 
@@ -233,7 +235,7 @@ impl Shim {
         process.starting = true;
         let names = process.names.clone();
         let id = key.id.clone();
-        self.work(
+        self.launch(
             move || exec(&runtime, &id, &spec, &names, &owner),
             move |shim, made| shim.exec_started(reply, &key, made),
         );
@@ -244,7 +246,7 @@ impl Shim {
         let over = self
             .tasks
             .get(&key.id)
-            .is_none_or(|t| t.init.exit.is_some());
+            .is_none_or(|task| task.init.has_ended());
         let made = match made {
             Ok(made) if over => Err(self.end_late(key, made)),
             other => other,
@@ -270,7 +272,7 @@ impl Shim {
                     exec_id: key.exec.clone(),
                     pid: pid.unsigned_abs(),
                 };
-                self.publish("/tasks/exec-started", "TaskExecStarted", &event);
+                self.tell(&key.id, "/tasks/exec-started", "TaskExecStarted", &event);
                 self.attend(key, pid, pidfd, files);
                 self.answer(reply, Ok(pid_response(pid)));
             }

@@ -39,6 +39,12 @@ const UNWANTED: Duration = Duration::from_secs(60);
 /// How long callers wait where there is no descriptor for one more.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a child that has ended and that nobody knows may still be what an operation has made.
+const CLAIM: Duration = Duration::from_secs(5);
+
+/// How long an operation counts for that: one that takes longer hangs.
+const LAUNCH: Duration = Duration::from_secs(30);
+
 /// After how much quiet unused memory is given back.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -56,6 +62,11 @@ pub(crate) struct Shim {
     pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
     pub(crate) draining: Vec<Draining>,
     workers: Workers,
+    /// When each operation has begun, of those under way that make a process.
+    launches: Vec<Instant>,
+    /// A child that has ended and that such an operation may have made, and since when it is
+    /// left alone.
+    unclaimed: Option<(i32, Instant)>,
     connections: BTreeMap<Token, Connection>,
     /// No caller can be taken before this.
     accept_again: Option<Instant>,
@@ -163,6 +174,8 @@ impl Shim {
             runtimes: BTreeMap::new(),
             draining: Vec::new(),
             workers: Workers::new()?,
+            launches: Vec::new(),
+            unclaimed: None,
             connections: BTreeMap::new(),
             accept_again: None,
             leaving: None,
@@ -213,6 +226,12 @@ impl Shim {
                     return Ok(over);
                 }
             }
+            if self
+                .claim_deadline()
+                .is_some_and(|then| then <= Instant::now())
+            {
+                self.reap_orphans();
+            }
             if self.accept_again.is_some_and(|then| then <= Instant::now()) {
                 self.accept_again = None;
                 self.listen(listener, listening, Ready::IN);
@@ -235,7 +254,12 @@ impl Shim {
         match source {
             Source::Listener => self.accept(listener, token),
             Source::Signals => return self.signalled(signals),
-            Source::Workers => self.finish_work(),
+            Source::Workers => {
+                self.finish_work();
+                if self.unclaimed.is_some() {
+                    self.reap_orphans();
+                }
+            }
             Source::Publisher => self.publisher.ready(&mut self.poller),
             Source::Connection => self.read(token),
             Source::Exit(key) => self.collect(&key),
@@ -253,6 +277,7 @@ impl Shim {
             self.copies.deadline(),
             self.accept_again,
             self.drain_deadline(),
+            self.claim_deadline(),
             self.leaving.map(|since| since + LAST_EVENTS),
             self.unwanted.map(|since| since + UNWANTED),
         ];
@@ -263,7 +288,7 @@ impl Shim {
     fn is_over(&mut self) -> bool {
         let now = Instant::now();
         if let Some(since) = self.leaving {
-            let done = self.publisher.is_empty() && !self.is_busy();
+            let done = self.tasks.is_empty() && self.publisher.is_empty() && !self.is_busy();
             return done || since + LAST_EVENTS <= now;
         }
         let idle = self.connections.is_empty() && self.tasks.is_empty() && !self.is_busy();
@@ -409,6 +434,29 @@ impl Shim {
         self.workers.running() > 0
     }
 
+    /// Whether a child that has ended and that nobody knows may be what an operation has made
+    /// whose result is not here yet: not for ever, else one that hangs would keep all zombies.
+    pub(crate) fn may_be_claimed(&mut self, pid: i32) -> bool {
+        let now = Instant::now();
+        let since = match self.unclaimed {
+            Some((seen, since)) if seen == pid => since,
+            _ => now,
+        };
+        let may = since + CLAIM > now && self.launches.iter().any(|begun| *begun + LAUNCH > now);
+        self.unclaimed = may.then_some((pid, since));
+        may
+    }
+
+    /// When a child that is left alone is looked at again.
+    fn claim_deadline(&self) -> Option<Instant> {
+        self.unclaimed.map(|(_, since)| since + CLAIM)
+    }
+
+    /// No child is left alone any more.
+    pub(crate) fn all_claimed(&mut self) {
+        self.unclaimed = None;
+    }
+
     /// Goes on with what was done on other threads.
     pub(crate) fn finish_work(&mut self) {
         for finish in self.workers.take() {
@@ -427,6 +475,22 @@ impl Shim {
                 },
             );
         }
+    }
+
+    /// The same as [`Shim::work`], for what makes a process: see [`Shim::may_be_claimed`].
+    pub(crate) fn launch<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+        then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
+    ) {
+        let begun = Instant::now();
+        self.launches.push(begun);
+        self.work(work, move |shim, done| {
+            if let Some(place) = shim.launches.iter().position(|launch| *launch == begun) {
+                shim.launches.swap_remove(place);
+            }
+            then(shim, done);
+        });
     }
 
     /// Does something on a thread of its own, and goes on here with what came of it.

@@ -179,8 +179,8 @@ impl Shim {
         };
         self.tell(&key.id, "/tasks/delete", "TaskDelete", &event);
         let gone = self.tasks.remove(&key.id);
-        if gone.is_some_and(|task| task.is_sandbox()) && self.tasks.is_empty() {
-            self.leave();
+        if gone.is_some_and(|task| task.is_sandbox()) {
+            self.leave_if_empty();
         }
         self.answer(reply, Ok(answer.encode_to_vec()));
     }
@@ -212,10 +212,15 @@ impl Shim {
     }
 
     pub(crate) fn shutdown(&mut self) -> Answer {
+        self.leave_if_empty();
+        Ok(Some(Vec::new()))
+    }
+
+    /// Leaves, unless there is a container, or one on its way.
+    fn leave_if_empty(&mut self) {
         if self.tasks.is_empty() && self.creating.is_empty() {
             self.leave();
         }
-        Ok(Some(Vec::new()))
     }
 }
 

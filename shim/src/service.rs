@@ -194,7 +194,7 @@ impl Shim {
                 }
                 if done.is_ok() {
                     let event = TaskOnly { container_id: id };
-                    shim.publish("/tasks/paused", "TaskPaused", &event);
+                    shim.tell(&event.container_id, "/tasks/paused", "TaskPaused", &event);
                 }
                 shim.answer(reply, done.map(|()| Vec::new()));
             },
@@ -216,7 +216,7 @@ impl Shim {
                         task.paused = false;
                     }
                     let event = TaskOnly { container_id: id };
-                    shim.publish("/tasks/resumed", "TaskResumed", &event);
+                    shim.tell(&event.container_id, "/tasks/resumed", "TaskResumed", &event);
                 }
                 shim.answer(reply, done.map(|()| Vec::new()));
             },

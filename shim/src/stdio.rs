@@ -101,6 +101,20 @@ impl Target {
 /// Makes pipes for a process without terminal: what it gets, and what stays here.
 pub(crate) fn open(names: &Names, owner: &Owner) -> Result<(corten_core::Stdio, Files), Failure> {
     let mut files = Files::default();
+    match open_into(&mut files, names, owner) {
+        Ok(stdio) => Ok((stdio, files)),
+        Err(failure) => {
+            files.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn open_into(
+    files: &mut Files,
+    names: &Names,
+    owner: &Owner,
+) -> Result<corten_core::Stdio, Failure> {
     let mut stdio = corten_core::Stdio {
         stdin: Some(null()?),
         stdout: Some(null()?),
@@ -114,8 +128,8 @@ pub(crate) fn open(names: &Names, owner: &Owner) -> Result<(corten_core::Stdio, 
         stdio.stderr = Some(stderr);
     } else {
         let (stdout, stderr) = targets(names)?;
-        stdio.stdout = output(stdout, owner, &mut files)?;
-        stdio.stderr = output(stderr, owner, &mut files)?;
+        stdio.stdout = output(stdout, owner, files)?;
+        stdio.stderr = output(stderr, owner, files)?;
     }
     if !names.stdin.is_empty() {
         let (from, hold) = input_fifo(&names.stdin)?;
@@ -131,7 +145,7 @@ pub(crate) fn open(names: &Names, owner: &Owner) -> Result<(corten_core::Stdio, 
             reader: None,
         });
     }
-    Ok((stdio, files))
+    Ok(stdio)
 }
 
 /// The streams of a pty; there is one output.
@@ -140,15 +154,30 @@ pub(crate) fn open_console(
     owner: &Owner,
     master: OwnedFd,
 ) -> Result<Files, Failure> {
-    let failed = |error: std::io::Error| Failure::call("pty", error);
     let mut files = Files::default();
+    match open_console_into(&mut files, names, owner, master) {
+        Ok(()) => Ok(files),
+        Err(failure) => {
+            files.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn open_console_into(
+    files: &mut Files,
+    names: &Names,
+    owner: &Owner,
+    master: OwnedFd,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::call("pty", error);
     rustix::io::ioctl_fionbio(&master, true).map_err(|errno| failed(errno.into()))?;
     let copy = || master.try_clone().map_err(failed);
     if let Some(uri) = names.stdout.strip_prefix("binary://") {
         let (logger, stdout, stderr) = logger::start(uri, owner)?;
         drop(stderr);
-        rustix::io::ioctl_fionbio(&stdout, true).map_err(|errno| failed(errno.into()))?;
         files.logger = Some(logger);
+        rustix::io::ioctl_fionbio(&stdout, true).map_err(|errno| failed(errno.into()))?;
         files.streams.push(Stream {
             direction: Direction::Output,
             from: copy()?,
@@ -177,7 +206,7 @@ pub(crate) fn open_console(
         });
     }
     files.console = Some(master);
-    Ok(files)
+    Ok(())
 }
 
 /// What stdout and stderr name. The scheme is that of stdout and counts for both.

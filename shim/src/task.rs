@@ -374,9 +374,10 @@ impl Shim {
 
     /// A child has ended: those that no pidfd here stands for are reaped.
     ///
-    /// What an operation makes belongs to its thread and is not seen here. It comes to this
-    /// thread when that one ends, and then the result is there already: who is unknown after
-    /// the results were taken is nobody's.
+    /// What an operation makes belongs to the thread that has made it, and comes to this one when
+    /// that ends. That can be before the operation's end, since the library starts what is born
+    /// in a cgroup on a thread of its own. So who is unknown after the results were taken is left
+    /// alone for a while if there is such an operation; else it is nobody's.
     pub(crate) fn reap_orphans(&mut self) {
         let mut unknown = None;
         while let Ok(Some(ended)) = sys::waitid(Which::Look) {
@@ -385,11 +386,14 @@ impl Shim {
             } else if unknown != Some(ended.pid) {
                 unknown = Some(ended.pid);
                 self.finish_work();
+            } else if self.may_be_claimed(ended.pid) {
+                return;
             } else if let Err(error) = sys::waitid(Which::Pid(ended.pid)) {
                 log::warn!("waitid: {error}");
                 return;
             }
         }
+        self.all_claimed();
     }
 
     /// The process of this number that was not reaped yet.

@@ -157,6 +157,34 @@ fn an_exec_that_hangs_while_it_starts_does_not_hold_back_the_end_of_its_containe
 }
 
 #[test]
+fn orphans_are_reaped_while_an_exec_hangs_that_is_being_started() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config);
+        let init = web.run();
+        let fifo = web.fifo("hold");
+        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+        web.add_exec_to("slow", "exit 5", &logger).unwrap();
+        let request = corten_shim::proto::task::ProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "slow".to_owned(),
+        };
+        let starting = web.client.send("Start", &request);
+        web.add_exec("parent", "(exec 3<>/dev/null; sleep 0.01) & exit 0")
+            .unwrap();
+        web.start("parent").unwrap();
+        assert_eq!(web.wait("parent").unwrap(), 0);
+        // The logger belongs to the thread that hangs.
+        fake::children(web.client.shim_pid(), &[init]);
+        assert_eq!(web.state("slow").unwrap().status, CREATED, "it still hangs");
+        std::fs::write(&fifo, "\n").unwrap();
+        web.client.receive::<Empty>(starting).unwrap();
+        assert_eq!(web.wait("slow").unwrap(), 5);
+        web.end();
+    });
+}
+
+#[test]
 fn pids_tell_which_process_is_an_exec() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
@@ -227,7 +255,7 @@ fn many_execs_leave_nothing_and_take_no_memory() {
             let exec = format!("exec-{number}");
             web.add_exec_to(&exec, "echo x", &output).unwrap();
             web.start(&exec).unwrap();
-            web.wait(&exec).unwrap();
+            assert_eq!(web.wait(&exec).unwrap(), 0, "{exec}");
             web.delete(&exec).unwrap();
             while web.containerd.next_event().is_some() {}
             if number == 9.max(count / 100) {

@@ -10,7 +10,7 @@ use corten_shim::proto::sandbox::{
     SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse, StartSandboxResponse,
 };
 use corten_shim::proto::stats::Metrics;
-use corten_shim::proto::task::WaitResponse;
+use corten_shim::proto::task::{PidResponse, WaitResponse};
 use corten_shim::proto::{Any, Empty};
 use prost::Message;
 use serde_json::json;
@@ -190,6 +190,34 @@ fn a_pod_that_was_never_started_or_still_runs_can_be_shut_down() {
             pod.end();
             std::fs::remove_dir_all("/run/fake").unwrap();
         }
+    });
+}
+
+#[test]
+fn a_container_that_is_being_created_keeps_the_shim_of_a_pod_that_is_shut_down() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        pod.run();
+        let address = format!("unix://{}", pod.task.path.display());
+        let containerd = Containerd::again(&pod.containerd);
+        let mut web = Web::with(containerd, Client::new(3, &address), "web", "exit 4");
+        let (begun, fifo) = (web.fifo("begun"), web.fifo("hook"));
+        let wait = format!("echo >{}; read x <{}", begun.display(), fifo.display());
+        web.config["hooks"] = json!({
+            "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", wait]}]
+        });
+        std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
+        let creating = web.client.send("Create", &web.request.clone());
+        std::fs::read(&begun).unwrap();
+        let _: Empty = pod.call("ShutdownSandbox").unwrap();
+        std::fs::write(&fifo, "\n").unwrap();
+        let _: PidResponse = web.client.receive(creating).unwrap();
+        web.start("").unwrap();
+        assert_eq!(web.wait("").unwrap(), 4);
+        web.delete("").unwrap();
+        web.client.shutdown();
+        pod.network.kill().unwrap();
+        pod.network.wait().unwrap();
     });
 }
 

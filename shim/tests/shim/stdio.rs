@@ -262,6 +262,25 @@ fn a_logger_ends_with_the_create_that_failed() {
 }
 
 #[test]
+fn a_logger_ends_with_an_input_that_is_not_there() {
+    lane::test(|| {
+        for terminal in [false, true] {
+            let mut web = Web::new("sleep 1000");
+            web.request.stdout = web.logger("echo $$ >/run/fake/pid; exec 5>&-; exec sleep 1000");
+            web.request.stdin = "/run/fake/nothing".to_owned();
+            web.request.terminal = terminal;
+            web.config["process"]["terminal"] = terminal.into();
+            assert!(web.create().unwrap_err().message.contains("nothing"));
+            let pid = std::fs::read_to_string("/run/fake/pid").unwrap();
+            fake::gone(pid.trim().parse().unwrap());
+            fake::children(web.client.shim_pid(), &[]);
+            web.client.shutdown();
+            std::fs::remove_dir_all("/run/fake").unwrap();
+        }
+    });
+}
+
+#[test]
 fn an_unknown_scheme_is_refused() {
     lane::test(|| {
         let mut web = Web::new("true");
