@@ -180,10 +180,11 @@ fn a_file_that_takes_nothing_holds_up_only_its_own_stream() {
             assert_eq!(web.state("").unwrap().status, RUNNING);
         }
         // It works again: nothing is lost.
-        let expected: usize = (1..=100_000).map(|n| format!("{n}\n").len()).sum();
-        let text = read(&mut disk, expected + 4);
+        let expected: String = (1..=100_000).map(|n| format!("{n}\n")).collect();
+        let text = read(&mut disk, expected.len() + 4);
+        // Each stream has a pipe of its own: one may overtake the other, in the middle of a line.
         assert!(
-            text.ends_with("100000\nend\n"),
+            text.contains("end\n") && text.replacen("end\n", "", 1) == expected,
             "{}",
             &text[text.len() - 50..]
         );
