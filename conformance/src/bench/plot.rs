@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::result::Measurement;
+use super::result::{Measurement, Series};
 use super::stats;
 
 const WIDTH: f64 = 760.0;
@@ -40,40 +40,47 @@ pub(super) fn svg(one: &Measurement) -> String {
     }
     let mut y = TOP + ROW / 2.0;
     for (series, colour) in one.series.iter().zip(COLOURS.iter().cycle()) {
-        let _written = writeln!(
-            svg,
-            "<text x=\"12\" y=\"{:.0}\">{}</text>",
-            y + 4.0,
-            escaped(&series.subject)
-        );
-        // A stroke of no length with round ends: a dot, in few bytes.
-        let dots: String = series
-            .samples
-            .iter()
-            .map(|sample| format!("M{:.1} {y}h0", scale.x(*sample)))
-            .collect();
-        let _written = writeln!(
-            svg,
-            "<path d=\"{dots}\" stroke=\"{colour}\" stroke-width=\"6\" stroke-linecap=\"round\" \
-             opacity=\"0.25\"/>"
-        );
-        let (least, median) = (
-            stats::least(&series.samples),
-            stats::median(&series.samples),
-        );
-        for (value, reach) in [(least, 11.0), (median, 7.0)] {
-            let x = scale.x(value);
-            let _written = writeln!(
-                svg,
-                "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.0}\" y2=\"{:.0}\" \
-                 stroke=\"{colour}\" stroke-width=\"2\"/>",
-                y - reach,
-                y + reach
-            );
-        }
+        svg += &row(series, colour, &scale, y);
         y += ROW;
     }
     svg + "</svg>\n"
+}
+
+/// One subject: a dot for each sample, a long stroke for the least and a short one for the median.
+fn row(series: &Series, colour: &str, scale: &Scale, y: f64) -> String {
+    let mut svg = String::new();
+    let _written = writeln!(
+        svg,
+        "<text x=\"12\" y=\"{:.0}\">{}</text>",
+        y + 4.0,
+        escaped(&series.subject)
+    );
+    // A stroke of no length with round ends: a dot, in few bytes.
+    let dots: String = series
+        .samples
+        .iter()
+        .map(|sample| format!("M{:.1} {y}h0", scale.x(*sample)))
+        .collect();
+    let _written = writeln!(
+        svg,
+        "<path d=\"{dots}\" stroke=\"{colour}\" stroke-width=\"6\" stroke-linecap=\"round\" \
+         opacity=\"0.25\"/>"
+    );
+    let (least, median) = (
+        stats::least(&series.samples),
+        stats::median(&series.samples),
+    );
+    for (value, reach) in [(least, 11.0), (median, 7.0)] {
+        let x = scale.x(value);
+        let _written = writeln!(
+            svg,
+            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{:.0}\" y2=\"{:.0}\" \
+             stroke=\"{colour}\" stroke-width=\"2\"/>",
+            y - reach,
+            y + reach
+        );
+    }
+    svg
 }
 
 /// Text between tags.

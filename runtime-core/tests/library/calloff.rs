@@ -101,14 +101,20 @@ fn notifying(path: &Path) -> serde_json::Value {
     })
 }
 
+/// An agent that never answers, and a bundle whose init asks it.
+fn unanswered(lab: &Lab, path: &Path) -> (Agent, Folder) {
+    let agent = Agent::listen(path, &[(libc::SYS_capset, Answer::Never)]);
+    let mut folder = lab.bundle(&["sleep"]);
+    folder.config["process"]["noNewPrivileges"] = json!(false);
+    folder.config["linux"]["seccomp"] = notifying(path);
+    (agent, folder)
+}
+
 #[test]
 fn a_creation_whose_seccomp_agent_does_not_answer_is_ended_by_a_delete() {
     lab::test(|lab| {
         let path = lab.folder().join("agent.sock");
-        let agent = Agent::listen(&path, &[(libc::SYS_capset, Answer::Never)]);
-        let mut folder = lab.bundle(&["sleep"]);
-        folder.config["process"]["noNewPrivileges"] = json!(false);
-        folder.config["linux"]["seccomp"] = notifying(&path);
+        let (agent, folder) = unanswered(lab, &path);
         let text = delete_while_it_hangs(lab, &lab::load(&folder), || {
             let asked = wait::until(LIMIT, || (agent.count(libc::SYS_capset) > 0).then_some(()));
             asked.expect("init sets its capabilities under the filter");
@@ -233,10 +239,7 @@ fn a_slow_creation_that_nobody_deletes_succeeds() {
 fn without_a_cgroup_an_init_whose_creator_was_killed_is_found_too() {
     lab::test(|lab| {
         let path = lab.folder().join("agent.sock");
-        let agent = Agent::listen(&path, &[(libc::SYS_capset, Answer::Never)]);
-        let mut folder = lab.bundle(&["sleep"]);
-        folder.config["process"]["noNewPrivileges"] = json!(false);
-        folder.config["linux"]["seccomp"] = notifying(&path);
+        let (agent, mut folder) = unanswered(lab, &path);
         let resources = folder.config["linux"].as_object_mut().expect("an object");
         resources.remove("resources");
         folder.write().expect("the lab's folder is writable");
