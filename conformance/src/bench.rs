@@ -103,9 +103,6 @@ pub fn run(options: &Options) -> Result<(), String> {
         [] => usual_runtimes()?,
         given => given.to_vec(),
     };
-    if cfg!(debug_assertions) {
-        eprintln!("bench: a debug build: what is measured here says little");
-    }
     let mut inside: Vec<OsString> = vec!["bench-here".into(), options.rounds.to_string().into()];
     inside.push(runtimes.len().to_string().into());
     inside.extend(runtimes.iter().map(|path| path.clone().into_os_string()));
@@ -190,10 +187,15 @@ fn chosen(words: &[String]) -> Result<Vec<&'static Group>, String> {
     Ok(groups)
 }
 
-/// The corten built beside this program, and the peers that `scripts/peers.sh` fetches.
+/// The corten built beside this program, and the peers: those that `scripts/peers.sh` fetches, in
+/// a lane's machine its own.
 fn usual_runtimes() -> Result<Vec<PathBuf>, String> {
     const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/peers.sh");
     let mut all = vec![crate::built("corten")?];
+    if lane::is_machine() {
+        all.extend(["/usr/bin/crun", "/usr/sbin/runc"].map(PathBuf::from));
+        return Ok(all);
+    }
     let output = Command::new("bash")
         .arg(SCRIPT)
         .stderr(Stdio::inherit())
@@ -266,10 +268,34 @@ fn head(lab: &Lab) -> String {
         uname.sysname().to_string_lossy(),
         uname.release().to_string_lossy(),
     );
+    let debug = debug_builds(&lab.runtimes);
     format!(
-        "{system} {release}, {processors} CPUs, load {load}; {}.",
+        "{system} {release}, {processors} CPUs, load {load}; {}.{debug}",
         versions.join("; ")
     )
+}
+
+/// A sentence that names what is a debug build, where it says little what is measured.
+fn debug_builds(runtimes: &[subject::Runtime]) -> String {
+    let mut named = Vec::new();
+    if cfg!(debug_assertions) {
+        named.push("this harness");
+    }
+    let has_debug_info = |runtime: &&subject::Runtime| {
+        std::fs::read(&runtime.program).is_ok_and(|bytes| is_debug_build(&bytes))
+    };
+    let runtimes = runtimes.iter().filter(has_debug_info);
+    named.extend(runtimes.map(|runtime| runtime.name.as_str()));
+    if named.is_empty() {
+        return String::new();
+    }
+    format!("\nDEBUG BUILD: {}.", named.join(", "))
+}
+
+/// Whether an ELF file has a section for a debugger: a release build is stripped.
+fn is_debug_build(file: &[u8]) -> bool {
+    let name = b"\0.debug_info\0";
+    file.windows(name.len()).any(|window| window == name)
 }
 
 /// Where it is: a line that changes on a terminal, else one per measurement.
@@ -295,6 +321,20 @@ mod tests {
         let names: std::collections::BTreeSet<&str> =
             GROUPS.iter().map(|group| group.name).collect();
         assert_eq!(names.len(), GROUPS.len());
+    }
+
+    #[test]
+    fn a_debug_build_is_named_in_the_report() {
+        assert!(is_debug_build(b"ELF\0.text\0.debug_info\0.rest"));
+        assert!(!is_debug_build(b"ELF\0.text\0.rodata\0"));
+        let this = subject::Runtime {
+            name: "ours".to_owned(),
+            program: std::env::current_exe().unwrap(),
+            root: PathBuf::new(),
+        };
+        let told = debug_builds(&[this]);
+        assert_eq!(told.contains("this harness"), cfg!(debug_assertions));
+        assert!(!debug_builds(&[]).contains("ours"));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //!
 //! By seccomp(2) with user notification: the filter is inherited by all that the runtime
 //! starts. Only calls made in another mount namespace than this process's count, since it is
-//! there that a container is put together.
+//! there that a container is put together. The same tells the bench which filter is loaded.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -68,14 +70,77 @@ pub(crate) type Answers = JoinHandle<usize>;
 /// If it can't be started, or the filter can't be loaded.
 pub(crate) fn start(
     command: &mut Command,
-    each: impl FnMut(usize) + Send + 'static,
+    mut each: impl FnMut(usize) + Send + 'static,
+) -> io::Result<(Child, Answers)> {
+    let own = mount_namespace("self");
+    let mut count = 0;
+    start_with(command, CALLS, move |call| {
+        if mount_namespace(&call.pid.to_string()) != own {
+            each(count);
+            count += 1;
+        }
+        count
+    })
+}
+
+/// The last filter that a command, or what it starts, loads by seccomp(2): 8 bytes per
+/// instruction. Unlike ptrace(2)'s `PTRACE_SECCOMP_GET_FILTER` this needs nothing of the kernel's
+/// configuration.
+///
+/// # Errors
+///
+/// If the command fails or loads none.
+pub(crate) fn filter_loaded(command: &mut Command) -> io::Result<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    let (mut child, answers) = start_with(command, &[libc::SYS_seccomp], move |call| {
+        if let Some(filter) = filter_of(call) {
+            // Who wanted it is still there.
+            sender.send(filter).unwrap_or_default();
+        }
+        0
+    })?;
+    let status = child.wait()?;
+    answers
+        .join()
+        .map_err(|_| io::Error::other("who answers has panicked"))?;
+    if !status.success() {
+        return Err(io::Error::other(status.to_string()));
+    }
+    let last = receiver.iter().last();
+    last.ok_or_else(|| io::Error::other("none was loaded"))
+}
+
+/// The instructions that a seccomp(2) which waits is given.
+fn filter_of(call: &sys::Notification) -> Option<Vec<u8>> {
+    let [operation, _, program, ..] = call.arguments;
+    if operation != u64::from(libc::SECCOMP_SET_MODE_FILTER) {
+        return None;
+    }
+    let memory = File::open(format!("/proc/{}/mem", call.pid)).ok()?;
+    // struct sock_fprog: how many, and where. A null asks which flags the kernel knows.
+    let mut head = [0; 16];
+    memory.read_exact_at(&mut head, program).ok()?;
+    let [low, high, _, _, _, _, _, _, place @ ..] = head;
+    let count = u16::from_ne_bytes([low, high]);
+    let mut filter = vec![0; usize::from(count) * 8];
+    let place = u64::from_ne_bytes(place);
+    memory.read_exact_at(&mut filter, place).ok()?;
+    Some(filter)
+}
+
+/// Starts a command whose calls of these numbers `each` is told of, before they are made. Its
+/// last result is what [`Answers`] gives.
+fn start_with(
+    command: &mut Command,
+    calls: &[libc::c_long],
+    each: impl FnMut(&sys::Notification) -> usize + Send + 'static,
 ) -> io::Result<(Child, Answers)> {
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         // A filter is a thread's own: this one ends when the command is started.
         let starter = scope.spawn(move || {
             sender
-                .send(sys::seccomp_listener(CALLS)?)
+                .send(sys::seccomp_listener(calls)?)
                 .map_err(io::Error::other)?;
             command.spawn()
         });
@@ -89,25 +154,21 @@ pub(crate) fn start(
 }
 
 /// Answers all calls until nobody is left who could make one.
-fn answer(listener: &OwnedFd, mut each: impl FnMut(usize)) -> usize {
-    let own = mount_namespace("self");
-    let mut count = 0;
+fn answer(listener: &OwnedFd, mut each: impl FnMut(&sys::Notification) -> usize) -> usize {
+    let mut result = 0;
     loop {
         let mut ready = [PollFd::new(listener, PollFlags::IN)];
         if rustix::event::poll(&mut ready, None).is_err() {
             continue;
         }
         if !ready[0].revents().contains(PollFlags::IN) {
-            return count;
+            return result;
         }
         // Who made the call may be dead by now.
         let Ok(call) = sys::notification_receive(listener) else {
             continue;
         };
-        if mount_namespace(&call.pid.to_string()) != own {
-            each(count);
-            count += 1;
-        }
+        result = each(&call);
         let answer = sys::NotificationAnswer {
             id: call.id,
             flags: CONTINUE,

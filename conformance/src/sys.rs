@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 
 mod trace;
 
-pub(crate) use trace::{peak_memory, seccomp_filter_of};
+pub(crate) use trace::peak_memory;
 
 fn check(rc: libc::c_long) -> io::Result<()> {
     if rc < 0 {
@@ -265,7 +265,7 @@ pub(crate) struct Notification {
     pub(crate) number: i32,
     architecture: u32,
     instruction: u64,
-    arguments: [u64; 6],
+    pub(crate) arguments: [u64; 6],
 }
 
 /// struct seccomp_notif_resp.

@@ -35,8 +35,8 @@ pub fn floor_differs(runtime: &Path) -> Result<Vec<String>, String> {
         let differ = places
             .into_iter()
             .filter(|place| ours.get(*place) != floor.get(*place))
-            // Floor leaves ignored what its caller ignores.
-            .filter(|place| *place != "signals ignored");
+            // Floor leaves what its caller has.
+            .filter(|place| !["signals ignored", "nice"].contains(&place.as_str()));
         all.extend(differ.map(|place| {
             format!(
                 "{kind}: {place}: {:?}, floor {:?}",

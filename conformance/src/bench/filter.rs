@@ -1,5 +1,7 @@
 //! Seccomp: what each runtime makes of Docker's profile, and what it costs.
 
+use std::path::Path;
+
 use super::Group;
 use super::result::Measurement;
 use super::stats;
@@ -17,10 +19,7 @@ fn measure(lab: &Lab) -> Result<Vec<Measurement>, String> {
     let mut most = Measurement::new("seccomp executed, most", "instructions");
     for runtime in &lab.runtimes {
         super::progress("seccomp filters", 0, 1);
-        let Some(filter) = lab.filter_of(runtime)? else {
-            let why = "this kernel does not tell filters: CONFIG_CHECKPOINT_RESTORE";
-            return Ok(vec![without(lab)?.note(why)]);
-        };
+        let filter = lab.filter_of(runtime)?;
         let program = program(&filter);
         length = length.with(&runtime.name, vec![stats::count(program.len())]);
         let executed = executed(&program).ok_or_else(|| format!("{}'s filter", runtime.name))?;
@@ -129,20 +128,30 @@ fn steps(program: &[Insn], number: u32) -> Option<f64> {
 fn per_call(lab: &Lab) -> Result<Measurement, String> {
     const CALLS: u32 = 200_000;
     let calls = CALLS.to_string();
-    let mut subjects: Vec<Subject<'_>> = Vec::new();
+    let of_filter = |name: &str, filter: Option<&Path>| {
+        let mut idle = lab.floor_with(filter, &["/true"])?;
+        let mut busy = lab.floor_with(filter, &["/true", "calls", &calls])?;
+        Ok::<_, String>(Subject::new(name, move || {
+            Ok([time(&mut busy)?, time(&mut idle)?])
+        }))
+    };
+    let mut subjects: Vec<Subject<'_, 2>> = Vec::new();
     for runtime in &lab.runtimes {
         let filter = lab.folder.join(format!("filter-{}", runtime.name));
-        let mut idle = lab.floor_with(&filter, &["/true"])?;
-        let mut busy = lab.floor_with(&filter, &["/true", "calls", &calls])?;
-        subjects.push(Subject::new(&runtime.name, move || {
-            let ms = time(&mut busy)? - time(&mut idle)?;
-            // Noise alone could make it nothing.
-            Ok([(ms * 1e6 / f64::from(CALLS)).max(1.0)])
-        }));
+        subjects.push(of_filter(&runtime.name, Some(&filter))?);
     }
+    subjects.push(of_filter("no filter", None)?);
     let mut result = Measurement::new("seccomp time of a call", "ns");
-    [result.series] = lab.rounds(&result.name, &mut subjects)?;
-    Ok(result.note("personality(0xffffffff), whose argument the profile looks at"))
+    let [busy, idle] = lab.rounds(&result.name, &mut subjects)?;
+    for (busy, idle) in busy.iter().zip(&idle) {
+        let ms = stats::least_more(&busy.samples, &idle.samples);
+        result = result.with(&busy.subject, vec![ms * 1e6 / f64::from(CALLS)]);
+    }
+    Ok(result.note(format!(
+        "personality(0xffffffff), whose argument the profile looks at; the least of {} runs with \
+         {CALLS} calls, less the least of as many runs without",
+        lab.rounds
+    )))
 }
 
 /// `run` of the Docker-like bundle without its profile: beside `run docker`.

@@ -26,9 +26,7 @@ fn measure(lab: &Lab) -> Result<Vec<Measurement>, String> {
     for flight in IN_FLIGHT {
         all.push(in_flight(lab, flight)?);
     }
-    for runtime in &lab.runtimes {
-        all.push(alive(lab, runtime)?);
-    }
+    all.extend(alive(lab)?);
     all.push(with_mounts(lab)?);
     Ok(all)
 }
@@ -84,60 +82,94 @@ fn batch(lab: &Lab, runtime: &Runtime, flight: usize, total: usize) -> Result<f6
     Ok(begin.elapsed().as_secs_f64() * 1e3 / stats::count(total))
 }
 
-/// `run` while more and more other containers of the same runtime are alive.
-fn alive(lab: &Lab, runtime: &Runtime) -> Result<Measurement, String> {
-    let what = format!("many alive, {}", runtime.name);
+/// How often the number of those alive goes up and down again. Each level is measured on both
+/// ways, and the runtimes take turns: a neighbour that disturbs for a while disturbs all.
+fn sweeps(rounds: usize) -> usize {
+    rounds.div_ceil(20).min(5)
+}
+
+/// The levels; with few rounds it is only to be seen that it works.
+fn levels(rounds: usize) -> Vec<usize> {
+    let enough = |level: &usize| *level <= rounds.saturating_mul(100);
+    ALIVE.into_iter().filter(enough).collect()
+}
+
+/// `run` while more and more other containers of the same runtime are alive: for each runtime
+/// its samples by level.
+fn alive(lab: &Lab) -> Result<Vec<Measurement>, String> {
     lab.bundle("alive", lab.config("minimal", &["/probe", "sleep"]))?;
-    let mut levels: Vec<usize> = ALIVE
-        .iter()
-        .map(|level| (*level).min(lab.rounds * 10))
-        .collect();
-    levels.dedup();
-    let mut count = 0;
-    let mut series = Vec::new();
-    let mut outcome = Ok(());
-    for level in levels {
-        while count < level && outcome.is_ok() {
-            super::progress(&format!("{what}: {level}"), count, level);
-            outcome = lab
-                .detached(runtime, "alive", &format!("alive-{count}"))
-                .map(drop);
-            count += 1;
+    let (levels, sweeps) = (levels(lab.rounds), sweeps(lab.rounds));
+    let mut all = vec![vec![Vec::new(); levels.len()]; lab.runtimes.len()];
+    for sweep in 0..sweeps {
+        for (runtime, samples) in lab.runtimes.iter().zip(&mut all) {
+            super::progress(&format!("many alive, {}", runtime.name), sweep, sweeps);
+            let mut herd = Herd {
+                lab,
+                runtime,
+                count: 0,
+            };
+            let outcome = herd.sweep(&levels, lab.rounds.div_ceil(2 * sweeps), samples);
+            herd.resize(0)?;
+            outcome?;
         }
+    }
+    let one = |(runtime, samples): (&Runtime, Vec<Vec<f64>>)| {
+        let mut result = Measurement::new(&format!("many alive, {}", runtime.name), "ms");
+        // The most first: it is compared with the fewer.
+        for (level, samples) in levels.iter().zip(samples).rev() {
+            result = result.with(&format!("with {level}"), samples);
+        }
+        if runtime.name == lab.ours().name {
+            result = result.goal(&format!("with {}", ALIVE[0]), 1.2);
+        }
+        result.note(format!("{sweeps} times up and down, the runtimes in turn"))
+    };
+    Ok(lab.runtimes.iter().zip(all).map(one).collect())
+}
+
+/// Containers of one runtime that are alive.
+struct Herd<'a> {
+    lab: &'a Lab,
+    runtime: &'a Runtime,
+    count: usize,
+}
+
+impl Herd<'_> {
+    /// Makes some, or takes some away.
+    fn resize(&mut self, level: usize) -> Result<(), String> {
+        let id = |number: usize| format!("alive-{number}");
+        while self.count < level {
+            self.lab.detached(self.runtime, "alive", &id(self.count))?;
+            self.count += 1;
+        }
+        while self.count > level {
+            self.count -= 1;
+            let words = ["delete", "--force", &id(self.count)];
+            self.lab.call(self.runtime, "alive", &words)?;
+        }
+        Ok(())
+    }
+
+    /// Goes through the levels, up and down, and adds so many samples on each way.
+    fn sweep(
+        &mut self,
+        levels: &[usize],
+        rounds: usize,
+        samples: &mut [Vec<f64>],
+    ) -> Result<(), String> {
         let words = ["run", "--bundle", "{}", "bench-one-more"];
-        let mut command = lab.command(runtime, "default", &words)?;
-        let mut sample = || Ok([time(&mut command)?]);
-        let mut subjects = [Subject::new(&format!("with {level}"), &mut sample)];
-        if outcome.is_ok() {
-            match lab.some_rounds(lab.rounds, &what, &mut subjects) {
-                Ok([found]) => series.extend(found),
-                Err(error) => outcome = Err(error),
+        let mut command = self.lab.command(self.runtime, "default", &words)?;
+        let up = 0..levels.len();
+        for at in up.clone().chain(up.rev()) {
+            self.resize(levels[at])?;
+            // Not the first one: what it reads may have left the caches.
+            time(&mut command)?;
+            for _ in 0..rounds {
+                samples[at].push(time(&mut command)?);
             }
         }
+        Ok(())
     }
-    for at in 0..count {
-        lab.call(
-            runtime,
-            "alive",
-            &["delete", "--force", &format!("alive-{at}")],
-        )?;
-    }
-    outcome?;
-    let mut result = Measurement::new(&what, "ms");
-    // The most first: it is compared with the fewer.
-    series.reverse();
-    result.series = series;
-    let least = result
-        .series
-        .last()
-        .map(|last| last.subject.clone())
-        .unwrap_or_default();
-    let is_ours = runtime.name == lab.ours().name;
-    Ok(if is_ours {
-        result.goal(&least, 1.2)
-    } else {
-        result
-    })
 }
 
 fn with_mounts(lab: &Lab) -> Result<Measurement, String> {
@@ -158,4 +190,25 @@ fn with_mounts(lab: &Lab) -> Result<Measurement, String> {
         unmount(path, UnmountFlags::DETACH).map_err(|error| failed(error.into()))?;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_are_alive_unless_it_is_a_trial() {
+        assert_eq!(levels(100), ALIVE);
+        assert_eq!(levels(20), ALIVE);
+        assert_eq!(levels(2), [10, 100]);
+    }
+
+    #[test]
+    fn every_level_gets_at_least_as_many_samples_as_there_are_rounds() {
+        for rounds in 1..=200 {
+            let sweeps = sweeps(rounds);
+            assert!((1..=5).contains(&sweeps));
+            assert!(rounds.div_ceil(2 * sweeps) * 2 * sweeps >= rounds);
+        }
+    }
 }

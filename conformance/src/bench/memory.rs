@@ -117,63 +117,69 @@ fn charged(lab: &Lab) -> Result<Measurement, String> {
     let mut result = Measurement::new("memory charged", "KiB");
     for (name, who) in everybody(lab) {
         super::progress(&result.name, 0, 1);
-        let (outcome, bytes) = in_group(lab, who, None)?;
+        let (outcome, bytes) = in_group(&mut prepared(lab, who)?, None)?;
         outcome?;
         result = result.with(name, vec![bytes / KIB]);
     }
-    Ok(result.note("memory.peak of a cgroup around the container's, Docker-like bundle, page cache dropped first"))
+    Ok(result.note(
+        "memory.peak of a cgroup around the container's, Docker-like bundle, page cache dropped \
+         first; the kernel charges a processor's stock of 256 KiB ahead where it can",
+    ))
 }
 
 /// The smallest limit, set before anything is in the cgroup, with which `true` runs.
 fn smallest(lab: &Lab) -> Result<Measurement, String> {
     /// In pages; a power of two that is enough for every runtime.
     const ENOUGH: u32 = 16 << 10;
+    const PAGE_KIB: u32 = 4;
     let mut result = Measurement::new("memory smallest limit", "KiB");
     for (name, who) in everybody(lab) {
-        let (mut fails, mut runs) = (0, ENOUGH);
-        while runs - fails > 1 {
-            super::progress(&format!("{}, {name}", result.name), 0, 1);
-            let middle = u32::midpoint(fails, runs);
+        let mut command = prepared(lab, who)?;
+        let what = format!("{}, {name}", result.name);
+        let pages = bisect(ENOUGH, |pages| {
+            super::progress(&what, 0, 1);
+            let limit = u64::from(pages) * u64::from(PAGE_KIB) * 1024;
             // Three of three.
-            let mut done = true;
             for _ in 0..3 {
-                done = done
-                    && in_group(lab, who, Some(u64::from(middle) * 4096))?
-                        .0
-                        .is_ok();
+                let (outcome, _) = in_group(&mut command, Some(limit))?;
+                if outcome.is_err() {
+                    return Ok(false);
+                }
             }
-            if done {
-                runs = middle;
-            } else {
-                fails = middle;
-            }
-        }
-        result = result.with(name, vec![f64::from(runs) * 4.0]);
+            Ok(true)
+        })?;
+        result = result.with(name, vec![f64::from(pages * PAGE_KIB)]);
     }
     Ok(result
         .goal("floor", 2.0)
         .note("memory.max of a cgroup around the container's, page cache dropped first; three runs must succeed"))
 }
 
-/// Runs `true` with its cgroup in one of our own, with this limit: how that went, and what it was
-/// charged at most.
-fn in_group(
-    lab: &Lab,
-    who: Who<'_>,
-    limit: Option<u64>,
-) -> Result<(Result<(), String>, f64), String> {
-    const GROUP: &str = "/sys/fs/cgroup/bench-memory";
-    let told = |error: std::io::Error| format!("{GROUP}: {error}");
-    let file = |name: &str| format!("{GROUP}/{name}");
-    std::fs::create_dir(GROUP).map_err(told)?;
-    if let Some(limit) = limit {
-        std::fs::write(file("memory.max"), limit.to_string()).map_err(told)?;
+/// The least number up to `enough` that is enough, if all above it are.
+fn bisect(
+    enough: u32,
+    mut is_enough: impl FnMut(u32) -> Result<bool, String>,
+) -> Result<u32, String> {
+    let (mut fails, mut runs) = (0, enough);
+    while runs - fails > 1 {
+        let middle = u32::midpoint(fails, runs);
+        if is_enough(middle)? {
+            runs = middle;
+        } else {
+            fails = middle;
+        }
     }
-    if lane::is_machine() {
-        rustix::fs::sync();
-        std::fs::write("/proc/sys/vm/drop_caches", "1").map_err(told)?;
-    }
-    let outcome = match who {
+    Ok(runs)
+}
+
+/// A cgroup of our own, in which a command's is.
+const OUTER: &str = "/sys/fs/cgroup/bench-memory";
+
+/// What runs `true` in [`OUTER`]. All that it reads is written: nothing of it may lie in the page
+/// cache for one and not for another.
+fn prepared(lab: &Lab, who: Who<'_>) -> Result<Run, String> {
+    let own = Path::new(OUTER).join("own");
+    let (command, undo) = match who {
         Some(runtime) => {
             let mut config = lab.config("docker", &["/true"]);
             config["linux"]["cgroupsPath"] = "/bench-memory/own".into();
@@ -182,28 +188,51 @@ fn in_group(
             }
             lab.bundle("small", config)?;
             let words = ["run", "--bundle", "{}", "bench-small"];
-            let outcome = time(&mut lab.command(runtime, "small", &words)?);
-            if outcome.is_err() {
-                // What it has left; it may be nothing.
-                drop(lab.call(runtime, "small", &["delete", "--force", "bench-small"]));
-            }
-            outcome
+            let undo = lab.command(runtime, "small", &["delete", "--force", "bench-small"])?;
+            (lab.command(runtime, "small", &words)?, Some(undo))
         }
         None => {
-            let own = Path::new(GROUP).join("own");
-            time(&mut lab.floor_of("docker", &own, None, &["/true"])?)
+            let filter = lab.filter();
+            let filter = filter.as_deref();
+            (lab.floor_of("docker", &own, filter, &["/true"])?, None)
         }
     };
+    Ok(Run { command, undo })
+}
+
+/// A command that makes a container, and what takes away the rest of one that could not be made.
+struct Run {
+    command: Command,
+    undo: Option<Command>,
+}
+
+/// Runs it with [`OUTER`] having this limit: how that went, and what the cgroup was charged at
+/// most.
+fn in_group(run: &mut Run, limit: Option<u64>) -> Result<(Result<(), String>, f64), String> {
+    let told = |error: std::io::Error| format!("{OUTER}: {error}");
+    let file = |name: &str| format!("{OUTER}/{name}");
+    std::fs::create_dir(OUTER).map_err(told)?;
+    if let Some(limit) = limit {
+        std::fs::write(file("memory.max"), limit.to_string()).map_err(told)?;
+    }
+    if lane::is_machine() {
+        rustix::fs::sync();
+        std::fs::write("/proc/sys/vm/drop_caches", "1").map_err(told)?;
+    }
+    let outcome = time(&mut run.command);
     let peak = std::fs::read_to_string(file("memory.peak")).map_err(told)?;
     let peak = peak
         .trim()
         .parse()
         .map_err(|_| "memory.peak: no number".to_owned())?;
     if outcome.is_err() {
-        // Floor undoes nothing.
+        // What it has left, which may be nothing; floor undoes nothing.
+        if let Some(undo) = &mut run.undo {
+            drop(time(undo));
+        }
         drop(std::fs::remove_dir(file("own")));
     }
-    std::fs::remove_dir(GROUP).map_err(told)?;
+    std::fs::remove_dir(OUTER).map_err(told)?;
     Ok((outcome.map(drop), peak))
 }
 
@@ -216,5 +245,18 @@ mod tests {
         let text = "Rss:  12 kB\nPss_Anon:  3 kB\nPss:  7 kB\n";
         assert_eq!(field(text, "Pss"), Some(7.0));
         assert_eq!(field(text, "Swap"), None);
+    }
+
+    #[test]
+    fn the_least_number_that_is_enough_is_found() {
+        for wanted in 1..=64 {
+            let mut asked = 0;
+            let found = bisect(64, |number| {
+                asked += 1;
+                Ok(number >= wanted)
+            });
+            assert_eq!((found, asked), (Ok(wanted), 6));
+        }
+        assert!(bisect(64, |_| Err("broken".to_owned())).is_err());
     }
 }

@@ -27,6 +27,12 @@ pub(super) fn quantile(samples: &[f64], part: f64) -> f64 {
     sorted[at] + (next - sorted[at]) * rest
 }
 
+/// How much more `with` takes than `without`: by the least of each. The least of the differences
+/// would be that of the round in which `without` was disturbed most.
+pub(super) fn least_more(with: &[f64], without: &[f64]) -> f64 {
+    least(with) - least(without)
+}
+
 /// How many, as a number to compute with.
 pub(super) fn count(number: usize) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
@@ -68,6 +74,12 @@ mod tests {
         assert_eq!(quantile(&samples, 0.0), 0.0);
         assert_eq!(quantile(&samples, 0.9), 36.0);
         assert_eq!(quantile(&samples, 1.0), 40.0);
+    }
+
+    #[test]
+    fn a_disturbed_round_does_not_make_what_comes_on_top_smaller() {
+        // In the second round the one without was disturbed.
+        assert_eq!(least_more(&[22.0, 21.0, 30.0], &[2.0, 20.0, 1.0]), 20.0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::bundles;
 use super::result::{Measurement, Series};
-use crate::sys;
+use crate::supervise;
 
 /// A runtime, with a state directory of its own.
 #[derive(Debug, Clone)]
@@ -120,15 +120,23 @@ impl Lab {
 
     /// floor on one of its bundles, in a cgroup of this name.
     pub(super) fn floor(&self, kind: &str, id: &str, args: &[&str]) -> Result<Command, String> {
-        let filter = self.folder.join("filter");
-        let filter = Some(filter).filter(|file| kind == "docker" && file.exists());
+        let filter = self.filter().filter(|_| kind == "docker");
         self.floor_of(kind, &self.cgroup_of(kind, id), filter.as_deref(), args)
     }
 
+    /// The filter that floor loads for the Docker-like bundle, if it is known.
+    pub(super) fn filter(&self) -> Option<PathBuf> {
+        Some(self.folder.join("filter")).filter(|file| file.exists())
+    }
+
     /// floor on the Docker-like bundle, with another filter.
-    pub(super) fn floor_with(&self, filter: &Path, args: &[&str]) -> Result<Command, String> {
+    pub(super) fn floor_with(
+        &self,
+        filter: Option<&Path>,
+        args: &[&str],
+    ) -> Result<Command, String> {
         let group = self.cgroup_of("docker", "bench-floor");
-        self.floor_of("docker", &group, Some(filter), args)
+        self.floor_of("docker", &group, filter, args)
     }
 
     /// Where the cgroup of a bundle's container is.
@@ -187,26 +195,17 @@ impl Lab {
 
     /// Puts the filter that our runtime loads for the Docker-like bundle where floor finds it.
     pub(super) fn take_filter(&self) -> Result<(), String> {
-        let Some(filter) = self.filter_of(self.ours())? else {
-            return Ok(());
-        };
+        let filter = self.filter_of(self.ours())?;
         let told = |error: std::io::Error| format!("filter: {error}");
         std::fs::write(self.folder.join("filter"), filter).map_err(told)
     }
 
-    /// The filter that a runtime loads for the Docker-like bundle, as the kernel has it; None
-    /// where it does not tell (without `CONFIG_CHECKPOINT_RESTORE`).
-    pub(super) fn filter_of(&self, runtime: &Runtime) -> Result<Option<Vec<u8>>, String> {
-        let id = "bench-filter";
-        self.bundle("filtered", self.config("docker", &["/probe", "sleep"]))?;
-        let pid = self.detached(runtime, "filtered", id)?;
-        let filter = sys::seccomp_filter_of(pid);
-        self.call(runtime, "filtered", &["delete", "--force", id])?;
-        match filter {
-            Ok(filter) => Ok(Some(filter)),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
-            Err(error) => Err(format!("filter of {pid}: {error}")),
-        }
+    /// The filter that a runtime loads for the Docker-like bundle: 8 bytes per instruction.
+    pub(super) fn filter_of(&self, runtime: &Runtime) -> Result<Vec<u8>, String> {
+        let words = ["run", "--bundle", "{}", "bench-filter"];
+        let mut command = self.command(runtime, "docker", &words)?;
+        let filter = supervise::filter_loaded(&mut command);
+        filter.map_err(|error| format!("{}: its filter: {error}", runtime.name))
     }
 
     /// Runs a container in the background and returns its pid.
