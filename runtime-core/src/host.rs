@@ -114,6 +114,9 @@ pub struct Facts {
 /// What a plan asks that not every plan asks, and that takes a while to find out.
 struct Asked {
     namespaces: Vec<NamespaceKind>,
+    /// What a creation depends on and a process in a container does not: the mode of the
+    /// cgroups, systemd, /proc/kcore.
+    creation: bool,
     apparmor: bool,
     selinux: bool,
     seccomp: bool,
@@ -125,6 +128,7 @@ impl Asked {
         let named = spec.namespaces().iter().map(|namespace| namespace.kind);
         Self {
             namespaces: named.collect(),
+            creation: true,
             apparmor: process.is_some_and(|process| process.apparmor_profile.is_some()),
             selinux: process.is_some_and(|process| process.selinux_label.is_some())
                 || linux.is_some_and(|linux| linux.mount_label.is_some()),
@@ -141,6 +145,7 @@ impl Host {
     pub fn probe() -> Result<Host, Error> {
         Self::look(&Asked {
             namespaces: NamespaceKind::ALL.to_vec(),
+            creation: true,
             apparmor: true,
             selinux: true,
             seccomp: true,
@@ -156,21 +161,37 @@ impl Host {
         Self::look(&Asked::by(spec))
     }
 
+    /// Looks at what one more process in a container of this configuration depends on. Its
+    /// namespaces are there, so that the kernel knows them.
+    ///
+    /// # Errors
+    /// As [`Host::probe`].
+    pub(crate) fn probe_in_container(spec: &Spec) -> Result<Host, Error> {
+        Self::look(&Asked {
+            namespaces: Vec::new(),
+            creation: false,
+            ..Asked::by(spec)
+        })
+    }
+
     fn look(asked: &Asked) -> Result<Host, Error> {
-        let last_cap = read_number("/proc/sys/kernel/cap_last_cap")?;
+        let last_cap = process::last_cap();
         // Only a user namespace depends on what its creator sees of /proc.
         let user = asked.namespaces.contains(&NamespaceKind::User);
         Ok(Host {
             kernel: kernel()?,
             euid: process::geteuid().map_err(|errno| Error::call("uid", "geteuid", errno))?,
             permitted_caps: permitted_caps()?,
-            last_cap,
-            cgroup: cgroup::mode(Path::new(cgroup::MOUNT)),
-            systemd: cgroup::systemd::is_there(),
+            last_cap: last_cap.map_err(|errno| Error::call("capabilities", "prctl", errno))?,
+            cgroup: match asked.creation {
+                true => cgroup::mode(Path::new(cgroup::MOUNT)),
+                false => CgroupMode::None,
+            },
+            systemd: asked.creation && cgroup::systemd::is_there(),
             clone3: crate::sys::launch::has_clone3(),
             namespaces: joined::known(&asked.namespaces),
             memfd_exec: memfd_exec(),
-            kcore: is_there("/proc/kcore"),
+            kcore: asked.creation && is_there("/proc/kcore"),
             proc_hidden: user && proc_hidden()?,
             apparmor: asked.apparmor && apparmor(),
             selinux: asked.selinux && is_there("/sys/fs/selinux/enforce"),
@@ -229,16 +250,17 @@ impl Facts {
 
 impl Facts {
     /// What is true of a container's process, which must be there until this comes back.
+    /// `spec` is the container's configuration.
     ///
     /// # Errors
     /// When its namespaces can't be looked at.
     pub(crate) fn of_container(
+        spec: &Spec,
         pid: i32,
-        bundle: &Path,
-        rootfs: &Path,
+        [bundle, rootfs]: [&Path; 2],
         [cgroup, resctrl]: [Option<PathBuf>; 2],
     ) -> Result<Facts, Error> {
-        let joined = joined::of_process(pid).map_err(|errno| match errno {
+        let joined = joined::of_process(spec, pid).map_err(|errno| match errno {
             Errno::SRCH | Errno::NOENT => crate::error::Cause::NotRunning.into(),
             errno => Error::call(format!("/proc/{pid}/ns"), "stat", errno),
         })?;
@@ -264,14 +286,6 @@ impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)
     }
-}
-
-fn read_number(path: &str) -> Result<u32, Error> {
-    let bytes = file::read(Path::new(path)).map_err(|errno| Error::call(path, "read", errno))?;
-    let text = String::from_utf8_lossy(&bytes);
-    text.trim()
-        .parse()
-        .map_err(|_| Error::other(format!("{path}: not a number: {text:?}")))
 }
 
 fn kernel() -> Result<String, Error> {
@@ -363,6 +377,12 @@ pub(crate) fn own_stdio() -> [Option<BorrowedFd<'static>>; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_capability_is_found_without_proc() {
+        let told = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
+        assert_eq!(process::last_cap(), Ok(told.trim().parse().unwrap()));
+    }
 
     #[test]
     fn the_mount_of_the_whole_of_resctrl_is_found() {

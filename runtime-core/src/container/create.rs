@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::dir::{self, StateDir};
 use super::notify;
@@ -189,6 +189,7 @@ impl Parts {
             warnings,
             trace,
             steps,
+            config: Mutex::default(),
         }
     }
 }

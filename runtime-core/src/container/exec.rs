@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::create::{check_preserved, hand_on_console, send_pidfd, wrong_state};
+use super::state::is_frozen;
 use super::wait::wait_for;
-use super::{Container, Exit, Status, Stdio, dir};
-use crate::cgroup;
+use super::{Container, Exit, Stdio, dir};
+use crate::cgroup::{self, Cgroup};
 use crate::error::{Cause, Error};
 use crate::host::Architecture;
 use crate::host::{Facts, Host};
@@ -60,7 +62,10 @@ impl Container {
     /// # Errors
     /// When the configuration in the state directory can't be read.
     pub fn process(&self) -> Result<Process, Error> {
-        let process = self.config()?.process;
+        let config = self.config()?;
+        let process = config.process.clone();
+        // As a rule somebody asks in order to start another one like it.
+        *self.kept_config() = Some(Box::new(config));
         process.ok_or_else(|| Error::other("config.json: process: missing"))
     }
 
@@ -95,17 +100,19 @@ impl Container {
     /// [`crate::ErrorKind::WrongState`] if the container has stopped or is paused;
     /// otherwise what kept the program from being executed. Then nothing is left.
     pub fn exec(&self, process: Process, options: ExecOptions) -> Result<ExecProcess, Error> {
-        self.may_exec(&options)?;
+        let cgroup = self.may_exec(&options)?;
         check_preserved(options.preserve_fds)?;
         if options.console_socket.is_some() && !process.terminal {
             return Err(Error::other("console socket: process.terminal is not true"));
         }
         let pidfd = self.pidfd.as_ref().ok_or(Cause::NotRunning)?.as_fd();
-        let mut spec = self.config()?;
+        let kept = self.kept_config().take();
+        let mut spec = kept.map_or_else(|| self.config(), |kept| Ok(*kept))?;
         spec.process = Some(with_defaults(process, spec.process.as_ref()));
         spec::validate_process(&spec)?;
-        let host = Host::probe_for(&spec)?;
-        let facts = self.facts(&options)?;
+        let host = Host::probe_in_container(&spec)?;
+        let facts = self.facts(&spec, &options, cgroup.as_ref())?;
+        drop(cgroup);
         // Only now is it sure that all of that was the container's.
         process::pidfd_send_signal(pidfd, 0).map_err(|_| Cause::NotRunning)?;
         let wanted = PlanOptions {
@@ -119,12 +126,23 @@ impl Container {
         self.carry_out(plan, &host, &facts, options, pidfd)
     }
 
-    fn may_exec(&self, options: &ExecOptions) -> Result<(), Error> {
-        match self.status()? {
-            Status::Stopped => Err(wrong_state("cannot exec in a stopped container")),
-            Status::Paused if !options.ignore_paused => Err(paused()),
-            _ => Ok(()),
+    /// The container's cgroup, if it has one and its state allows an `exec`.
+    fn may_exec(&self, options: &ExecOptions) -> Result<Option<Cgroup>, Error> {
+        if self.has_ended() {
+            return Err(wrong_state("cannot exec in a stopped container"));
         }
+        let cgroup = self.saved.open_cgroup();
+        match &cgroup {
+            Some(cgroup) if !options.ignore_paused && is_frozen(cgroup) => Err(paused()),
+            _ => Ok(cgroup),
+        }
+    }
+
+    /// The configuration that was read last, if no `exec` has used it up. Nobody changes the
+    /// file.
+    fn kept_config(&self) -> MutexGuard<'_, Option<Box<Spec>>> {
+        // One stored value is whole whatever became of who stored it.
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The configuration that it was made from.
@@ -139,10 +157,15 @@ impl Container {
         })?)
     }
 
-    fn facts(&self, options: &ExecOptions) -> Result<Facts, Error> {
+    fn facts(
+        &self,
+        spec: &Spec,
+        options: &ExecOptions,
+        opened: Option<&Cgroup>,
+    ) -> Result<Facts, Error> {
         let cgroup = match (&self.saved.cgroup, &options.cgroup) {
             (Some(own), Some(below)) => Some(below_cgroup(own, below)?),
-            (Some(own), None) => Some(usable_cgroup(own, self.saved.pid)),
+            (Some(own), None) => Some(usable_cgroup(own, opened, self.saved.pid)),
             (None, Some(_)) => {
                 return Err(Error::other("cgroup: the container has none"));
             }
@@ -150,7 +173,7 @@ impl Container {
         };
         let (bundle, rootfs) = (&self.saved.bundle, &self.saved.rootfs);
         let resctrl = self.saved.resctrl_joined.clone();
-        Facts::of_container(self.saved.pid, bundle, rootfs, [cgroup, resctrl])
+        Facts::of_container(spec, self.saved.pid, [bundle, rootfs], [cgroup, resctrl])
     }
 
     fn carry_out(
@@ -236,11 +259,10 @@ fn below_cgroup(own: &Path, below: &Path) -> Result<PathBuf, Error> {
 
 /// The container's cgroup; that of its process, below it, where the container has given its
 /// controllers to cgroups below: then no process may be in it, see cgroups(7).
-fn usable_cgroup(own: &Path, pid: i32) -> PathBuf {
-    let control = Path::new(cgroup::MOUNT)
-        .join(own.strip_prefix("/").unwrap_or(own))
-        .join("cgroup.subtree_control");
-    let given = file::read(&control).is_ok_and(|text| !text.trim_ascii().is_empty());
+fn usable_cgroup(own: &Path, opened: Option<&Cgroup>, pid: i32) -> PathBuf {
+    let control = Path::new("cgroup.subtree_control");
+    let control = opened.map(|cgroup| file::read_once_at(cgroup.dir(), control));
+    let given = matches!(control, Some(Ok(text)) if !text.trim_ascii().is_empty());
     let at = given.then(|| cgroup::cgroup_of(pid).ok()).flatten();
     at.filter(|at| at.starts_with(own))
         .unwrap_or_else(|| own.to_owned())

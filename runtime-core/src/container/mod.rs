@@ -27,11 +27,12 @@ mod wait;
 mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
 use crate::host::Host;
 use crate::run::{CallOff, Hooks, InitProgram, Report, Trace};
+use crate::spec::Spec;
 use dir::StateDir;
 use state::Saved;
 
@@ -62,6 +63,8 @@ pub struct Container {
     trace: Trace,
     /// Origin and words of init's steps, where this value made the container.
     steps: Vec<(String, String)>,
+    /// Its configuration, from a look at its process until the `exec` that comes of it.
+    config: Mutex<Option<Box<Spec>>>,
 }
 
 impl Container {

@@ -1,7 +1,7 @@
 //! [`Runtime`]: where containers are kept, and how they are made.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
@@ -205,6 +205,7 @@ impl Runtime {
             warnings,
             trace,
             steps,
+            config: Mutex::default(),
         })
     }
 

@@ -197,15 +197,18 @@ impl Saved {
             Err(Errno::SRCH) => return Ok(None),
             Err(errno) => return Err(Error::call(self.pid.to_string(), "pidfd_open", errno)),
         };
-        // Asked after the pidfd is open: the pid can't be reused between.
         let failed = |errno| Error::call(format!("process {}", self.pid), "stat", errno);
+        if self.pidfd_inode.is_some() {
+            // No other process has had it since boot, so there is no need of the start time.
+            let inode = process::pidfd_inode(pidfd.as_fd()).map_err(failed)?;
+            return Ok((self.pidfd_inode == inode).then_some(pidfd));
+        }
+        // Asked after the pidfd is open: the pid can't be reused between.
         let start_time = match start_time(self.pid) {
             Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
             other => other.map_err(failed)?,
         };
-        let inode = process::pidfd_inode(pidfd.as_fd()).map_err(failed)?;
-        let same = self.pidfd_inode.is_none() || self.pidfd_inode == inode;
-        Ok((same && start_time == self.start_time).then_some(pidfd))
+        Ok((start_time == self.start_time).then_some(pidfd))
     }
 
     /// Its cgroup, if it has one and that still exists.
@@ -215,10 +218,13 @@ impl Saved {
     }
 
     pub(super) fn is_frozen(&self) -> bool {
-        self.open_cgroup()
-            .and_then(|cgroup| cgroup.events().ok())
-            .is_some_and(|e| e.frozen)
+        self.open_cgroup().is_some_and(|cgroup| is_frozen(&cgroup))
     }
+}
+
+/// Whether a cgroup stands still, as far as anybody can tell.
+pub(super) fn is_frozen(cgroup: &Cgroup) -> bool {
+    cgroup.events().is_ok_and(|events| events.frozen)
 }
 
 /// When a process was started, in clock ticks since boot.

@@ -3,10 +3,11 @@
 //! See ioctl_ns(2). init opens each of them again, and checks it again.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -36,34 +37,31 @@ pub(super) fn known(kinds: &[NamespaceKind]) -> Vec<NamespaceKind> {
     known.copied().collect()
 }
 
-/// All namespaces of a process that the caller's children are not in already, as if
-/// config.json named them.
-pub(super) fn of_process(pid: i32) -> Result<BTreeMap<NamespaceKind, Joined>, Errno> {
-    let dir = file::open_dir_at(rustix::fs::CWD, Path::new(&format!("/proc/{pid}/ns")))?;
-    let own = file::open_dir_at(rustix::fs::CWD, Path::new("/proc/thread-self/ns"))?;
+/// All namespaces of a container's process that the caller's children are not in already, as
+/// if config.json named them.
+///
+/// Those that were made for the container are not compared: to join one that is the caller's
+/// own changes nothing. A user namespace is, since to join one's own is refused.
+pub(super) fn of_process(spec: &Spec, pid: i32) -> Result<BTreeMap<NamespaceKind, Joined>, Errno> {
     let mut joined = BTreeMap::new();
     let mut user = None;
     for kind in NamespaceKind::ALL {
-        let own = match identity_at(&own, kind.for_children()) {
-            // A kernel may be built without some kind.
-            Err(Errno::NOENT) => continue,
-            own => own?,
+        let made =
+            kind != NamespaceKind::User && spec.namespace(kind).is_some_and(|ns| ns.path.is_none());
+        let own = match made {
+            true => false,
+            false => match is_own(pid, kind)? {
+                Some(same) => same,
+                None => continue,
+            },
         };
-        // A process that ends has lost its namespaces.
-        let theirs = identity_at(&dir, kind.of_process());
-        let theirs = theirs.map_err(|errno| match errno {
-            Errno::NOENT => Errno::SRCH,
-            other => other,
-        })?;
-        let own = theirs == own;
+        let path = path(pid, kind);
+        let theirs = || file::open_at(rustix::fs::CWD, Path::new(&path), OFlags::RDONLY);
         if kind == NamespaceKind::User && !own {
-            user = Some(theirs);
+            user = Some(identity(&theirs()?)?);
         }
         let inside_user = match user {
-            Some(user) if kind != NamespaceKind::User && !own => {
-                let name = Path::new(kind.of_process());
-                is_inside(&file::open_at(&dir, name, OFlags::RDONLY)?, user)?
-            }
+            Some(user) if kind != NamespaceKind::User && !own => is_inside(&theirs()?, user)?,
             _ => false,
         };
         let problem = None;
@@ -77,6 +75,25 @@ pub(super) fn of_process(pid: i32) -> Result<BTreeMap<NamespaceKind, Joined>, Er
         );
     }
     Ok(joined)
+}
+
+/// Whether the caller's children are in a process's namespace of this kind; `None` if the
+/// kernel was built without it.
+fn is_own(pid: i32, kind: NamespaceKind) -> Result<Option<bool>, Errno> {
+    let own = match name_of(&format!("/proc/thread-self/ns/{}", kind.for_children())) {
+        Err(Errno::NOENT) => return Ok(None),
+        own => own?,
+    };
+    // A process that ends has lost its namespaces.
+    let theirs = name_of(&path(pid, kind)).map_err(|errno| match errno {
+        Errno::NOENT => Errno::SRCH,
+        other => other,
+    })?;
+    Ok(Some(theirs == own))
+}
+
+fn path(pid: i32, kind: NamespaceKind) -> String {
+    format!("/proc/{pid}/ns/{}", kind.of_process())
 }
 
 /// Looks at each.
@@ -156,12 +173,41 @@ fn identity(file: &OwnedFd) -> Result<Identity, Errno> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-fn identity_at(dir: &OwnedFd, name: &str) -> Result<Identity, Errno> {
-    let flags = AtFlags::empty();
-    let stat = call("fstatat", || rustix::fs::statat(dir, name, flags))?;
-    Ok((stat.st_dev, stat.st_ino))
+/// What tells a namespace from others of its kind, as readlink(2) has it: that makes no inode,
+/// which stat(2) does.
+fn name_of(path: &str) -> Result<CString, Errno> {
+    call("readlinkat", || rustix::fs::readlink(path, Vec::new()))
 }
 
 fn text(errno: Errno) -> String {
     errno_text(errno.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(spec: &str) -> BTreeMap<NamespaceKind, Joined> {
+        let spec = crate::spec::parse(spec.as_bytes()).unwrap();
+        of_process(&spec, i32::try_from(std::process::id()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn of_a_process_only_namespaces_made_for_it_are_taken_for_others() {
+        let of_none = joined(r#"{"ociVersion": "1.2.0"}"#);
+        assert!(of_none.contains_key(&NamespaceKind::User));
+        assert!(of_none.values().all(|joined| joined.own), "{of_none:?}");
+
+        let spec = r#"{"ociVersion": "1.2.0", "linux": {"namespaces": [{"type": "user"},
+            {"type": "uts"}, {"type": "ipc", "path": "/proc/self/ns/ipc"}]}}"#;
+        let others = joined(spec).into_iter().filter(|(_, joined)| !joined.own);
+        let others: Vec<_> = others.map(|(kind, _)| kind).collect();
+        assert_eq!(others, [NamespaceKind::Uts]);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_namespaces() {
+        let spec = crate::spec::parse(br#"{"ociVersion": "1.2.0"}"#).unwrap();
+        assert_eq!(of_process(&spec, i32::MAX), Err(Errno::SRCH));
+    }
 }

@@ -212,6 +212,34 @@ pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
     Ok((system.f_type == PID_FS_MAGIC).then_some(stat.st_ino))
 }
 
+/// The highest capability that the kernel knows: `prctl(PR_CAPBSET_READ)` takes no other.
+///
+/// Asked so because /proc/sys/kernel/cap_last_cap has to be opened, read and closed.
+pub(crate) fn last_cap() -> Result<u32, Errno> {
+    // CAP_CHECKPOINT_RESTORE, the last one for many years.
+    let mut cap = 40;
+    while cap > 0 && !knows_cap(cap)? {
+        cap -= 1;
+    }
+    while cap < 63 && knows_cap(cap + 1)? {
+        cap += 1;
+    }
+    Ok(cap)
+}
+
+fn knows_cap(cap: u32) -> Result<bool, Errno> {
+    // SAFETY: only numbers are passed.
+    let ask = || match unsafe { libc::prctl(libc::PR_CAPBSET_READ, cap) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    };
+    match call("prctl", ask) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Whether `pidfd_getfd(2)` is there: it is asked for a descriptor of nobody.
 pub(crate) fn has_pidfd_getfd() -> bool {
     // SAFETY: only numbers are passed, and -1 is no descriptor.

@@ -117,6 +117,21 @@ fn a_process_in_a_user_namespace_is_root_of_that() {
 }
 
 #[test]
+fn a_process_that_was_asked_for_once_can_be_started_twice() {
+    lab::test(|lab| {
+        let (_folder, container) = sleeping(lab, |_| {});
+        let mut process = lab::done(container.process());
+        process.args = ["/probe", "exit", "3"].map(str::to_owned).to_vec();
+        for _ in 0..2 {
+            let started = container.exec(process.clone(), ExecOptions::default());
+            let exit = lab::done(lab::done(started).wait());
+            assert_eq!(exit.status, ExitStatus::Code(3));
+        }
+        lab::delete(container);
+    });
+}
+
+#[test]
 fn a_program_that_is_not_there_is_named_and_nothing_is_left() {
     lab::test(|lab| {
         let (_folder, container) = sleeping(lab, |_| {});
