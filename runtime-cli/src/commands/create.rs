@@ -29,15 +29,43 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
 }
 
 /// Makes the container; the library logs its warnings itself.
-pub(super) fn create(app: &App, matches: &Matches, stay: Stay) -> Result<Container, Failure> {
+fn create(app: &App, matches: &Matches, stay: Stay) -> Result<Container, Failure> {
+    make(app, matches, stay, |_| false).map(|(container, _)| container)
+}
+
+/// Makes the container, and starts it if nobody has anything to do before that: then the answer
+/// is true.
+pub(super) fn begin(
+    app: &App,
+    matches: &Matches,
+    stay: Stay,
+) -> Result<(Container, bool), Failure> {
+    // A terminal gets its size, and a service manager its socket. The trace of a start that
+    // fails is the container's.
+    let has_more = notify::is_wanted() || matches.value("trace").is_some();
+    make(app, matches, stay, |bundle| {
+        !(has_more || stay == Stay::Foreground && wants_terminal(bundle))
+    })
+}
+
+fn make(
+    app: &App,
+    matches: &Matches,
+    stay: Stay,
+    at_once: impl Fn(&Bundle) -> bool,
+) -> Result<(Container, bool), Failure> {
     let listen = listen_fds(|name| env::var(name).ok())?;
     check_preserved(listen.saturating_add(matches.number("preserve-fds")))?;
     let runtime = app.runtime()?;
     let bundle = bundle(matches)?;
     check_terminal(app.program, wants_terminal(&bundle), matches, stay)?;
-    runtime
-        .create(&id(matches), &bundle, options(matches, listen))
-        .map_err(|error| Failure::not_started(&error))
+    let (id, options, at_once) = (id(matches), options(matches, listen), at_once(&bundle));
+    let made = match at_once {
+        true => runtime.run(&id, &bundle, options),
+        false => runtime.create(&id, &bundle, options),
+    };
+    let container = made.map_err(|error| Failure::not_started(&error))?;
+    Ok((container, at_once))
 }
 
 fn options(matches: &Matches, listen_fds: u32) -> CreateOptions {

@@ -6,7 +6,7 @@ use corten_core::{Container, Delete, Exit, ExitStatus};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
-use super::create::{Stay, become_subreaper, create, undo, write_pid_file, write_trace};
+use super::create::{Stay, become_subreaper, begin, undo, write_pid_file, write_trace};
 use super::id;
 use crate::app::App;
 use crate::console::{Console, Raw, resize};
@@ -27,9 +27,9 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
 }
 
 fn detached(app: &App, matches: &Matches) -> Outcome {
-    let mut container = create(app, matches, Stay::Detached)?;
-    let pid = container.pid();
-    match start(&mut container, app, matches) {
+    let (mut container, is_started) = begin(app, matches, Stay::Detached)?;
+    let pid = container.first_pid();
+    match start(&mut container, is_started, app, matches) {
         Ok(Some(notify)) => notify.relay(container.as_fd(), pid),
         Ok(None) => {}
         Err(failure) => return Err(undo(container, failure)),
@@ -40,8 +40,9 @@ fn detached(app: &App, matches: &Matches) -> Outcome {
 fn attended(app: &App, matches: &Matches) -> Outcome {
     sys::default_sigchld().map_err(|errno| Failure::call("SIGCHLD", errno))?;
     let taken = signals::take()?;
-    let mut container = create(app, matches, Stay::Foreground)?;
-    let exit = match attend(&mut container, &taken, app, matches) {
+    let (mut container, is_started) = begin(app, matches, Stay::Foreground)?;
+    let started = |container: &mut Container| start(container, is_started, app, matches);
+    let exit = match attend(&mut container, &taken, started) {
         Ok(exit) => exit,
         Err(failure) => return Err(undo(container, failure)),
     };
@@ -51,12 +52,11 @@ fn attended(app: &App, matches: &Matches) -> Outcome {
     status(&exit)
 }
 
-/// Starts the program and stays with it; the caller's terminal is its own again on every way out.
+/// Has the program started and stays with it; the caller's terminal is its own again on every way out.
 fn attend(
     container: &mut Container,
     taken: &SignalFd,
-    app: &App,
-    matches: &Matches,
+    start: impl FnOnce(&mut Container) -> Result<Option<Notify>, Failure>,
 ) -> Result<Exit, Failure> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let hosts: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
@@ -71,8 +71,8 @@ fn attend(
         }
         None => None,
     };
-    let pid = container.pid();
-    if let Some(notify) = start(container, app, matches)? {
+    let pid = container.first_pid();
+    if let Some(notify) = start(container)? {
         relay_beside(notify, container)?;
     }
     let attended = foreground::Attended {
@@ -115,19 +115,21 @@ fn relay_beside(notify: Notify, container: &Container) -> Result<(), Failure> {
 /// The trace is written also when the start fails: then it is wanted most.
 fn start(
     container: &mut Container,
+    is_started: bool,
     app: &App,
     matches: &Matches,
 ) -> Result<Option<Notify>, Failure> {
+    if is_started {
+        return write_pid_file(container.first_pid(), matches).map(|()| None);
+    }
     let notify = Notify::bind(app.runtime()?.root(), &id(matches))?;
-    // Asked before: a short program has ended by then, and has no pid any more.
-    let pid = container.pid();
     let started = container
         .start()
         .map_err(|error| Failure::not_started(&error));
     let traced = write_trace(container, matches);
     started
         .and(traced)
-        .and_then(|()| write_pid_file(pid, matches))
+        .and_then(|()| write_pid_file(container.first_pid(), matches))
         .map(|()| notify)
 }
 

@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex};
 use super::dir::{self, StateDir};
 use super::notify;
 use super::state::{self, Intent, Saved};
-use super::{Container, Runtime};
+use super::{Container, Delete, Runtime};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
 use crate::plan::Plan;
 use crate::plan::hooks::HookState;
-use crate::run::{Driver, InitProgram, Keeper, Made, Process, Trace, Undone, hand_on, late_steps};
+use crate::run::{
+    Driver, InitProgram, Keeper, Made, Process, Record, Trace, Undone, hand_on, late_steps,
+};
 use crate::spec::{NamespaceKind, Spec};
 use crate::sys::{call, ipc, process};
 
@@ -79,13 +81,56 @@ impl Runtime {
         bundle: &Bundle,
         options: CreateOptions,
     ) -> Result<Container, Error> {
+        self.make(id, bundle, options, false)
+    }
+
+    /// Makes a container and starts its program, as [`Runtime::create`] and
+    /// [`Container::start`] do.
+    ///
+    /// Without hooks and terminal that is done in one go, so in less time, and the container
+    /// is never *created*: nobody else can start it.
+    ///
+    /// # Errors
+    /// As of both; then nothing is left. [`CreateOptions::notify_socket`] can't be had here,
+    /// since its socket is bound before the start.
+    pub fn run(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: CreateOptions,
+    ) -> Result<Container, Error> {
+        if options.notify_socket {
+            let text = "notify_socket: its socket is to be bound between create and start";
+            return Err(Error::other(text));
+        }
+        let mut container = self.make(id, bundle, options, true)?;
+        if container.records.is_none()
+            && let Err(error) = container.start()
+        {
+            if let Err(left) = container.delete(Delete::Force) {
+                log::warn!("{left:#}");
+            }
+            return Err(error);
+        }
+        Ok(container)
+    }
+
+    fn make(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: CreateOptions,
+        start: bool,
+    ) -> Result<Container, Error> {
         dir::check_id(id)?;
         check_options(bundle, &options)?;
         let config = bundle.spec();
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
         let host = Host::probe_for(bundle.spec())?;
-        let (mut plan, facts) = self.plan_on(&host, id, bundle, &options)?;
+        let mut wanted = self.plan_options(id, &options);
+        wanted.start = start;
+        let (mut plan, facts) = self.plan_on(&host, bundle, &wanted)?;
         if !plan.obstacles.is_empty() {
             return Err(plan.obstacles.swap_remove(0).into());
         }
@@ -167,6 +212,8 @@ struct Parts {
     warnings: Vec<String>,
     trace: Trace,
     steps: Vec<(String, String)>,
+    /// Of these steps, if they have all been run.
+    records: Option<Vec<Record>>,
 }
 
 impl Parts {
@@ -178,6 +225,7 @@ impl Parts {
             warnings,
             trace,
             steps,
+            records,
         } = self;
         Container {
             program,
@@ -190,6 +238,7 @@ impl Parts {
             trace,
             steps,
             config: Mutex::default(),
+            records,
         }
     }
 }
@@ -225,6 +274,7 @@ impl New<'_> {
             made: Made::default(),
             trace: Trace::default(),
             warnings: Vec::new(),
+            records: Vec::new(),
             hook_state: HookState {
                 oci_version: &spec.oci_version,
                 id,
@@ -237,6 +287,7 @@ impl New<'_> {
         let Driver {
             trace,
             warnings: run_warnings,
+            records,
             ..
         } = driver;
         let saved = keeper
@@ -249,6 +300,7 @@ impl New<'_> {
         for warning in &warnings {
             log::warn!("{warning}");
         }
+        let is_started = !self.plan.waits_for_start();
         let init = self.plan.steps.into_iter().filter(|step| step.is_init());
         let steps = init.map(|step| (step.origin, step.what)).collect();
         Ok(Parts {
@@ -258,6 +310,7 @@ impl New<'_> {
             warnings,
             trace,
             steps,
+            records: is_started.then_some(records),
         })
     }
 }

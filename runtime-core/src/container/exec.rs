@@ -216,6 +216,7 @@ impl Container {
             made: Made::default(),
             trace: Trace::default(),
             warnings: Vec::new(),
+            records: Vec::new(),
             hook_state: self.saved.hook_state(),
             poststop: &[],
         };

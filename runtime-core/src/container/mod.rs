@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
 use crate::host::Host;
-use crate::run::{CallOff, Hooks, InitProgram, Report, Trace};
+use crate::run::{CallOff, Hooks, InitProgram, Record, Report, Trace};
 use crate::spec::Spec;
 use dir::StateDir;
 use state::Saved;
@@ -65,6 +65,8 @@ pub struct Container {
     steps: Vec<(String, String)>,
     /// Its configuration, from a look at its process until the `exec` that comes of it.
     config: Mutex<Option<Box<Spec>>>,
+    /// Of these, where this value made and started the container in one go.
+    records: Option<Vec<Record>>,
 }
 
 impl Container {
@@ -79,6 +81,13 @@ impl Container {
     #[must_use]
     pub fn pid(&self) -> i32 {
         if self.has_ended() { 0 } else { self.saved.pid }
+    }
+
+    /// The same number, also when that process has ended: then somebody else may have it, as
+    /// soon as the process was waited for.
+    #[must_use]
+    pub fn first_pid(&self) -> i32 {
+        self.saved.pid
     }
 
     /// What the container is and does now.
@@ -111,6 +120,10 @@ impl Container {
     /// When the report in the state directory can't be read.
     pub fn trace(&self) -> Result<Trace, Error> {
         let mut trace = self.trace.clone();
+        if let Some(records) = &self.records {
+            trace.add_init(&self.steps, records);
+            return Ok(trace);
+        }
         let failed = |errno| self.dir.failed("report", "pread", errno);
         let report = Report::open(self.dir.fd(), self.saved.init_steps).map_err(failed)?;
         trace.add_init(&self.steps, &report.records().map_err(failed)?);

@@ -148,7 +148,7 @@ impl Runtime {
         dir::check_id(id)?;
         let bundle = notify::bundle(bundle, options, &self.root.join(id));
         let host = Host::probe_for(bundle.spec())?;
-        let (plan, _) = self.plan_on(&host, id, &bundle, options)?;
+        let (plan, _) = self.plan_on(&host, &bundle, &self.plan_options(id, options))?;
         Ok(plan)
     }
 
@@ -164,20 +164,19 @@ impl Runtime {
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
             resctrl: self.resctrl.clone(),
+            start: false,
         }
     }
 
     pub(super) fn plan_on(
         &self,
         host: &Host,
-        id: &str,
         bundle: &Bundle,
-        options: &CreateOptions,
+        options: &PlanOptions,
     ) -> Result<(Plan, Facts), Error> {
-        let options = self.plan_options(id, options);
         let spec = bundle.spec();
-        let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), &options)?;
-        Ok((Plan::new(spec, host, &facts, &options)?, facts))
+        let facts = Facts::probe(spec, bundle.path(), bundle.rootfs(), options)?;
+        Ok((Plan::new(spec, host, &facts, options)?, facts))
     }
 
     /// A container that exists.
@@ -206,6 +205,7 @@ impl Runtime {
             trace,
             steps,
             config: Mutex::default(),
+            records: None,
         })
     }
 

@@ -139,12 +139,12 @@ impl Container {
                 .iter()
                 .find(move |step| step.index == index)
         };
-        if let Some(failure) = report.failure().map_err(failed)? {
+        let (failure, current) = report.ending().map_err(failed)?;
+        if let Some(failure) = failure {
             let step = late(failure.index)
                 .ok_or_else(|| Error::other("init reports a step that start does not know"))?;
             return Err(sentence(step, &failure, self.saved.steps));
         }
-        let current = report.current().map_err(failed)?;
         match current.and_then(late) {
             // The last step is execve: without a record of failure it succeeded.
             Some(step) if step.index + 1 == steps => Ok(()),

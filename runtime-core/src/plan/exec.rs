@@ -10,7 +10,7 @@ use super::rootfs::{become_root, non_dumpable};
 use super::{
     Context, Entry, Plan, PlanError, PlanOptions, RunOp, Step, check, console, credentials, enter,
     finished, limits, lsm, namespaces, process, procfs, resctrl, scheduling, seccomp, wait,
-    wait_at,
+    wait_always,
 };
 use crate::host::{Facts, Host};
 use crate::spec::scheduling::list;
@@ -95,8 +95,10 @@ impl Plan {
         let socket = Step::run(RunOp::HandOnProcess, "process", "hand the pidfd on");
         ready.extend(hand_on.then_some(socket));
         // Whoever has the terminal comes first.
-        let alone = (ready.is_empty() && process.terminal).then(|| wait_at(Barrier::Ready));
-        steps.extend(wait(Barrier::Ready, ready).into_iter().chain(alone));
+        steps.extend(match process.terminal {
+            true => wait_always(Barrier::Ready, ready),
+            false => wait(Barrier::Ready, ready),
+        });
         steps.extend(limits::own(&cx));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);

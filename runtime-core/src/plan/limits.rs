@@ -6,7 +6,7 @@
 use corten_init::abi::Op;
 
 use super::namespaces::clones_twice;
-use super::{Context, Entry, PlanError, RunOp, Step};
+use super::{Context, Entry, PlanError, RunOp, Step, starts_at_once};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{DeviceProgram, Setting};
 use crate::spec::{Mount, NamespaceKind};
@@ -88,11 +88,12 @@ pub(super) fn cgroup(cx: &Context<'_>, entry: Entry, limits: &[Setting]) -> Vec<
 }
 
 /// Before init runs: the record of what may have to be undone, the cgroup if it is made now,
-/// the fifos.
-pub(super) fn before(cgroup: Vec<Step>) -> Vec<Step> {
+/// the fifos of a container that waits for `start`.
+pub(super) fn before(cx: &Context<'_>, cgroup: Vec<Step>) -> Vec<Step> {
     let record = Step::run(RunOp::RecordIntent, "process", "write the intent record");
     let fifos = Step::run(RunOp::MakeFifos, "process", "make exec.fifo and done");
-    [record].into_iter().chain(cgroup).chain([fifos]).collect()
+    let fifos = (!starts_at_once(cx)).then_some(fifos);
+    [record].into_iter().chain(cgroup).chain(fifos).collect()
 }
 
 /// Whom the cgroup is given to, as the host numbers it: the process's user, in a user and

@@ -85,6 +85,9 @@ pub struct PlanOptions {
     pub listen_fds: u32,
     /// Where resctrl is, if not where /proc/self/mountinfo says.
     pub resctrl: Option<PathBuf>,
+    /// Start the program as soon as the container is made, where nobody has anything to do
+    /// in between: see [`Plan::waits_for_start`].
+    pub start: bool,
 }
 
 /// The ordered steps that make a container, and what they refer to.
@@ -208,7 +211,10 @@ impl Plan {
         let scope = limits::scope(&cx, &limits)?;
         let attach = limits::attach(devices.is_some());
         let mut mounts = mounts::mounts(&mut cx)?;
-        let mut steps = up_to_namespaces(&cx, entry, &limits, attach, &mut mounts);
+        let at_once = starts_at_once(&cx);
+        let is_known_early = entry != Entry::ScopeByPid && !namespaces::clones_twice(&cx);
+        let early = (at_once && is_known_early).then(process::record);
+        let mut steps = up_to_namespaces(&cx, entry, &limits, [attach, early], &mut mounts);
         steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts.steps);
         steps.extend(devices::devices(&cx, mounts.open.contains(&Slot::DEV))?);
@@ -226,12 +232,22 @@ impl Plan {
         steps.extend(process::process(&cx, Some(process::all_cpus()))?);
         steps.extend(hooks::prepare(&cx));
         let classes = resctrl::ready(&mut cx);
-        let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)].concat();
-        steps.extend(wait(Barrier::Ready, ready));
+        let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)];
+        let late = (at_once && !is_known_early).then(process::record);
+        let ready: Vec<Step> = ready.into_iter().flatten().chain(late).collect();
+        // Nothing that the container's program may do comes before the runtime half is done.
+        steps.extend(match at_once {
+            true => wait_always(Barrier::Ready, ready),
+            false => wait(Barrier::Ready, ready),
+        });
         steps.extend(limits::own(&cx));
         steps.extend(seccomp::early(&cx, filter.as_ref()));
         steps.extend(credentials::credentials(&mut cx)?);
-        steps.extend(process::start(&cx, seccomp::late(&cx, filter.as_ref())));
+        let late = seccomp::late(&cx, filter.as_ref());
+        steps.extend(match at_once {
+            true => process::execute(&cx, late),
+            false => process::start(&cx, late),
+        });
         if let Some(filter) = &filter {
             seccomp::check(&mut cx, filter, &mut steps)?;
         }
@@ -243,6 +259,13 @@ impl Plan {
             devices,
             ..finished(cx, steps, entry, peak_fds)
         })
+    }
+
+    /// Whether init waits for `start`.
+    #[must_use]
+    pub fn waits_for_start(&self) -> bool {
+        let waits = |step: &Step| matches!(step.action, Action::Init(Op::WaitStart {}));
+        self.steps.iter().any(waits)
     }
 
     /// How many steps init runs.
@@ -286,7 +309,7 @@ fn up_to_namespaces(
     cx: &Context<'_>,
     entry: Entry,
     limits: &[Setting],
-    attach: Option<Step>,
+    [attach, record]: [Option<Step>; 2],
     mounts: &mut Mounts,
 ) -> Vec<Step> {
     let cgroup = limits::cgroup(cx, entry, limits);
@@ -298,28 +321,37 @@ fn up_to_namespaces(
         ),
         _ => ((cgroup, attach), Vec::new()),
     };
-    let mut steps = limits::before(cgroup);
+    let mut steps = limits::before(cx, cgroup);
     steps.append(&mut mounts.before);
     steps.push(enter::launch(cx, entry));
-    steps.extend(limits::beside(cx, attach));
+    steps.extend(limits::beside(cx, attach).chain(record));
     steps.extend(hooks::directory(cx));
     let outside = std::mem::take(&mut mounts.outside);
     steps.extend(enter::enter(cx, entry, late, outside));
     steps
 }
 
-/// A barrier and what the runtime half does there; nothing where there is nothing to do.
-pub(crate) fn wait(barrier: Barrier, work: Vec<Step>) -> Vec<Step> {
-    if work.is_empty() {
-        return work;
-    }
-    let mut steps = vec![wait_at(barrier)];
-    steps.extend(work);
-    steps
+/// Whether the program may start as soon as the container is made: the caller wants it, and
+/// neither a hook nor a terminal has its turn in between.
+pub(super) fn starts_at_once(cx: &Context<'_>) -> bool {
+    let hooks = cx.spec.hooks.iter().flat_map(|hooks| hooks.kinds());
+    let has_hook = hooks.into_iter().any(|(_, list)| !list.is_empty());
+    cx.options.start && !has_hook && !cx.process.terminal
 }
 
-fn wait_at(barrier: Barrier) -> Step {
+/// A barrier and what the runtime half does there; nothing where there is nothing to do.
+pub(crate) fn wait(barrier: Barrier, work: Vec<Step>) -> Vec<Step> {
+    match work.is_empty() {
+        true => work,
+        false => wait_always(barrier, work),
+    }
+}
+
+/// The same, also where there is nothing to do.
+pub(crate) fn wait_always(barrier: Barrier, work: Vec<Step>) -> Vec<Step> {
     let name = format!("{barrier:?}").to_lowercase();
     let what = format!("wait at barrier {name}");
-    Step::init(Op::Wait { barrier }, "process", what)
+    let mut steps = vec![Step::init(Op::Wait { barrier }, "process", what)];
+    steps.extend(work);
+    steps
 }

@@ -76,13 +76,17 @@ pub(super) fn keyring(cx: &Context<'_>) -> Option<Step> {
     Some(step.or_warn())
 }
 
+/// Everything about the container is known.
+pub(super) fn record() -> Step {
+    Step::run(RunOp::RecordState, "process", "write state.json")
+}
+
 /// From the last barrier to execve, with a filter that is to be loaded last. Hooks run
 /// with the container's privileges, so behind the filter.
 pub(super) fn start(cx: &Context<'_>, filter: Late) -> Vec<Step> {
     let mut steps = vec![find_program(cx)];
     steps.extend(filter.created);
-    let record = Step::run(RunOp::RecordState, "process", "write state.json");
-    steps.extend(wait(Barrier::Created, vec![record]));
+    steps.extend(wait(Barrier::Created, vec![record()]));
     steps.extend([
         Step::init(
             Op::Close { slot: Slot::SOCKET },

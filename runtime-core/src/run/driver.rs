@@ -16,7 +16,7 @@ use super::hooks::Hooks;
 use super::link::{Link, Said};
 use super::listener::{container_process_state, send_listener};
 use super::netdevices::NetDevices;
-use super::report::Report;
+use super::report::{Record, Report};
 use super::trace::{Span, Trace, now, wants_times};
 use super::{InitProgram, failure, resctrl};
 use crate::cgroup::systemd::{self, Scope};
@@ -85,6 +85,8 @@ pub(crate) struct Driver<'a> {
     pub(crate) made: Made,
     pub(crate) trace: Trace,
     pub(crate) warnings: Vec<String>,
+    /// Of init's steps, once it is over.
+    pub(crate) records: Vec<Record>,
     /// What hooks are told.
     pub(crate) hook_state: HookState<'a>,
     /// Hooks to run when a creation fails that has run others.
@@ -160,6 +162,10 @@ impl Driver<'_> {
     fn walk(&mut self) -> Result<Process, Error> {
         let plan = self.plan;
         self.run_from(0)?;
+        let is_ahead = self.nothing_left();
+        if is_ahead {
+            self.go()?;
+        }
         let last = failure::late_steps(plan)
             .first()
             .map_or(usize::MAX, |step| step.index);
@@ -178,6 +184,7 @@ impl Driver<'_> {
                     self.run_op(|op| matches!(op, RunOp::TakeListener { .. }))?;
                     self.go()?;
                 }
+                Said::Barrier { .. } if is_ahead => {}
                 Said::Barrier { index } => {
                     let at = plan.position(index).ok_or_else(out_of_step)?;
                     self.run_from(at + 1)?;
@@ -191,6 +198,14 @@ impl Driver<'_> {
                 Said::Gone => return Err(self.why_gone()),
             }
         }
+    }
+
+    /// Whether the runtime half has done all that it has to do before init comes to the only
+    /// barrier: then init need not wait for an answer there.
+    fn nothing_left(&self) -> bool {
+        let mut later = self.plan.steps.iter().skip_while(|step| !step.is_init());
+        let is_barrier = |step: &&Step| matches!(step.action, Action::Init(Op::Wait { .. }));
+        later.clone().filter(is_barrier).count() == 1 && later.all(Step::is_init)
     }
 
     /// What init says next. Stage 0 and the process that it made write to the same
@@ -280,16 +295,15 @@ impl Driver<'_> {
     /// Whether init reached its last step, which is execve, and tells of no failure.
     fn has_executed(&self) -> bool {
         let report = self.made.report.as_ref();
-        let read = report.map(|report| Ok((report.failure()?, report.current()?)));
         let last = self.plan.init_steps().checked_sub(1);
         self.made.process.is_some()
-            && matches!(read, Some(Ok::<_, Errno>((None, current))) if current == last)
+            && matches!(report.map(Report::ending), Some(Ok((None, current))) if current == last)
     }
 
     /// The reason in the report, if there is one.
     fn why_gone(&self) -> Error {
         let read = self.made.report.as_ref().ok_or(Errno::IO);
-        match read.and_then(|report| Ok((report.failure()?, report.current()?))) {
+        match read.and_then(Report::ending) {
             Ok((Some(failed), _)) => failure::of_plan(self.plan, &failed),
             Ok((None, current)) => {
                 let kills = self.made.cgroup.as_ref();
@@ -313,8 +327,9 @@ impl Driver<'_> {
         let Some(Ok(records)) = self.made.report.as_ref().map(Report::records) else {
             return;
         };
+        self.records = records;
         let steps = self.plan.steps.iter().filter(|step| step.is_init());
-        for (step, record) in steps.zip(&records) {
+        for (step, record) in steps.zip(&self.records) {
             if record.outcome == corten_init::abi::report::WARNED {
                 self.warnings.push(failure::warning(step, record.errno));
             }

@@ -59,8 +59,11 @@ impl LateStep {
     }
 }
 
-/// Init's steps behind the one where state.json is written.
+/// Init's steps behind the one where state.json is written, where `start` runs them.
 pub(crate) fn late_steps(plan: &Plan) -> Vec<LateStep> {
+    if !plan.waits_for_start() {
+        return Vec::new();
+    }
     let recorded = |step: &Step| matches!(step.action, Action::Run(RunOp::RecordState));
     let Some(at) = plan.steps.iter().position(recorded) else {
         return Vec::new();

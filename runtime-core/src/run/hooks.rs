@@ -115,9 +115,9 @@ impl Hooks<'_> {
 /// What the report of a hook's init says.
 fn verdict(plan: &Plan, report: &Report, what: &str) -> Result<(), String> {
     let read = report
-        .failure()
-        .and_then(|failure| Ok((failure, report.current()?, report.records()?)));
-    let (failure, current, records) = read.map_err(|errno| errno_text(errno.raw_os_error()))?;
+        .ending()
+        .and_then(|ending| Ok((ending, report.records()?)));
+    let ((failure, current), records) = read.map_err(|errno| errno_text(errno.raw_os_error()))?;
     let last = plan.init_steps().checked_sub(1);
     match failure {
         Some(failure) if Some(failure.index) == last => Err(failure::hook_text(&failure)),

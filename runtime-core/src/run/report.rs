@@ -90,9 +90,10 @@ impl Report {
         self.read()?.current()
     }
 
-    /// The step that failed, if one did.
-    pub(crate) fn failure(&self) -> Result<Option<ReportFailure>, Errno> {
-        self.read()?.failure()
+    /// The step that failed, if one did, and the one begun last.
+    pub(crate) fn ending(&self) -> Result<(Option<ReportFailure>, Option<usize>), Errno> {
+        let page = self.read()?;
+        Ok((page.failure()?, page.current()?))
     }
 
     /// All steps' records.
@@ -202,13 +203,13 @@ mod tests {
     fn an_empty_report_has_no_current_step_and_no_failure() {
         let report = report_of(&[]);
         assert_eq!(report.current(), Ok(None));
-        assert_eq!(report.failure(), Ok(None));
+        assert_eq!(report.ending(), Ok((None, None)));
     }
 
     #[test]
     fn a_step_beyond_the_plan_is_refused() {
         let report = report_of(&[(report::MAGIC, REPORT_MAGIC), (report::FAILED, 4)]);
-        assert_eq!(report.failure(), Err(Errno::PROTO));
+        assert_eq!(report.ending(), Err(Errno::PROTO));
     }
 
     #[test]
@@ -220,7 +221,7 @@ mod tests {
             (report::DETAIL_LEN, u64::MAX),
             (report::DETAIL, u64::from_ne_bytes(*b"a\x1b[31m\nb")),
         ]);
-        let failure = report.failure().unwrap().unwrap();
+        let failure = report.ending().unwrap().0.unwrap();
         assert_eq!(
             (failure.index, failure.errno, failure.kind),
             (2, 2, Kind::NotInPath)
@@ -233,6 +234,6 @@ mod tests {
     fn a_truncated_report_is_an_error_and_no_crash() {
         let report = report_of(&[(report::MAGIC, REPORT_MAGIC)]);
         rustix::fs::ftruncate(&report.file, 20).unwrap();
-        assert_eq!(report.failure(), Err(Errno::IO));
+        assert_eq!(report.ending(), Err(Errno::IO));
     }
 }

@@ -194,6 +194,16 @@ fn a_run_killed_at_any_system_call_leaves_nothing_that_delete_can_not_remove() {
 }
 
 #[test]
+fn a_run_in_a_user_namespace_killed_at_any_system_call_leaves_nothing() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["sleep", "0.05"]);
+        lab::in_user_namespace(&mut folder);
+        folder.write().expect("the lab is writable");
+        check(lab, "run", &folder);
+    });
+}
+
+#[test]
 fn what_a_failed_create_can_not_take_back_a_delete_by_force_can() {
     lab::test(|lab| {
         let mut folder = lab.bundle(&[]);

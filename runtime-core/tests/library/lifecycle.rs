@@ -49,6 +49,91 @@ fn a_container_is_created_running_and_stopped() {
 }
 
 #[test]
+fn a_container_that_is_run_was_never_created() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["sleep"]);
+        let bundle = lab::load(&folder);
+        let run = lab
+            .runtime
+            .run(&lab.id(), &bundle, CreateOptions::default());
+        let mut container = lab::done(run);
+        assert_eq!(status(&container), Status::Running);
+        assert_eq!(container.pid(), container.first_pid());
+        let other = lab::done(lab.runtime.container(container.id()));
+        assert_eq!(status(&other), Status::Running);
+        let wanted = "cannot start an already running container";
+        assert_error(container.start(), ErrorKind::WrongState, wanted);
+        container.kill(libc::SIGKILL).expect("it runs");
+        container.wait().expect("it ends");
+        assert_eq!((status(&container), container.pid()), (Status::Stopped, 0));
+        assert!(container.first_pid() > 0);
+        container.delete(Delete::IfStopped).expect("it has stopped");
+    });
+}
+
+#[test]
+fn a_run_that_fails_leaves_nothing_whichever_half_or_step_it_was() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&[]);
+        let hook = json!([{ "path": "/not-there" }]);
+        let missing = "process.args[0]: exec /not-there: no such file or directory";
+        for (program, hooks, wanted) in [
+            ("/not-there", json!({}), missing),
+            (
+                "/probe",
+                json!({ "startContainer": hook }),
+                "hooks.startContainer[0]",
+            ),
+            (
+                "/probe",
+                json!({ "createRuntime": hook }),
+                "hooks.createRuntime[0]",
+            ),
+        ] {
+            folder.args(&[program]);
+            folder.config["hooks"] = hooks;
+            let bundle = lab::load(&folder);
+            let run = lab.runtime.run("fails", &bundle, CreateOptions::default());
+            assert_error(run.map(drop), ErrorKind::Other, wanted);
+            lab.assert_clean_but(&[folder.path()]);
+        }
+    });
+}
+
+#[test]
+fn a_run_of_what_has_hooks_or_a_terminal_starts_it_as_well() {
+    lab::test(|lab| {
+        let mut folder = lab.bundle(&["sleep"]);
+        let made = folder.path().join("made");
+        let hook = json!({ "path": "/bin/touch", "args": ["touch", made] });
+        for terminal in [false, true] {
+            folder.config["process"]["terminal"] = json!(terminal);
+            folder.config["hooks"] = json!({ "poststart": [hook] });
+            let bundle = lab::load(&folder);
+            let run = lab
+                .runtime
+                .run(&lab.id(), &bundle, CreateOptions::default());
+            let mut container = lab::done(run);
+            std::fs::remove_file(&made).expect("the hook has been run");
+            assert_eq!(status(&container), Status::Running);
+            assert_eq!(container.take_console().is_some(), terminal);
+            lab::delete(container);
+        }
+    });
+}
+
+#[test]
+fn the_socket_of_sd_notify_is_for_who_creates_and_starts() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["true"]);
+        let mut options = CreateOptions::default();
+        options.notify_socket = true;
+        let run = lab.runtime.run("never", &lab::load(&folder), options);
+        assert_error(run.map(drop), ErrorKind::Other, "notify_socket");
+    });
+}
+
+#[test]
 fn start_says_that_the_program_has_vanished() {
     lab::test(|lab| {
         let folder = lab.bundle(&["true"]);

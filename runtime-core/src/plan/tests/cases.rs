@@ -218,4 +218,6 @@ fn adjust(case: &mut Case) {
         "joined-user-namespace" => *joined = inside(&[NamespaceKind::Network]),
         _ => {}
     }
+    options.start = case.name.starts_with("run");
+    options.systemd |= case.name == "run-systemd";
 }
