@@ -76,7 +76,7 @@ fn planned(lab: &Lab, bundle: &Bundle) -> BTreeSet<String> {
     let path = bundle.path().to_string_lossy();
     let plan = lab
         .runtime
-        .call(&["plan", "--format", "json", "--bundle", &path]);
+        .call(&["plan", "--run", "--format", "json", "--bundle", &path]);
     let plan = plan.json();
     let steps = plan["steps"].as_array().expect("a plan has steps");
     let step = |step: &Value| {
@@ -128,6 +128,11 @@ fn create_and_start_tell_each_their_steps(lab: &Lab) {
         "{of_start:#?}"
     );
     assert!(!has(&of_start, "pivot"), "{of_start:#?}");
+    // `run` has nobody to wait for.
+    let of_run = planned(lab, &bundle);
+    assert!(has(&of_create, "make exec.fifo") && has(&of_start, "wait for start"));
+    let waits = |step: &String| step.contains("exec.fifo") || step.contains("wait for start");
+    assert!(!of_run.iter().any(waits), "{of_run:#?}");
 }
 
 fn exec_tells_its_steps_and_their_times(lab: &Lab) {

@@ -29,7 +29,7 @@ _corten() {
         kill) flags='--help -h' ids=yes ;;
         list) flags='--format -f --quiet -q --help -h' ids= ;;
         pause) flags='--help -h' ids=yes ;;
-        plan) flags='--bundle -b --format --help -h' ids= ;;
+        plan) flags='--bundle -b --format --run --help -h' ids= ;;
         ps) flags='--format -f --help -h' ids=yes ;;
         resume) flags='--help -h' ids=yes ;;
         run) flags='--bundle -b --console-socket --pidfd-socket --detach -d --keep --pid-file --no-subreaper --no-pivot --no-new-keyring --preserve-fds --trace --help -h' ids= ;;

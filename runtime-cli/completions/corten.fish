@@ -69,6 +69,7 @@ complete -c corten -n '__fish_seen_subcommand_from pause' -a '(corten list -q 2>
 complete -c corten -n '__fish_use_subcommand' -a plan -d 'print the steps that would make a container'
 complete -c corten -n '__fish_seen_subcommand_from plan' -l bundle -s b -xa '(__fish_complete_directories)' -d 'the bundle: the directory with config.json'
 complete -c corten -n '__fish_seen_subcommand_from plan' -l format -x -d 'text or json'
+complete -c corten -n '__fish_seen_subcommand_from plan' -l run -d 'the steps of run, not of create and start'
 complete -c corten -n '__fish_seen_subcommand_from plan' -l help -s h -d 'show this help'
 complete -c corten -n '__fish_use_subcommand' -a ps -d 'list the processes of a container'
 complete -c corten -n '__fish_seen_subcommand_from ps' -l format -s f -x -d 'table, or json for the process ids alone'

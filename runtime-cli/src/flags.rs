@@ -395,6 +395,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         flags: &[
             BUNDLE,
             Flag::text("format", "FORMAT", "text or json").or("text"),
+            Flag::switch("run", "the steps of run, not of create and start"),
         ],
     },
     Command {

@@ -16,9 +16,11 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
         .argument(0)
         .unwrap_or_else(|| "container".to_owned());
     let bundle = bundle(matches)?;
-    let plan = app
-        .runtime()?
-        .plan(&id, &bundle, &CreateOptions::default())?;
+    let (runtime, options) = (app.runtime()?, CreateOptions::default());
+    let plan = match matches.switch("run") {
+        true => runtime.plan_run(&id, &bundle, &options)?,
+        false => runtime.plan(&id, &bundle, &options)?,
+    };
     let mut text = match format.as_deref() {
         None | Some("text") => plan.to_string(),
         Some("json") => plan.to_json(),

@@ -175,7 +175,7 @@ impl Runtime {
         options: &CreateOptions,
     ) -> Result<(), Error> {
         let host = Host::probe()?;
-        let options = self.plan_options("container", options);
+        let options = self.plan_options("container", options, false);
         let facts = match Facts::probe(spec, bundle, rootfs, &options) {
             Ok(facts) => facts,
             Err(error) => {

@@ -128,8 +128,7 @@ impl Runtime {
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
         let host = Host::probe_for(bundle.spec())?;
-        let mut wanted = self.plan_options(id, &options);
-        wanted.start = start;
+        let wanted = self.plan_options(id, &options, start);
         let (mut plan, facts) = self.plan_on(&host, bundle, &wanted)?;
         if !plan.obstacles.is_empty() {
             return Err(plan.obstacles.swap_remove(0).into());

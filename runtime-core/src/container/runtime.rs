@@ -145,15 +145,43 @@ impl Runtime {
     /// # Errors
     /// When the container can't be planned.
     pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan, Error> {
+        self.plan_for(id, bundle, options, false)
+    }
+
+    /// The same for [`Runtime::run`].
+    ///
+    /// # Errors
+    /// When the container can't be planned.
+    pub fn plan_run(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<Plan, Error> {
+        self.plan_for(id, bundle, options, true)
+    }
+
+    fn plan_for(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+        start: bool,
+    ) -> Result<Plan, Error> {
         dir::check_id(id)?;
         let bundle = notify::bundle(bundle, options, &self.root.join(id));
         let host = Host::probe_for(bundle.spec())?;
-        let (plan, _) = self.plan_on(&host, &bundle, &self.plan_options(id, options))?;
+        let (plan, _) = self.plan_on(&host, &bundle, &self.plan_options(id, options, start))?;
         Ok(plan)
     }
 
     /// What planning must know of the caller's choices.
-    pub(crate) fn plan_options(&self, id: &str, options: &CreateOptions) -> PlanOptions {
+    pub(crate) fn plan_options(
+        &self,
+        id: &str,
+        options: &CreateOptions,
+        start: bool,
+    ) -> PlanOptions {
         PlanOptions {
             id: id.to_owned(),
             root: self.root.clone(),
@@ -164,7 +192,7 @@ impl Runtime {
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
             resctrl: self.resctrl.clone(),
-            start: false,
+            start,
         }
     }
 
