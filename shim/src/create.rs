@@ -74,9 +74,14 @@ impl Shim {
         );
         task.owner = owner;
         task.sandbox = sandbox;
+        self.serial += 1;
+        task.serial = self.serial;
         self.launch(
             move || create(&asked.0, &options, &asked.1, &asked.2),
-            move |shim, created| shim.created(reply, &request, task, created),
+            move |shim, created| {
+                shim.created(reply, &request, task, created);
+                shim.answer_late(&request.id);
+            },
         );
     }
 
@@ -226,7 +231,7 @@ impl Shim {
             let text = format!("container {} init process is not running", key.id);
             return Err(Failure::precondition(text));
         }
-        let runtime = Arc::clone(&task.runtime);
+        let (runtime, serial) = (Arc::clone(&task.runtime), task.serial);
         let owner = task.owner.clone();
         let process = self.process_mut(&key)?;
         let Some(spec) = process.spec.take().filter(|_| !process.starting) else {
@@ -237,23 +242,29 @@ impl Shim {
         let id = key.id.clone();
         self.launch(
             move || exec(&runtime, &id, &spec, &names, &owner),
-            move |shim, made| shim.exec_started(reply, &key, made),
+            move |shim, made| shim.exec_started(reply, &key, serial, made),
         );
         Ok(())
     }
 
-    fn exec_started(&mut self, reply: Reply, key: &Key, made: Result<Made, Failure>) {
-        let over = self
-            .tasks
-            .get(&key.id)
-            .is_none_or(|task| task.init.has_ended());
+    fn exec_started(&mut self, reply: Reply, key: &Key, serial: u64, made: Result<Made, Failure>) {
+        // There may be another container of that name by now.
+        let task = self.tasks.get(&key.id);
+        let task = task.filter(|task| task.serial == serial);
+        let (known, over) = (
+            task.is_some(),
+            task.is_none_or(|task| task.init.has_ended()),
+        );
         let made = match made {
             Ok(made) if over => Err(self.end_late(key, made)),
             other => other,
         };
         let process = match self.process_mut(key) {
-            Ok(process) => process,
-            Err(failure) => return self.answer(reply, Err(made.err().unwrap_or(failure))),
+            Ok(process) if known => process,
+            _ => {
+                let gone = || Failure::not_found("container not created");
+                return self.answer(reply, Err(made.err().unwrap_or_else(gone)));
+            }
         };
         process.starting = false;
         match made {
@@ -486,12 +497,14 @@ fn exec_with(
     let mut process = spec::parse_process(process)
         .map_err(|error| Failure::invalid(format!("process: {error}")))?;
     process.terminal = names.terminal;
+    // Before what can take long, when the name may be another container's.
+    let container = runtime.container(id)?;
     let mut wanted = ExecOptions::default();
     if !names.terminal {
         (wanted.stdio, *files) = stdio::open(names, owner)?;
     }
     let place = stdio::null()?;
-    let mut started = runtime.container(id)?.exec(process, wanted)?;
+    let mut started = container.exec(process, wanted)?;
     let console = started.take_console();
     let opened = console.map_or(Ok(None), |master| {
         stdio::open_console(names, owner, master).map(Some)

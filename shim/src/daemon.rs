@@ -18,14 +18,16 @@ use prost::Message as _;
 use crate::args::Args;
 use crate::end::Draining;
 use crate::engine::{Poller, Ready, Source, Token};
-use crate::failure::Failure;
-use crate::frame::{self, Frame, Kind};
+use crate::failure::{Code, Failure};
+use crate::frame::{self, Frame, Kind, TooLong};
 use crate::proto::rpc::Request;
+use crate::proto::sandbox::SandboxRequest;
 use crate::publisher::Publisher;
 use crate::server::{Connection, Reply};
 use crate::socket::{self, Bound, Leave};
 use crate::stdio::copy::{Copies, Turn};
-use crate::task::Task;
+use crate::sys::Ended;
+use crate::task::{Exit, Task};
 use crate::worker::Workers;
 
 /// How long a shim that nobody wants any more waits for containerd to take the last events, and
@@ -44,6 +46,9 @@ const CLAIM: Duration = Duration::from_secs(5);
 
 /// How long an operation counts for that: one that takes longer hangs.
 const LAUNCH: Duration = Duration::from_secs(30);
+
+/// Of how many children that nobody knew it is kept how they have ended.
+const EARLY: usize = 4096;
 
 /// After how much quiet unused memory is given back.
 const QUIET: Duration = Duration::from_secs(2);
@@ -64,9 +69,16 @@ pub(crate) struct Shim {
     workers: Workers,
     /// When each operation has begun, of those under way that make a process.
     launches: Vec<Instant>,
-    /// A child that has ended and that such an operation may have made, and since when it is
-    /// left alone.
-    unclaimed: Option<(i32, Instant)>,
+    /// Children that have ended and that such an operation may have made, and since when they
+    /// are left alone.
+    unclaimed: BTreeMap<i32, Instant>,
+    /// How those have ended that were reaped during such operations: for the case that one of
+    /// them comes with a process that is gone.
+    early: BTreeMap<i32, Exit>,
+    /// Calls about a sandbox that is being made: they wait for that.
+    pub(crate) late: Vec<(Reply, String, SandboxRequest)>,
+    /// How many containers there ever were.
+    pub(crate) serial: u64,
     connections: BTreeMap<Token, Connection>,
     /// No caller can be taken before this.
     accept_again: Option<Instant>,
@@ -175,7 +187,10 @@ impl Shim {
             draining: Vec::new(),
             workers: Workers::new()?,
             launches: Vec::new(),
-            unclaimed: None,
+            unclaimed: BTreeMap::new(),
+            early: BTreeMap::new(),
+            late: Vec::new(),
+            serial: 0,
             connections: BTreeMap::new(),
             accept_again: None,
             leaving: None,
@@ -256,7 +271,7 @@ impl Shim {
             Source::Signals => return self.signalled(signals),
             Source::Workers => {
                 self.finish_work();
-                if self.unclaimed.is_some() {
+                if !self.unclaimed.is_empty() {
                     self.reap_orphans();
                 }
             }
@@ -361,10 +376,23 @@ impl Shim {
             Ok(frames) => {
                 self.watch(token);
                 for frame in frames {
-                    self.request(token, &frame);
+                    match frame {
+                        Ok(frame) => self.request(token, &frame),
+                        Err(long) => self.refuse(token, long),
+                    }
                 }
             }
         }
+    }
+
+    /// Answers a call that is not even read; the Go shim does the same.
+    fn refuse(&mut self, connection: Token, TooLong { stream, length }: TooLong) {
+        let text = format!(
+            "a message of {length} bytes, at most {} are taken",
+            frame::MAX
+        );
+        let reply = Reply { connection, stream };
+        self.answer(reply, Err(Failure::new(Code::ResourceExhausted, text)));
     }
 
     fn request(&mut self, connection: Token, frame: &Frame) {
@@ -402,11 +430,7 @@ impl Shim {
         let Some(connection) = self.connections.get(&token) else {
             return;
         };
-        let ready = if connection.is_full() {
-            Ready::IN | Ready::OUT
-        } else {
-            Ready::IN
-        };
+        let ready = connection.interest();
         if let Err(errno) = self.poller.change(connection, token, ready) {
             log::warn!("epoll_ctl: {errno}");
         }
@@ -415,6 +439,9 @@ impl Shim {
     fn hang_up(&mut self, token: Token) {
         if let Some(connection) = self.connections.remove(&token) {
             self.poller.remove(&connection, token);
+        }
+        for task in self.tasks.values_mut() {
+            task.forget_caller(token);
         }
     }
 
@@ -438,23 +465,33 @@ impl Shim {
     /// whose result is not here yet: not for ever, else one that hangs would keep all zombies.
     pub(crate) fn may_be_claimed(&mut self, pid: i32) -> bool {
         let now = Instant::now();
-        let since = match self.unclaimed {
-            Some((seen, since)) if seen == pid => since,
-            _ => now,
-        };
-        let may = since + CLAIM > now && self.launches.iter().any(|begun| *begun + LAUNCH > now);
-        self.unclaimed = may.then_some((pid, since));
-        may
+        if !self.launches.iter().any(|begun| *begun + LAUNCH > now) {
+            return false;
+        }
+        let since = self.unclaimed.entry(pid).or_insert(now);
+        *since + CLAIM > now
     }
 
-    /// When a child that is left alone is looked at again.
+    /// When children that are left alone are looked at again.
     fn claim_deadline(&self) -> Option<Instant> {
-        self.unclaimed.map(|(_, since)| since + CLAIM)
+        self.unclaimed.values().min().map(|since| *since + CLAIM)
     }
 
-    /// No child is left alone any more.
-    pub(crate) fn all_claimed(&mut self) {
-        self.unclaimed = None;
+    /// No other children than these are left alone.
+    pub(crate) fn claimed_but(&mut self, held: &[i32]) {
+        self.unclaimed.retain(|pid, _| held.contains(pid));
+    }
+
+    /// Keeps how a child has ended that nobody knew, if an operation may come and ask.
+    pub(crate) fn note_early(&mut self, ended: Ended) {
+        if !self.launches.is_empty() && self.early.len() < EARLY {
+            self.early.insert(ended.pid, Exit::now(ended.status));
+        }
+    }
+
+    /// How a process has ended that was reaped before it was known.
+    pub(crate) fn take_early(&mut self, pid: i32) -> Option<Exit> {
+        self.early.remove(&pid)
     }
 
     /// Goes on with what was done on other threads.
@@ -484,6 +521,9 @@ impl Shim {
         then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
     ) {
         let begun = Instant::now();
+        if self.launches.is_empty() {
+            self.early.clear();
+        }
         self.launches.push(begun);
         self.work(work, move |shim, done| {
             if let Some(place) = shim.launches.iter().position(|launch| *launch == begun) {

@@ -17,7 +17,7 @@ use crate::proto::task::{DeleteResponse, KillRequest, ProcessRequest};
 use crate::server::Reply;
 use crate::service::{Answer, key};
 use crate::sys;
-use crate::task::{Status, Task};
+use crate::task::{Rest, Status, Task};
 
 /// How long output may take to arrive where it goes (the Go shim's limit).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -147,6 +147,9 @@ impl Shim {
     fn deleted(&mut self, reply: Reply, key: &Key, done: Result<(), Failure>) {
         if let Err(failure) = done {
             return self.answer(reply, Err(failure));
+        }
+        if let Ok(task) = self.task_mut(&key.id) {
+            task.rest = Rest::Ended;
         }
         let exec_ids = |task: &Task| task.execs.keys().cloned().collect::<Vec<_>>();
         let execs = self.tasks.get(&key.id).map(exec_ids).unwrap_or_default();

@@ -13,6 +13,7 @@ pub(crate) enum Code {
     InvalidArgument = 3,
     NotFound = 5,
     AlreadyExists = 6,
+    ResourceExhausted = 8,
     FailedPrecondition = 9,
     Unimplemented = 12,
 }

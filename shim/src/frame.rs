@@ -6,7 +6,7 @@
 use crate::proto::rpc::{Request, Response, Status};
 
 /// Length of a header.
-const HEADER: usize = 10;
+pub(crate) const HEADER: usize = 10;
 
 /// Longest message that either side may send (PROTOCOL.md: 4 MiB).
 pub const MAX: usize = 4 << 20;
@@ -29,6 +29,15 @@ pub struct Frame {
     pub kind: u8,
     /// The message.
     pub body: Vec<u8>,
+}
+
+/// A frame that is longer than any may be: by its header, the rest may not be there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Which call it belongs to.
+    pub stream: u32,
+    /// Bytes behind the header.
+    pub length: usize,
 }
 
 /// A frame with this message.
@@ -78,21 +87,22 @@ pub fn response(stream: u32, answer: Result<Vec<u8>, Status>) -> Vec<u8> {
 /// Takes the first whole frame out of what was read.
 ///
 /// # Errors
-/// When the frame claims to be longer than any may be.
-pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Frame>, String> {
+/// When the frame claims to be longer than any may be; then it is left in the buffer.
+pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Frame>, TooLong> {
     let Some((header, rest)) = buffer.split_first_chunk::<HEADER>() else {
         return Ok(None);
     };
     let [l0, l1, l2, l3, s0, s1, s2, s3, kind, _flags] = *header;
     let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+    let stream = u32::from_be_bytes([s0, s1, s2, s3]);
     if length > MAX {
-        return Err(format!("a frame of {length} bytes"));
+        return Err(TooLong { stream, length });
     }
     let Some(body) = rest.get(..length) else {
         return Ok(None);
     };
     let frame = Frame {
-        stream: u32::from_be_bytes([s0, s1, s2, s3]),
+        stream,
         kind,
         body: body.to_vec(),
     };

@@ -143,9 +143,7 @@ impl Publisher {
         };
         let bytes = frame::request(self.stream, SERVICE, "Forward", event.payload.clone());
         connection.send(&bytes)?;
-        if connection.is_full() {
-            poller.change(&*connection, *token, Ready::IN | Ready::OUT)?;
-        }
+        poller.change(&*connection, *token, connection.interest())?;
         self.state = State::Sent(Instant::now() + LIMIT);
         Ok(())
     }
@@ -167,15 +165,14 @@ impl Publisher {
             return;
         };
         let frames = connection.flush().and_then(|()| {
-            if !connection.is_full() {
-                poller.change(&*connection, *token, Ready::IN)?;
-            }
+            poller.change(&*connection, *token, connection.interest())?;
             connection.read()
         });
         match frames {
             Err(error) => self.fail(poller, &error.to_string()),
             Ok(frames) => {
-                for frame in frames {
+                // What is too long is no answer: there will be none.
+                for frame in frames.into_iter().flatten() {
                     if frame.stream == self.stream {
                         self.answered(Response::decode(&*frame.body));
                     }

@@ -17,8 +17,9 @@ use crate::engine::Key;
 use crate::failure::{Code, Failure};
 use crate::proto::Any;
 use crate::proto::sandbox::{
-    CreateSandboxRequest, Metric, NamespaceOption, Platform, PlatformResponse, PodSandboxConfig,
-    SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse, StartSandboxResponse,
+    CreateSandboxRequest, IdMapping, Metric, NamespaceOption, Platform, PlatformResponse,
+    PodSandboxConfig, SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse,
+    StartSandboxResponse, UserNamespace,
 };
 use crate::proto::task::{CreateTaskRequest, Mount};
 use crate::server::Reply;
@@ -40,6 +41,9 @@ const NOBODY: u32 = 65535;
 /// value for it).
 const OOM_SCORE: i32 = -998;
 
+/// The calls that end a sandbox: also one that is still being made.
+const ENDS: [&str; 2] = ["StopSandbox", "ShutdownSandbox"];
+
 /// Where the program is in its root.
 const PROGRAM: &str = "/pause";
 
@@ -49,7 +53,33 @@ impl Shim {
             self.create_sandbox(reply, &read(payload)?)?;
             return Ok(None);
         }
-        let SandboxRequest { sandbox_id } = read(payload)?;
+        let request: SandboxRequest = read(payload)?;
+        if ENDS.contains(&method) && self.creating.contains(&request.sandbox_id) {
+            self.late.push((reply, method.to_owned(), request));
+            return Ok(None);
+        }
+        self.ask_sandbox(reply, method, request)
+    }
+
+    /// Goes on with what has waited for the creation of this sandbox, done or failed.
+    pub(crate) fn answer_late(&mut self, id: &str) {
+        let (now, later) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition(|(_, _, request)| request.sandbox_id == id);
+        self.late = later;
+        for (reply, method, request) in now {
+            let answer = self.ask_sandbox(reply, &method, request);
+            self.finish_call(reply, answer);
+        }
+    }
+
+    /// A call that only names a sandbox.
+    fn ask_sandbox(
+        &mut self,
+        reply: Reply,
+        method: &str,
+        SandboxRequest { sandbox_id }: SandboxRequest,
+    ) -> Answer {
         let key = Key {
             id: sandbox_id,
             exec: String::new(),
@@ -103,7 +133,7 @@ impl Shim {
                 r#type: "tmpfs".to_owned(),
                 source: "tmpfs".to_owned(),
                 target: String::new(),
-                options: vec!["size=64k".to_owned(), "mode=755".to_owned()],
+                options: root_options(&pod),
             }],
             ..CreateTaskRequest::default()
         };
@@ -196,6 +226,34 @@ impl Shim {
     }
 }
 
+fn namespace_options(pod: &PodSandboxConfig) -> NamespaceOption {
+    let linux = pod.linux.as_ref();
+    linux
+        .and_then(|linux| linux.security_context.as_ref())
+        .and_then(|context| context.namespace_options.clone())
+        .unwrap_or_default()
+}
+
+/// The user namespace of a pod, if it gets one.
+fn users(asked: &NamespaceOption) -> Option<&UserNamespace> {
+    let users = asked.userns_options.as_ref();
+    users.filter(|users| users.mode != NODE)
+}
+
+/// A root that belongs to the pod's own root: the place of the program is made in it.
+fn root_options(pod: &PodSandboxConfig) -> Vec<String> {
+    let mut options = vec!["size=64k".to_owned(), "mode=755".to_owned()];
+    if let Some(users) = users(&namespace_options(pod)) {
+        let root = |maps: &[IdMapping]| {
+            let map = maps.iter().find(|map| map.container_id == 0);
+            map.map_or(0, |map| map.host_id)
+        };
+        options.push(format!("uid={}", root(&users.uids)));
+        options.push(format!("gid={}", root(&users.gids)));
+    }
+    options
+}
+
 /// In Go's words.
 fn platform() -> PlatformResponse {
     let architecture = match std::env::consts::ARCH {
@@ -218,22 +276,15 @@ fn config(
     program: &str,
 ) -> Result<Value, Failure> {
     let linux = pod.linux.clone().unwrap_or_default();
-    let asked = linux
-        .security_context
-        .and_then(|context| context.namespace_options)
-        .unwrap_or_default();
-    if asked
-        .userns_options
-        .as_ref()
-        .is_some_and(|user| user.mode != NODE)
-    {
-        let text = "a user namespace of a pod needs the sandboxer \"podsandbox\"";
-        return Err(Failure::new(Code::Unimplemented, text));
-    }
+    let asked = namespace_options(pod);
+    let users = users(&asked);
     let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
-            "user": {"uid": NOBODY, "gid": NOBODY},
+            "user": {
+                "uid": nobody(users.map(|users| &*users.uids))?,
+                "gid": nobody(users.map(|users| &*users.gids))?,
+            },
             "args": [PROGRAM, "pause"],
             "cwd": "/",
             "noNewPrivileges": true,
@@ -251,6 +302,10 @@ fn config(
             "sysctl": linux.sysctls,
         },
     });
+    if let Some(users) = users {
+        config["linux"]["uidMappings"] = mappings(&users.uids);
+        config["linux"]["gidMappings"] = mappings(&users.gids);
+    }
     if asked.network != NODE && !pod.hostname.is_empty() {
         config["hostname"] = json!(pod.hostname);
     }
@@ -266,6 +321,10 @@ fn config(
 
 fn namespaces(asked: &NamespaceOption, netns_path: &str) -> Vec<Value> {
     let mut all = vec![json!({"type": "mount"})];
+    // The network is then made in it: containerd names none, and takes that of the process.
+    if users(asked).is_some() {
+        all.push(json!({"type": "user"}));
+    }
     if asked.network != NODE {
         all.push(json!({"type": "uts"}));
         all.push(match netns_path {
@@ -281,6 +340,26 @@ fn namespaces(asked: &NamespaceOption, netns_path: &str) -> Vec<Value> {
         all.push(json!({"type": "pid"}));
     }
     all
+}
+
+/// In the words of the runtime specification.
+fn mappings(maps: &[IdMapping]) -> Value {
+    maps.iter()
+        .map(|map| {
+            json!({"containerID": map.container_id, "hostID": map.host_id, "size": map.length})
+        })
+        .collect()
+}
+
+/// The id of nobody, or the highest that there is in a user namespace with these maps.
+fn nobody(maps: Option<&[IdMapping]>) -> Result<u32, Failure> {
+    let Some(maps) = maps else {
+        return Ok(NOBODY);
+    };
+    let last = |map: &IdMapping| map.container_id.checked_add(map.length.checked_sub(1)?);
+    let ids = maps.iter().filter_map(last).map(|last| last.min(NOBODY));
+    ids.max()
+        .ok_or_else(|| Failure::invalid("a user namespace of a pod without ids"))
 }
 
 /// Below the pod's cgroup, in the words of whoever makes it: a slice is systemd's.
@@ -309,7 +388,7 @@ pub(crate) fn pause() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::sandbox::{LinuxPodSandboxConfig, SecurityContext, UserNamespace};
+    use crate::proto::sandbox::{LinuxPodSandboxConfig, SecurityContext};
 
     fn request() -> CreateSandboxRequest {
         CreateSandboxRequest {
@@ -363,14 +442,31 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_with_a_user_namespace_is_refused_in_words() {
-        let pod = pod(NamespaceOption {
-            userns_options: Some(UserNamespace::default()),
-            ..NamespaceOption::default()
-        });
-        let refused = config(&request(), &pod, "/bin/shim").unwrap_err();
-        assert_eq!(refused.code, Code::Unimplemented);
-        assert!(refused.text.contains("podsandbox"), "{refused}");
+    fn a_pod_with_a_user_namespace_is_nobody_in_it() {
+        let map = |container_id, length| IdMapping {
+            host_id: 100_000,
+            container_id,
+            length,
+        };
+        let users = |maps: &[IdMapping]| {
+            let asked = NamespaceOption {
+                userns_options: Some(UserNamespace {
+                    mode: 0,
+                    uids: maps.to_vec(),
+                    gids: vec![map(0, 65536)],
+                }),
+                ..NamespaceOption::default()
+            };
+            config(&request(), &pod(asked), "/bin/shim")
+        };
+        let config = users(&[map(0, 5), map(10, 5)]).unwrap();
+        assert_eq!(kinds(&config)[..2], ["mount", "user"]);
+        let user = json!({"uid": 14, "gid": NOBODY});
+        assert_eq!(config["process"]["user"], user);
+        let second = json!({"containerID": 10, "hostID": 100_000, "size": 5});
+        assert_eq!(config["linux"]["uidMappings"][1], second);
+        assert!(users(&[]).is_err());
+        assert!(users(&[map(u32::MAX, 2)]).is_err());
     }
 
     #[test]

@@ -4,10 +4,17 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use crate::frame::{self, Frame};
+use crate::engine::Ready;
+use crate::frame::{self, Frame, TooLong};
 
 /// Read at once.
 const CHUNK: usize = 16 << 10;
+
+/// How many chunks are read of one peer before others get their turn.
+const TURN: usize = 16;
+
+/// How much may wait for a peer to take it; what it asks beyond that is read when it has.
+const FULL: usize = 1 << 20;
 
 /// Where an answer belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,8 @@ pub(crate) struct Connection {
     socket: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// How much of what comes next belongs to a frame that is too long.
+    skip: usize,
 }
 
 impl Connection {
@@ -30,6 +39,7 @@ impl Connection {
             socket,
             input: Vec::new(),
             output: Vec::new(),
+            skip: 0,
         })
     }
 
@@ -41,29 +51,50 @@ impl Connection {
         })
     }
 
-    /// Reads what is there, and takes the whole frames out of it.
+    /// Reads what is there, and takes the whole frames out of it. There may be more.
     ///
     /// # Errors
     /// `UnexpectedEof` at the end, and whatever makes the connection useless.
-    pub(crate) fn read(&mut self) -> io::Result<Vec<Frame>> {
+    pub(crate) fn read(&mut self) -> io::Result<Vec<Result<Frame, TooLong>>> {
         let mut frames = Vec::new();
         let mut chunk = [0; CHUNK];
-        let end = loop {
-            match self.socket.read(&mut chunk) {
-                Ok(0) => break Some(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.input.extend(chunk.iter().take(count)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
+        for _ in 0..TURN {
+            if self.output.len() > FULL {
+                break;
             }
-            while let Some(frame) = frame::take(&mut self.input).map_err(io::Error::other)? {
-                frames.push(frame);
-            }
-        };
-        match end {
+            let end = match self.socket.read(&mut chunk) {
+                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                Ok(count) => {
+                    self.input.extend(chunk.get(..count).unwrap_or_default());
+                    self.take(&mut frames);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
             // Calls that came before the end are done: a caller may leave without an answer.
-            Some(error) if frames.is_empty() => Err(error),
-            _ => Ok(frames),
+            if frames.is_empty() {
+                return Err(end);
+            }
+            break;
+        }
+        Ok(frames)
+    }
+
+    fn take(&mut self, frames: &mut Vec<Result<Frame, TooLong>>) {
+        loop {
+            let skipped = self.skip.min(self.input.len());
+            self.input.drain(..skipped);
+            self.skip -= skipped;
+            match frame::take(&mut self.input) {
+                Ok(None) => return,
+                Ok(Some(frame)) => frames.push(Ok(frame)),
+                Err(long) => {
+                    self.skip = frame::HEADER + long.length;
+                    frames.push(Err(long));
+                }
+            }
         }
     }
 
@@ -87,9 +118,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether something waits to be sent.
-    pub(crate) fn is_full(&self) -> bool {
-        !self.output.is_empty()
+    /// What to wait for: calls, unless the peer leaves too many answers, and room for these.
+    pub(crate) fn interest(&self) -> Ready {
+        match self.output.len() {
+            0 => Ready::IN,
+            length if length > FULL => Ready::OUT,
+            _ => Ready::IN | Ready::OUT,
+        }
     }
 }
 

@@ -52,6 +52,10 @@ impl Shim {
             let text = format!("service {service} is not there");
             Err(Failure::new(Code::Unimplemented, text))
         };
+        self.finish_call(reply, answer);
+    }
+
+    pub(crate) fn finish_call(&mut self, reply: Reply, answer: Answer) {
         match answer {
             Ok(Some(bytes)) => self.answer(reply, Ok(bytes)),
             Ok(None) => {}

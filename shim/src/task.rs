@@ -51,6 +51,13 @@ pub(crate) struct Exit {
 }
 
 impl Exit {
+    pub(crate) fn now(status: u32) -> Exit {
+        Exit {
+            status,
+            at: SystemTime::now(),
+        }
+    }
+
     pub(crate) fn timestamp(self) -> Timestamp {
         self.at.into()
     }
@@ -93,10 +100,7 @@ impl Process {
 
     /// Notes that it could not be started: there is no exit to tell, but an end to wait for.
     pub(crate) fn fail(&mut self) -> Exit {
-        let exit = Exit {
-            status: FAILED,
-            at: SystemTime::now(),
-        };
+        let exit = Exit::now(FAILED);
         self.collected = Some(exit);
         self.exit = Some(exit);
         exit
@@ -121,6 +125,15 @@ impl Process {
     }
 }
 
+/// What a first process leaves that no pid namespace ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Lives,
+    /// It is being killed.
+    Ending,
+    Ended,
+}
+
 /// A container.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -128,10 +141,11 @@ pub(crate) struct Task {
     pub(crate) runtime: Arc<Runtime>,
     /// Since when it is a sandbox, if it is one.
     pub(crate) sandbox: Option<SystemTime>,
+    /// Which one this is of those that ever had its id.
+    pub(crate) serial: u64,
     /// Whether others than the kernel must end the rest of it.
     pub(crate) shares_pids: bool,
-    /// The rest is being ended, or was.
-    ending_all: bool,
+    pub(crate) rest: Rest,
     pub(crate) pausing: bool,
     pub(crate) paused: bool,
     /// Who owns pipes of execs.
@@ -148,8 +162,9 @@ impl Task {
             bundle,
             runtime,
             sandbox: None,
+            serial: 0,
             shares_pids: false,
-            ending_all: false,
+            rest: Rest::Lives,
             pausing: false,
             paused: false,
             owner: crate::stdio::Owner::default(),
@@ -177,6 +192,13 @@ impl Task {
             return Some(&mut self.init);
         }
         self.execs.get_mut(exec)
+    }
+
+    /// Who has gone away waits for nothing any more.
+    pub(crate) fn forget_caller(&mut self, caller: Token) {
+        for process in std::iter::once(&mut self.init).chain(self.execs.values_mut()) {
+            process.waiters.retain(|waiter| waiter.connection != caller);
+        }
     }
 
     pub(crate) fn status(&self, process: &Process) -> Status {
@@ -232,19 +254,20 @@ impl Shim {
         let Ok(process) = self.process_mut(key) else {
             return;
         };
-        let Some(pidfd) = &process.pidfd else { return };
-        let status = match sys::waitid(Which::Pidfd(pidfd.as_fd())) {
-            Ok(Some(ended)) => ended.status,
-            Ok(None) => return,
-            Err(_) => KILLED,
+        let Some(pidfd) = process.pidfd.clone() else {
+            return;
         };
-        if process.collected.is_none() {
-            process.collected = Some(Exit {
-                status,
-                at: SystemTime::now(),
-            });
-        }
-        let registered = process.token.take().map(|token| (Arc::clone(pidfd), token));
+        let pid = process.pid;
+        let exit = match sys::waitid(Which::Pidfd(pidfd.as_fd())) {
+            Ok(Some(ended)) => Exit::now(ended.status),
+            Ok(None) => return,
+            Err(_) => self.take_early(pid).unwrap_or_else(|| Exit::now(KILLED)),
+        };
+        let Ok(process) = self.process_mut(key) else {
+            return;
+        };
+        process.collected.get_or_insert(exit);
+        let registered = process.token.take().map(|token| (pidfd, token));
         if let Some((pidfd, token)) = registered {
             self.poller.remove(&*pidfd, token);
         }
@@ -296,31 +319,42 @@ impl Shim {
     }
 
     /// Whether the first process's exit may be told: it is the last. Where no pid namespace
-    /// does it, the rest is killed. An exec that is still being started is not waited for,
-    /// since that can take long: it is ended when it comes.
+    /// does it, the rest is killed before: behind the exit there may soon be another container
+    /// of the same name. An exec that is still being started is not waited for, since that can
+    /// take long: it is ended when it comes.
     fn may_end(&mut self, key: &Key) -> bool {
         let Ok(task) = self.task_mut(&key.id) else {
             return false;
         };
-        if task.shares_pids && !task.ending_all {
-            task.ending_all = true;
-            let runtime = Arc::clone(&task.runtime);
-            let id = key.id.clone();
-            self.work(
-                move || {
-                    let container = runtime.container(&id)?;
-                    Ok(container.kill_all(nix::libc::SIGKILL)?)
-                },
-                move |_, done: Result<(), Failure>| match done {
+        if task.shares_pids && task.rest == Rest::Lives {
+            task.rest = Rest::Ending;
+            self.end_rest(key.clone());
+        }
+        self.task_mut(&key.id).is_ok_and(|task| {
+            task.rest != Rest::Ending && !task.execs.values().any(Process::is_alive)
+        })
+    }
+
+    fn end_rest(&mut self, key: Key) {
+        let killed = self.with(
+            &key.id.clone(),
+            |container| Ok(container.kill_all(nix::libc::SIGKILL)?),
+            move |shim, done: Result<(), Failure>| {
+                match done {
                     Err(failure) if failure.code != Code::FailedPrecondition => {
                         log::error!("failed to kill the children of init: {failure}");
                     }
                     _ => {}
-                },
-            );
+                }
+                if let Ok(task) = shim.task_mut(&key.id) {
+                    task.rest = Rest::Ended;
+                }
+                shim.settle(&key);
+            },
+        );
+        if let Err(failure) = killed {
+            log::error!("{failure}");
         }
-        self.task_mut(&key.id)
-            .is_ok_and(|task| !task.execs.values().any(Process::is_alive))
     }
 
     /// Publishes an event about a container.
@@ -379,21 +413,47 @@ impl Shim {
     /// in a cgroup on a thread of its own. So who is unknown after the results were taken is left
     /// alone for a while if there is such an operation; else it is nobody's.
     pub(crate) fn reap_orphans(&mut self) {
-        let mut unknown = None;
+        let mut held = Vec::new();
         while let Ok(Some(ended)) = sys::waitid(Which::Look) {
-            if let Some(key) = self.key_of(ended.pid) {
-                self.collect(&key);
-            } else if unknown != Some(ended.pid) {
-                unknown = Some(ended.pid);
-                self.finish_work();
-            } else if self.may_be_claimed(ended.pid) {
-                return;
-            } else if let Err(error) = sys::waitid(Which::Pid(ended.pid)) {
-                log::warn!("waitid: {error}");
-                return;
+            if !self.reap(ended.pid) {
+                // The kernel would show it again and again, and never those behind it.
+                held = sys::children();
+                held.retain(|pid| *pid != ended.pid && !self.reap_if_ended(*pid));
+                held.push(ended.pid);
+                break;
             }
         }
-        self.all_claimed();
+        self.claimed_but(&held);
+    }
+
+    /// The same for one child. Says whether it is gone, or lives.
+    fn reap_if_ended(&mut self, pid: i32) -> bool {
+        !matches!(sys::waitid(Which::LookAt(pid)), Ok(Some(_))) || self.reap(pid)
+    }
+
+    /// Reaps a child that has ended. Says whether it is gone.
+    fn reap(&mut self, pid: i32) -> bool {
+        if self.key_of(pid).is_none() {
+            self.finish_work();
+        }
+        if let Some(key) = self.key_of(pid) {
+            self.collect(&key);
+            return true;
+        }
+        if self.may_be_claimed(pid) {
+            return false;
+        }
+        match sys::waitid(Which::Pid(pid)) {
+            Ok(Some(ended)) => self.note_early(ended),
+            Ok(None) => {}
+            // Else somebody else was faster.
+            Err(error) if error.raw_os_error() != Some(nix::libc::ECHILD) => {
+                log::warn!("waitid: {error}");
+                return false;
+            }
+            Err(_) => {}
+        }
+        true
     }
 
     /// The process of this number that was not reaped yet.

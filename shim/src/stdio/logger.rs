@@ -33,7 +33,8 @@ pub(crate) fn start(uri: &str, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedF
     let (err, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-    let mut command = Command::new(decoded(path));
+    // A plus is a space in what follows the question mark only.
+    let mut command = Command::new(decoded(&path.replace('+', "%2B")));
     command
         .env_clear()
         .env("CONTAINER_ID", &owner.id)

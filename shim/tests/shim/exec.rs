@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use crate::fake;
 use crate::fake::container::{
-    ALREADY_EXISTS, CREATED, FAILED_PRECONDITION, NOT_FOUND, STOPPED, Web,
+    ALREADY_EXISTS, CREATED, FAILED_PRECONDITION, NOT_FOUND, STOPPED, Web, open_reader,
 };
 
 #[test]
@@ -160,7 +160,7 @@ fn an_exec_that_hangs_while_it_starts_does_not_hold_back_the_end_of_its_containe
 fn orphans_are_reaped_while_an_exec_hangs_that_is_being_started() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
-        web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config);
+        web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config).into();
         let init = web.run();
         let fifo = web.fifo("hold");
         let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
@@ -180,6 +180,114 @@ fn orphans_are_reaped_while_an_exec_hangs_that_is_being_started() {
         std::fs::write(&fifo, "\n").unwrap();
         web.client.receive::<Empty>(starting).unwrap();
         assert_eq!(web.wait("slow").unwrap(), 5);
+        web.end();
+    });
+}
+
+/// Puts a container into a user namespace, but into an older cgroup namespace, which this process
+/// holds: then an exec is born in the cgroup, on a thread of its own that ends at once, so that it
+/// is the loop's child. Without a pid namespace, so that orphans are too.
+fn born_on_threads(web: &mut Web) -> std::process::Child {
+    let mut command = std::process::Command::new("unshare");
+    let held = command.args(["-C", "sleep", "1000"]).spawn().unwrap();
+    let cgroup = format!("/proc/{}/ns/cgroup", held.id());
+    let own = std::fs::read_link("/proc/self/ns/cgroup").unwrap();
+    let apart = || (std::fs::read_link(&cgroup).unwrap() != own).then_some(());
+    assert!(corten_conformance::wait::until(fake::LIMIT, apart).is_some());
+    let mut namespaces = crate::task::without_pid(&web.config);
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    namespaces.push(serde_json::json!({"type": "cgroup", "path": cgroup}));
+    namespaces.push(serde_json::json!({"type": "user"}));
+    web.config["linux"]["namespaces"] = namespaces.into();
+    // proc and sysfs can't be mounted there.
+    let mounts = web.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| ["/dev", "/dev/pts"].contains(&mount["destination"].as_str().unwrap()));
+    let map = serde_json::json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    web.config["linux"]["uidMappings"] = map.clone();
+    web.config["linux"]["gidMappings"] = map;
+    for map in ["uidmap=0:100000:65536", "gidmap=0:100000:65536"] {
+        web.request.rootfs[0].options.push(map.to_owned());
+    }
+    held
+}
+
+#[test]
+fn the_status_of_an_exec_that_ends_while_it_is_started_is_kept_and_holds_up_no_orphan() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let mut held = born_on_threads(&mut web);
+        let init = web.run();
+        let fifo = web.fifo("log.fifo");
+        // Its process is there, and its output can't be opened before somebody reads.
+        let request = corten_shim::proto::task::ExecProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "fast".to_owned(),
+            terminal: true,
+            stdout: format!("file://{}", fifo.display()),
+            spec: Some(corten_shim::proto::Any {
+                type_url: String::new(),
+                value: br#"{"args":["/bin/sh","-c","exit 5"],"cwd":"/","env":["PATH=/bin"]}"#
+                    .to_vec(),
+            }),
+            ..Default::default()
+        };
+        web.client.call::<Empty>("Exec", &request).unwrap();
+        let request = corten_shim::proto::task::ProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "fast".to_owned(),
+        };
+        let starting = web.client.send("Start", &request);
+        let shim = web.client.shim_pid();
+        let ended = || {
+            let all = fake::children_of(shim);
+            all.into_iter().find(|pid| fake::is_dead_shell(*pid))
+        };
+        assert!(corten_conformance::wait::until(fake::LIMIT, ended).is_some());
+        // It could be anybody's, and so could orphans; a while later all are nobody's at once.
+        for number in 0..10 {
+            let exec = format!("parent-{number}");
+            web.add_exec(&exec, "(exec 3<>/dev/null; sleep 0.01) & exit 0")
+                .unwrap();
+            web.start(&exec).unwrap();
+            assert_eq!(web.wait(&exec).unwrap(), 0);
+        }
+        fake::children(shim, &[init]);
+        // Its status was kept.
+        let reader = open_reader(&fifo);
+        web.client.receive::<Empty>(starting).unwrap();
+        assert_eq!(web.wait("fast").unwrap(), 5);
+        drop(reader);
+        held.kill().unwrap();
+        held.wait().unwrap();
+        web.end();
+    });
+}
+
+#[test]
+fn an_exec_that_hangs_is_none_of_the_next_container_of_that_name() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        let fifo = web.fifo("hold");
+        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+        web.add_exec_to("slow", "sleep 1000", &logger).unwrap();
+        let request = corten_shim::proto::task::ProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "slow".to_owned(),
+        };
+        let starting = web.client.send("Start", &request);
+        web.kill("", 9, true).unwrap();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        let init = web.run();
+        web.add_exec("slow", "exit 6").unwrap();
+        std::fs::write(&fifo, "\n").unwrap();
+        let answer = web.client.receive::<Empty>(starting);
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(web.state("slow").unwrap().status, CREATED);
+        fake::children(web.client.shim_pid(), &[init]);
+        web.start("slow").unwrap();
+        assert_eq!(web.wait("slow").unwrap(), 6);
         web.end();
     });
 }

@@ -9,3 +9,4 @@ mod sandbox;
 mod scarce;
 mod stdio;
 mod task;
+mod wire;

@@ -1,13 +1,15 @@
 //! Pods as containerd asks for them where `sandboxer` is `shim`.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use corten_conformance::lane;
 use corten_shim::proto::rpc::Status;
 use corten_shim::proto::sandbox::{
-    CreateSandboxRequest, LinuxPodSandboxConfig, PlatformResponse, PodSandboxConfig,
-    SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse, StartSandboxResponse,
+    CreateSandboxRequest, IdMapping, LinuxPodSandboxConfig, NamespaceOption, PlatformResponse,
+    PodSandboxConfig, SandboxMetricsResponse, SandboxRequest, SandboxStatusResponse,
+    SecurityContext, StartSandboxResponse, UserNamespace,
 };
 use corten_shim::proto::stats::Metrics;
 use corten_shim::proto::task::{PidResponse, WaitResponse};
@@ -25,6 +27,7 @@ struct Pod {
     task: Client,
     client: Client,
     network: Child,
+    users: Option<UserNamespace>,
 }
 
 impl Pod {
@@ -46,22 +49,41 @@ impl Pod {
             task,
             client,
             network,
+            users: None,
         }
     }
 
     fn create(&mut self) -> Result<Empty, Status> {
+        let request = self.request();
+        self.client.call("CreateSandbox", &request)
+    }
+
+    fn request(&self) -> CreateSandboxRequest {
+        let linux = LinuxPodSandboxConfig {
+            security_context: self.users.clone().map(|users| SecurityContext {
+                namespace_options: Some(NamespaceOption {
+                    userns_options: Some(users),
+                    ..NamespaceOption::default()
+                }),
+            }),
+            ..LinuxPodSandboxConfig::default()
+        };
         let config = PodSandboxConfig {
             hostname: "web-0".to_owned(),
-            linux: Some(LinuxPodSandboxConfig::default()),
+            linux: Some(linux),
         };
-        let request = CreateSandboxRequest {
+        // With a user namespace containerd takes the network from the process.
+        let netns = match self.users {
+            Some(_) => String::new(),
+            None => format!("/proc/{}/ns/net", self.network.id()),
+        };
+        CreateSandboxRequest {
             sandbox_id: "pod".to_owned(),
             bundle_path: self.bundle.display().to_string(),
             options: Some(Any::pack("runtime.v1.PodSandboxConfig", &config)),
-            netns_path: format!("/proc/{}/ns/net", self.network.id()),
+            netns_path: netns,
             ..CreateSandboxRequest::default()
-        };
-        self.client.call("CreateSandbox", &request)
+        }
     }
 
     /// A call that only names the sandbox.
@@ -218,6 +240,80 @@ fn a_container_that_is_being_created_keeps_the_shim_of_a_pod_that_is_shut_down()
         web.client.shutdown();
         pod.network.kill().unwrap();
         pod.network.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_pod_that_is_ended_while_it_is_made_ends_when_it_is() {
+    lane::test(|| {
+        for method in ["StopSandbox", "ShutdownSandbox"] {
+            let mut pod = Pod::new();
+            let shim = pod.task.shim_pid();
+            // The last thing that a creation writes: it hangs until somebody reads.
+            let hold = pod.bundle.join("init.pid");
+            let made = Command::new("mkfifo").arg(&hold).status().unwrap();
+            assert!(made.success());
+            let creating = pod.client.send("CreateSandbox", &pod.request());
+            let ping = pod.client.send("PingSandbox", &named("pod"));
+            assert_eq!(pod.client.next().0, ping, "the creation is under way");
+            let mut other = pod.client.sandbox();
+            let ending = other.send(method, &named("pod"));
+            let _: PlatformResponse = other.call("Platform", &named("pod")).unwrap();
+            let pid: u32 = std::fs::read_to_string(&hold).unwrap().parse().unwrap();
+            pod.client.receive::<Empty>(creating).unwrap();
+            other.receive::<Empty>(ending).unwrap();
+            fake::gone(pid);
+            if method == "StopSandbox" {
+                assert_eq!(pod.state(), "SANDBOX_NOTREADY");
+                pod.end();
+            } else {
+                fake::gone(shim);
+                pod.network.kill().unwrap();
+                pod.network.wait().unwrap();
+            }
+            std::fs::remove_dir_all("/run/fake").unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pod_with_a_user_namespace_owns_its_network_and_containers_join_both() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        let map = IdMapping {
+            host_id: 100_000,
+            container_id: 0,
+            length: 65_536,
+        };
+        pod.users = Some(UserNamespace {
+            mode: 0,
+            uids: vec![map],
+            gids: vec![map],
+        });
+        let pid = pod.run();
+        let own = std::fs::metadata(format!("/proc/{pid}")).unwrap();
+        assert_eq!((own.uid(), own.gid()), (165_535, 165_535));
+        let mut web = container(&pod, pid, "cat /proc/self/uid_map; id -u");
+        let user = format!("/proc/{pid}/ns/user");
+        let all = web.config["linux"]["namespaces"].as_array_mut().unwrap();
+        all.push(json!({"type": "user", "path": user}));
+        let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        web.config["linux"]["uidMappings"] = maps.clone();
+        web.config["linux"]["gidMappings"] = maps;
+        for map in ["uidmap=0:100000:65536", "gidmap=0:100000:65536"] {
+            web.request.rootfs[0].options.push(map.to_owned());
+        }
+        let mut stdout = web.stdout();
+        web.run();
+        assert_eq!(web.wait("").unwrap(), 0);
+        web.delete("").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+        assert_eq!(
+            text.split_whitespace().collect::<Vec<_>>(),
+            ["0", "100000", "65536", "0"]
+        );
+        pod.end();
     });
 }
 

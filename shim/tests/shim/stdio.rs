@@ -224,7 +224,7 @@ fn a_logger_that_has_died_is_reaped_and_so_are_orphans_behind_it() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
         web.request.stdout = web.logger("exit 0");
-        web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config);
+        web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config).into();
         let init = web.run();
         let shim = web.client.shim_pid();
         fake::children(shim, &[init]);

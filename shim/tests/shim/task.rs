@@ -77,7 +77,7 @@ fn a_signal_is_128_and_its_number() {
             let mut web = Web::new("exec sleep 1000");
             web.config["process"]["args"] = serde_json::json!(["/bin/sleep", "1000"]);
             // Init of a pid namespace is not killed by what it does not handle.
-            web.config["linux"]["namespaces"] = without_pid(&web.config);
+            web.config["linux"]["namespaces"] = without_pid(&web.config).into();
             web.run();
             let waiting = web.client.send("Wait", &name("web", ""));
             web.kill("", signal, false).unwrap();
@@ -92,7 +92,7 @@ fn a_signal_is_128_and_its_number() {
     });
 }
 
-pub(crate) fn without_pid(config: &serde_json::Value) -> serde_json::Value {
+pub(crate) fn without_pid(config: &serde_json::Value) -> Vec<serde_json::Value> {
     let all = config["linux"]["namespaces"].as_array().unwrap();
     all.iter()
         .filter(|ns| ns["type"] != "pid")
@@ -122,7 +122,7 @@ fn a_number_that_is_no_signal_is_refused_and_the_shim_lives() {
 fn a_container_without_a_pid_namespace_ends_with_its_first_process() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000 & exit 3");
-        web.config["linux"]["namespaces"] = without_pid(&web.config);
+        web.config["linux"]["namespaces"] = without_pid(&web.config).into();
         web.run();
         assert_eq!(web.wait("").unwrap(), 3);
         // The orphan came to the shim, was killed, and is reaped: the cgroup can go.
@@ -136,6 +136,34 @@ fn a_container_without_a_pid_namespace_ends_with_its_first_process() {
                 .then_some(())
         };
         assert!(corten_conformance::wait::until(fake::LIMIT, none).is_some());
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn an_end_is_told_when_the_rest_of_the_container_was_killed() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000 & exit 3");
+        web.config["linux"]["namespaces"] = without_pid(&web.config).into();
+        for _ in 0..10 {
+            let init = web.create().unwrap();
+            let cgroup = std::fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap();
+            let cgroup = cgroup.trim().trim_start_matches("0::/");
+            let procs = Path::new("/sys/fs/cgroup")
+                .join(cgroup)
+                .join("cgroup.procs");
+            web.start("").unwrap();
+            assert_eq!(web.wait("").unwrap(), 3);
+            for pid in std::fs::read_to_string(procs).unwrap_or_default().lines() {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+                let status = status.unwrap_or_default();
+                // SIGKILL is the ninth bit; who has died has nothing pending.
+                let dies =
+                    status.contains("SigPnd:\t0000000000000100") || !status.contains("State:\tS");
+                assert!(dies, "{status}");
+            }
+            web.delete("").unwrap();
+        }
         web.client.shutdown();
     });
 }

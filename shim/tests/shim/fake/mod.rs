@@ -327,6 +327,17 @@ impl Client {
         client
     }
 
+    /// Sends bytes as they are.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// From now on a write fails that nobody takes for a while.
+    pub(crate) fn give_up_writing(&self) {
+        let limit = Duration::from_millis(500);
+        self.socket.set_write_timeout(Some(limit)).unwrap();
+    }
+
     /// Sends a call and does not wait for its answer.
     pub(crate) fn send(&mut self, method: &str, message: &impl Message) -> u32 {
         let stream = self.stream;
@@ -399,20 +410,29 @@ impl Client {
 /// Waits until a shim has these children, and no other; zombies are children.
 #[track_caller]
 pub(crate) fn children(shim: u32, expected: &[u32]) {
-    let path = format!("/proc/{shim}/task/{shim}/children");
     let mut expected = expected.to_vec();
     expected.sort_unstable();
     let mut last: Vec<u32> = Vec::new();
     let done = wait::until(LIMIT, || {
-        let text = std::fs::read_to_string(&path).unwrap();
-        last = text
-            .split_whitespace()
-            .map(|pid| pid.parse().unwrap())
-            .collect();
+        last = children_of(shim);
         last.sort_unstable();
         (last == expected).then_some(())
     });
     assert!(done.is_some(), "children: {last:?}, expected {expected:?}");
+}
+
+/// The children of a shim's first thread.
+pub(crate) fn children_of(shim: u32) -> Vec<u32> {
+    let path = format!("/proc/{shim}/task/{shim}/children");
+    let text = std::fs::read_to_string(path).unwrap();
+    let pids = text.split_whitespace();
+    pids.map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether a shell has ended and was not waited for.
+pub(crate) fn is_dead_shell(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.contains(" (sh) Z ")
 }
 
 /// Waits until there is no such process.
