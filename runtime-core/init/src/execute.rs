@@ -91,11 +91,11 @@ fn open(plan_fd: Fd) -> Option<Init> {
         return None;
     }
     let len = first.word(header::LEN.checked_mul(8)?)? as usize;
-    let plan = Map::new(plan_fd, len, false).ok()?;
+    let plan = first.behind(plan_fd, len, false).ok()?;
     let word = |at: usize| plan.word(at.checked_mul(8)?);
     let count = word(header::STEP_COUNT)? as usize;
     let report_fd = Fd(word(header::REPORT_FD)? as i32);
-    let report = Map::new(report_fd, report::size(count), true).ok()?;
+    let report = plan.behind(report_fd, report::size(count), true).ok()?;
     sys::close(plan_fd).ok()?;
     sys::close(report_fd).ok()?;
     report.set_word(report::MAGIC, REPORT_MAGIC)?;

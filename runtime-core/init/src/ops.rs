@@ -17,7 +17,11 @@ mod walk;
 
 use crate::abi::{Op, Slot};
 use crate::execute::{FlatOp, Init, Outcome};
-use crate::sys::{Errno, errno};
+use crate::sys::{Errno, Strings, errno};
+
+/// What steps put together for `execve(2)`: the program's path, at most 4096 bytes with its NUL;
+/// `HOME=` and a field of /etc/passwd; the variable with the own pid.
+static STRINGS: Strings<{ 4096 + process::LINE_MAX + 8 + 64 }> = Strings::new();
 
 /// Runs one op.
 pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {

@@ -4,13 +4,12 @@
 
 use core::ffi::CStr;
 
+use super::STRINGS;
 use super::enter::read_byte;
 use crate::abi::{Kind, Slot};
 use crate::execute::{Failure, Init, Outcome};
 use crate::head::{elf_loader, script_interpreter};
-use crate::sys::{self, CWD, Errno, Once, errno, flag};
-
-static PROGRAM: Once<4096> = Once::new();
+use crate::sys::{self, CWD, Errno, errno, flag};
 
 /// Blocks until `start` writes its byte; the `done` fifo stays open until execve.
 pub(crate) fn wait_start(init: &mut Init) -> Outcome {
@@ -47,7 +46,7 @@ pub(crate) fn find_program(init: &mut Init) -> Outcome {
         };
         match executable(init, candidate) {
             Ok(()) => {
-                init.program = PROGRAM.fill(&[candidate.to_bytes()]);
+                init.program = STRINGS.add(&[candidate.to_bytes()]);
                 return Ok(());
             }
             Err(failure) if failure.errno == errno::EACCES => denied = true,

@@ -1,16 +1,14 @@
 //! What the process is: names, working directory, home, umask, priorities.
 
+use super::STRINGS;
 use crate::abi::{Kind, Span};
 use crate::execute::{Failure, Init, Outcome};
-use crate::sys::{self, CWD, Errno, Fd, Once, errno, flag};
+use crate::sys::{self, CWD, Errno, Fd, errno, flag};
 
 /// Most bytes of /etc/passwd that are read.
 const PASSWD_MAX: usize = 1 << 20;
 /// Longest line of /etc/passwd that is looked at.
-const LINE_MAX: usize = 4096;
-
-static OWN_PID: Once<64> = Once::new();
-static HOME: Once<{ LINE_MAX + 8 }> = Once::new();
+pub(super) const LINE_MAX: usize = 4096;
 
 pub(crate) fn set_hostname(init: &Init, name: Span) -> Outcome {
     Ok(sys::sethostname(init.text(name)?)?)
@@ -91,8 +89,8 @@ pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
         Err(_) => b"/",
     };
     let home = if home.is_empty() { b"/" } else { home };
-    let entry = HOME
-        .fill(&[b"HOME=", home])
+    let entry = STRINGS
+        .add(&[b"HOME=", home])
         .ok_or(Failure::from(Errno(errno::EIO)))?;
     init.add_env(entry)
 }
@@ -100,8 +98,8 @@ pub(crate) fn find_home(init: &mut Init, uid: u32) -> Outcome {
 pub(crate) fn add_pid(init: &mut Init, name: Span) -> Outcome {
     let mut digits = [0; 10];
     let digits = super::hooks::decimal(sys::getpid(), &mut digits);
-    let entry = OWN_PID
-        .fill(&[init.text(name)?.to_bytes(), digits])
+    let entry = STRINGS
+        .add(&[init.text(name)?.to_bytes(), digits])
         .ok_or(Failure::from(Errno(errno::EIO)))?;
     init.add_env(entry)
 }

@@ -2,6 +2,7 @@
 //!
 //! See mmap(2). init has no allocator.
 
+use core::cell::{Cell, UnsafeCell};
 use core::ffi::CStr;
 
 use super::numbers as nr;
@@ -32,13 +33,27 @@ pub struct Map {
 }
 
 impl Map {
-    /// `mmap(2)` of a whole file of `len` bytes, readable and writable.
+    /// `mmap(2)` of the first `len` bytes of a file, readable and writable; of a shared map they
+    /// are the file's.
     pub fn new(file: Fd, len: usize, shared: bool) -> Result<Map> {
+        Self::near(beside_the_code(), file, len, shared)
+    }
+
+    /// As [`Map::new`], behind this one.
+    pub fn behind(&self, file: Fd, len: usize, shared: bool) -> Result<Map> {
+        // The largest page of any machine; a place inside one would be rounded down.
+        const PAGE: u64 = 64 << 10;
+        let end = self.base.wrapping_add(self.len as u64);
+        let place = end.wrapping_add(PAGE - 1) & !(PAGE - 1);
+        Self::near(place, file, len, shared)
+    }
+
+    fn near(place: u64, file: Fd, len: usize, shared: bool) -> Result<Map> {
         const PROT_READ_WRITE: u64 = 3;
         let kind = if shared { 1 } else { 2 };
         let base = call(
             nr::MMAP,
-            &[0, len as u64, PROT_READ_WRITE, kind, fd(file), 0],
+            &[place, len as u64, PROT_READ_WRITE, kind, fd(file), 0],
         )?;
         Ok(Map { base, len })
     }
@@ -133,37 +148,63 @@ impl Map {
     }
 }
 
-/// A fixed buffer that lives as long as the process and is written once.
-pub struct Once<const N: usize>(core::cell::UnsafeCell<[u8; N]>);
+/// Where the kernel is asked to put a map, if nothing is there: what one page table describes
+/// with init's code. Page tables are charged to the container; elsewhere it would take two more.
+fn beside_the_code() -> u64 {
+    // What a table of 512 entries for pages of 4 KiB describes.
+    const TABLE: u64 = 2 << 20;
+    let code = Map::new as *const () as u64;
+    (code & !(TABLE - 1)) | (TABLE / 2)
+}
+
+/// Room for strings that live as long as the process, one behind the other: those of an
+/// ordinary container are all in its first page.
+#[repr(C)] // so that what is counted is in that page
+pub struct Strings<const N: usize> {
+    used: Cell<usize>,
+    room: UnsafeCell<[u8; N]>,
+}
 
 // SAFETY: init has one thread.
-unsafe impl<const N: usize> Sync for Once<N> {}
+unsafe impl<const N: usize> Sync for Strings<N> {}
 
-impl<const N: usize> Once<N> {
-    /// A buffer of zeros.
+impl<const N: usize> Strings<N> {
+    /// Empty room.
     #[must_use]
     pub const fn new() -> Self {
-        Once(core::cell::UnsafeCell::new([0; N]))
+        Strings {
+            used: Cell::new(0),
+            room: UnsafeCell::new([0; N]),
+        }
     }
 
-    /// Fills the buffer with the concatenation of `parts` and gives it as a string;
+    /// Puts the concatenation of `parts` behind what is there and gives it as a string;
     /// `None` when it does not fit.
-    pub fn fill(&'static self, parts: &[&[u8]]) -> Option<&'static CStr> {
-        // SAFETY: init has one thread and calls this once per buffer; no other
-        // reference to the buffer is alive while this one is.
-        let buffer = unsafe { &mut *self.0.get() };
-        let mut cells = buffer.iter_mut();
-        for byte in parts.iter().flat_map(|part| part.iter()) {
-            *cells.next()? = *byte;
+    pub fn add(&'static self, parts: &[&[u8]]) -> Option<&'static CStr> {
+        let start = self.used.get();
+        let mut end = start;
+        for byte in parts.iter().flat_map(|part| part.iter()).chain(&[0]) {
+            if end >= N {
+                return None;
+            }
+            // SAFETY: inside the room, behind all strings that were given out; init has one
+            // thread.
+            unsafe { self.room.get().cast::<u8>().add(end).write(*byte) };
+            end = end.wrapping_add(1);
         }
-        *cells.next()? = 0;
-        // SAFETY: as above; the unique reference ends on the line before.
-        let whole: &'static [u8; N] = unsafe { &*self.0.get() };
-        CStr::from_bytes_until_nul(whole).ok()
+        self.used.set(end);
+        // SAFETY: written above, inside the room, and never written again.
+        let written = unsafe {
+            core::slice::from_raw_parts(
+                self.room.get().cast::<u8>().add(start),
+                end.wrapping_sub(start),
+            )
+        };
+        CStr::from_bytes_until_nul(written).ok()
     }
 }
 
-impl<const N: usize> Default for Once<N> {
+impl<const N: usize> Default for Strings<N> {
     fn default() -> Self {
         Self::new()
     }

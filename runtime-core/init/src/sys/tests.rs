@@ -77,13 +77,15 @@ fn a_table_that_points_out_of_the_map_is_none() {
 }
 
 #[test]
-fn a_fixed_buffer_takes_what_fits_with_its_nul() {
-    static EXACT: Once<8> = Once::new();
-    static LONG: Once<8> = Once::new();
-    static EMPTY: Once<1> = Once::new();
-    assert_eq!(EXACT.fill(&[b"HOME", b"=/r"]), Some(c"HOME=/r"));
-    assert_eq!(LONG.fill(&[b"HOME", b"=/ro"]), None);
-    assert_eq!(EMPTY.fill(&[]), Some(c""));
+fn room_for_strings_takes_what_fits_with_its_nul() {
+    static ROOM: Strings<16> = Strings::new();
+    let first = ROOM.add(&[b"HOME", b"=/r"]);
+    assert_eq!(ROOM.add(&[b"/a long one"]), None);
+    // What did not fit has taken nothing.
+    assert_eq!(ROOM.add(&[b"LISTEN", b""]), Some(c"LISTEN"));
+    assert_eq!(ROOM.add(&[]), Some(c""));
+    assert_eq!(ROOM.add(&[]), None);
+    assert_eq!(first, Some(c"HOME=/r"));
 }
 
 #[test]
