@@ -51,7 +51,7 @@ pub(crate) use error::CgroupError;
 pub(crate) use fs::Cgroup;
 pub(crate) use oom::OomKills;
 pub(crate) use path::cgroup_path;
-pub(crate) use remove::remove;
+pub(crate) use remove::{remove, remove_unused};
 pub(crate) use settings::{Setting, settings};
 pub(crate) use stuck::Stuck;
 pub(crate) use update::changes;

@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
 use super::fs::value_of;
-use super::{Cgroup, CgroupError, io, is_gone};
+use super::{Cgroup, CgroupError, below_root, io, is_gone};
 use crate::sys::{call, file};
 
 /// The count of one cgroup and all below it.
@@ -27,9 +27,19 @@ pub(crate) struct OomKills {
 impl OomKills {
     /// None where the cgroup has no memory controller, or is gone.
     pub(crate) fn of(cgroup: &Cgroup) -> Result<Option<OomKills>, CgroupError> {
-        match file::open_at(cgroup.dir(), Path::new("memory.events"), OFlags::RDONLY) {
+        OomKills::open(cgroup.dir(), Path::new("")).map_err(io("open memory.events", cgroup.path()))
+    }
+
+    /// The same of the cgroup `path` of the hierarchy on `mount`.
+    pub(crate) fn at(mount: &Path, path: &Path) -> Result<Option<OomKills>, CgroupError> {
+        let open = OomKills::open(CWD, &mount.join(below_root(path)));
+        open.map_err(io("open memory.events", path))
+    }
+
+    fn open(dir: impl AsFd, cgroup: &Path) -> Result<Option<OomKills>, Errno> {
+        match file::open_at(dir, &cgroup.join("memory.events"), OFlags::RDONLY) {
             Err(errno) if is_gone(errno) => Ok(None),
-            Err(errno) => Err(io("open memory.events", cgroup.path())(errno)),
+            Err(errno) => Err(errno),
             Ok(file) => {
                 let file = Some(file);
                 let mut kills = OomKills { file, known: 0 };

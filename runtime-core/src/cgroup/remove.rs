@@ -14,6 +14,17 @@ use super::walk::{Visit, walk};
 use super::{Cgroup, CgroupError, below_root, io, is_gone};
 use crate::sys::{call, file};
 
+/// Removes the cgroup `path` and those of `made` above it, as [`remove`] does, if nobody is in
+/// it or below it: the kernel itself looks, and lets nobody in meanwhile. False if it could
+/// not be removed, for whatever reason.
+pub(crate) fn remove_unused(mount: &Path, path: &Path, made: &[PathBuf]) -> bool {
+    let removed = rmdir(CWD, &mount.join(below_root(path))).is_ok();
+    if removed {
+        remove_above(mount, path, made);
+    }
+    removed
+}
+
 /// Removes the cgroup `path`, then those of `made` above it that are empty.
 ///
 /// Kills nothing: while the kernel has not yet let go of the last process (`EBUSY`) it
@@ -41,21 +52,23 @@ pub(crate) fn remove(
         }
         Err(errno) => return Err(io("rmdir", path)(errno)),
     }
+    remove_above(mount, path, made);
+    Ok(())
+}
+
+/// Removes the cgroups above `path` that were made for it and are empty.
+fn remove_above(mount: &Path, path: &Path, made: &[PathBuf]) {
     let above = made
         .iter()
         .rev()
         .filter(|dir| path.starts_with(dir) && *dir != path);
     for dir in above {
         // Another container's cgroup is in it: that one is left as it is.
-        match rmdir(root.as_fd(), below_root(dir)) {
-            Ok(()) => {}
-            Err(errno) => {
-                log::debug!("cgroup {}: left: {errno}", dir.display());
-                break;
-            }
+        if let Err(errno) = rmdir(CWD, &mount.join(below_root(dir))) {
+            log::debug!("cgroup {}: left: {errno}", dir.display());
+            break;
         }
     }
-    Ok(())
 }
 
 /// Removes what is below `path`, then `path`, until the time is over.

@@ -120,11 +120,8 @@ impl Container {
                 return Err(wrong_state(text));
             }
         }
-        if let (true, Some(cgroup)) = (strangers, self.saved.open_cgroup()) {
-            cgroup.refuse_strangers()?;
-        }
         if let Some(path) = &self.saved.cgroup {
-            remove_cgroup(path, &self.saved.made_cgroups, self.saved.unit.as_ref())?;
+            self.remove_cgroup(path, strangers)?;
         }
         remove_resctrl(&self.saved.resctrl)?;
         if how == Delete::Force {
@@ -134,6 +131,19 @@ impl Container {
         self.dir.remove()?;
         self.poststop();
         Ok(())
+    }
+
+    /// Removes its cgroup, and kills who is in it, unless nobody of the container's own can be.
+    fn remove_cgroup(&self, path: &Path, strangers: bool) -> Result<(), Error> {
+        let (made, unit) = (&self.saved.made_cgroups, self.saved.unit.as_ref());
+        // As a rule nobody is.
+        if unit.is_none() && cgroup::remove_unused(Path::new(cgroup::MOUNT), path, made) {
+            return Ok(());
+        }
+        if let (true, Some(cgroup)) = (strangers, self.saved.open_cgroup()) {
+            cgroup.refuse_strangers()?;
+        }
+        remove_cgroup(path, made, unit)
     }
 
     /// The last that happens: one that fails is only a warning.
@@ -150,9 +160,10 @@ impl Container {
         }
     }
 
-    /// A child of the caller that has ended would stay a zombie, and keep its cgroup.
+    /// A child of the caller that has ended would stay a zombie, and keep its cgroup. One that
+    /// was waited for is reaped.
     fn reap(&self) {
-        if let Some(pidfd) = &self.pidfd {
+        if let (Some(pidfd), None) = (&self.pidfd, self.exit) {
             process::reap(pidfd);
         }
     }

@@ -219,10 +219,16 @@ impl StateDir {
 
     /// Removes one file; it may be gone already.
     pub(super) fn unlink(&self, name: &str) -> Result<(), Error> {
+        self.was_unlinked(name).map(|_| ())
+    }
+
+    /// Whether there was such a file; there is none now.
+    fn was_unlinked(&self, name: &str) -> Result<bool, Error> {
         match call("unlinkat", || {
             rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
         }) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(self.failed(name, "unlink", errno)),
         }
     }
@@ -231,19 +237,25 @@ impl StateDir {
     /// was killed on the way can be repeated. Needs no descriptor, so that a creation that
     /// ran out of them leaves nothing.
     pub(super) fn remove(&self) -> Result<(), Error> {
-        for name in [REPORT, EXEC_FIFO, DONE, CONFIG, INTENT, STATE] {
+        // `start` has removed both.
+        if self.was_unlinked(EXEC_FIFO)? {
+            self.unlink(DONE)?;
+        }
+        for name in [REPORT, CONFIG, INTENT, STATE] {
             self.unlink(name)?;
         }
-        self.remove_trees()?;
-        match self.rmdir() {
-            // What a writer that was killed had not yet renamed.
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                self.unlink_all()?;
-                self.rmdir()
-            }
-            other => other,
+        let is_left = |removed| matches!(removed, Err(Errno::NOTEMPTY | Errno::EXIST));
+        let mut removed = self.rmdir();
+        if is_left(removed) {
+            self.remove_trees()?;
+            removed = self.rmdir();
         }
-        .map_err(|errno| self.failed("", "rmdir", errno))
+        if is_left(removed) {
+            // What a writer that was killed had not yet renamed.
+            self.unlink_all()?;
+            removed = self.rmdir();
+        }
+        removed.map_err(|errno| self.failed("", "rmdir", errno))
     }
 
     /// The directory on which init mounted the sources of binds, in a namespace of its own.

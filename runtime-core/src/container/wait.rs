@@ -4,13 +4,14 @@
 //! proc_pid_stat(5) and ioctl_pidfd(2).
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::Container;
 use super::state::{self, Saved};
-use crate::cgroup::OomKills;
+use crate::cgroup::{self, OomKills};
 use crate::error::Error;
 use crate::sys::process::{self, Ended, Usage};
 
@@ -96,9 +97,9 @@ impl Container {
     /// Waits for the end. Looks at the count on the way, since systemd removes a cgroup as
     /// soon as it is empty.
     fn oom_kills_until_end(&self, pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
-        let cgroup = self.saved.open_cgroup();
+        let kills = |path| OomKills::at(Path::new(cgroup::MOUNT), path).ok()?;
         // What can't be read nobody can say.
-        match cgroup.and_then(|cgroup| OomKills::of(&cgroup).ok()?) {
+        match self.saved.cgroup.as_deref().and_then(kills) {
             Some(mut kills) => kills.look_until_end(pidfd).map(Some),
             None => Ok(None),
         }
