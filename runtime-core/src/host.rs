@@ -229,7 +229,7 @@ impl Facts {
         } else {
             // Without cgroup v2 there is none: the plan then says so.
             let own = cgroup::own_cgroup().unwrap_or_else(|_| PathBuf::from("/"));
-            let resources = linux.and_then(|linux| linux.resources.as_ref());
+            let resources = linux.and_then(|linux| linux.resources.as_deref());
             let settings = resources.map_or(Ok(Vec::new()), cgroup::settings)?;
             Some(cgroup::cgroup_path(asked, &options.id, &own, &settings)?)
         };

@@ -66,6 +66,7 @@ impl Container {
         let process = config.process.clone();
         // As a rule somebody asks in order to start another one like it.
         *self.kept_config() = Some(Box::new(config));
+        let process = process.map(|process| *process);
         process.ok_or_else(|| Error::other("config.json: process: missing"))
     }
 
@@ -108,7 +109,7 @@ impl Container {
         let pidfd = self.pidfd.as_ref().ok_or(Cause::NotRunning)?.as_fd();
         let kept = self.kept_config().take();
         let mut spec = kept.map_or_else(|| self.config(), |kept| Ok(*kept))?;
-        spec.process = Some(with_defaults(process, spec.process.as_ref()));
+        spec.process = Some(with_defaults(process, spec.process.as_deref()).into());
         spec::validate_process(&spec)?;
         let host = Host::probe_in_container(&spec)?;
         let facts = self.facts(&spec, &options, cgroup.as_ref())?;

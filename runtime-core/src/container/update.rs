@@ -85,7 +85,7 @@ impl Container {
         Ok(Resources {
             // No update changes device rules.
             devices: Vec::new(),
-            ..resources.unwrap_or_default()
+            ..resources.map_or_else(Resources::default, |resources| *resources)
         })
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn devices(cx: &Context<'_>, dev_is_open: bool) -> Result<Vec<Step>, 
         .mounts
         .iter()
         .rev()
-        .find(|mount| clean(&mount.absolute_destination()) == "/dev" && !is_remount(mount));
+        .find(|mount| *clean(&mount.absolute_destination()) == *"/dev" && !is_remount(mount));
     let bound = dev.is_some_and(is_bind);
     let bind = cx.other_namespace(NamespaceKind::User);
     let own_mounts = cx.new_namespace(NamespaceKind::Mount);
@@ -117,7 +117,7 @@ fn configured(cx: &Context<'_>) -> Result<Vec<Node>, PlanError> {
 fn missing(nodes: &[Node]) -> Vec<Node> {
     let default = NODES.map(|(name, major, minor)| Node {
         origin: ORIGIN.to_owned(),
-        path: format!("/dev/{name}"),
+        path: ["/dev/", name].concat(),
         mode: S_IFCHR | DEFAULT_MODE,
         major,
         minor,
@@ -130,7 +130,7 @@ fn missing(nodes: &[Node]) -> Vec<Node> {
 
 impl Node {
     fn new(device: &Device, origin: String) -> Result<Node, PlanError> {
-        let path = clean(&device.path);
+        let path = clean(&device.path).into_owned();
         if path == "/" {
             let what = format!("{:?} names no device", device.path);
             return Err(PlanError::value(format!("{origin}.path"), what));
@@ -211,7 +211,8 @@ impl Node {
                 major,
                 minor,
             };
-            return Step::init(op, self.origin.clone(), format!("bind the host's {path}"));
+            let what = ["bind the host's ", path].concat();
+            return Step::init(op, self.origin.clone(), what);
         }
         let op = Op::MakeNode {
             dir,
@@ -238,7 +239,7 @@ fn make_link((name, target): (&str, &str), existing: Existing) -> Step {
         target: target.into(),
         existing,
     };
-    Step::init(op, ORIGIN, format!("link /dev/{name} to {target}"))
+    Step::init(op, ORIGIN, ["link /dev/", name, " to ", target].concat())
 }
 
 /// Closes what nodes, links and the console were made by, so that a created container

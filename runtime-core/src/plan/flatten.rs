@@ -16,9 +16,8 @@ pub(crate) struct Fds<'a> {
 /// The bytes of a plan.
 pub(crate) struct Flat(pub(crate) Vec<u8>);
 
-/// Collects the strings behind the fixed part.
+/// The fixed part, filled in place, and the strings behind it.
 struct Texts {
-    base: usize,
     bytes: Vec<u8>,
 }
 
@@ -29,16 +28,36 @@ impl Texts {
     }
 
     fn add_aligned(&mut self, bytes: &[u8], to: usize) -> Span {
-        while !self.bytes.len().is_multiple_of(to) {
-            self.bytes.push(0);
-        }
-        let offset = self.base + self.bytes.len();
+        self.align(to);
+        let offset = self.bytes.len();
+        self.bytes.reserve(bytes.len() + 1);
         self.bytes.extend_from_slice(bytes);
         self.bytes.push(0);
         // A plan is far below 4 GiB: config.json is read with a limit.
         Span {
             offset: offset as u32,
             len: bytes.len() as u32 + 1,
+        }
+    }
+
+    fn align(&mut self, to: usize) {
+        let len = self.bytes.len().next_multiple_of(to);
+        self.bytes.resize(len, 0);
+    }
+
+    /// Writes words into the fixed part.
+    fn put(&mut self, offset: usize, words: &[u64]) {
+        let places = self.bytes.get_mut(offset..).unwrap_or_default();
+        for (place, word) in places.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+    }
+
+    /// Writes the offsets of strings into the fixed part.
+    fn table(&mut self, offset: usize, strings: &[Bytes]) {
+        for (index, string) in strings.iter().enumerate() {
+            let text = self.add(&string.0);
+            self.put(offset + index * 8, &[u64::from(text.offset)]);
         }
     }
 }
@@ -80,46 +99,33 @@ impl Flat {
         let argv = (header::STEPS + steps * STEP_WORDS) * 8;
         let envp = argv + (plan.argv.len() + SPARE) * 8;
         let base = envp + (plan.envp.len() + SPARE) * 8;
+        // Room for most strings too, so that it grows once or never.
         let mut texts = Texts {
-            base,
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(base + base / 2),
         };
+        texts.bytes.resize(base, 0);
 
-        let mut body: Vec<u64> = Vec::with_capacity(base / 8);
-        for step in &plan.steps {
-            if let Action::Init(op) = &step.action {
-                let flat = FlatStep {
-                    op: op.convert(&mut texts),
-                    on_error: step.on_error,
-                };
-                body.extend(flat.to_words());
-            }
+        let ops = plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Init(op) => Some((op, step.on_error)),
+            Action::Run(_) => None,
+        });
+        for (index, (op, on_error)) in ops.enumerate() {
+            let op = op.convert(&mut texts);
+            let words = FlatStep { op, on_error }.to_words();
+            texts.put((header::STEPS + index * STEP_WORDS) * 8, &words);
         }
-        body.extend(table(&plan.argv, &mut texts));
-        body.extend(table(&plan.envp, &mut texts));
+        texts.table(argv, &plan.argv);
+        texts.table(envp, &plan.envp);
 
-        let len = base + texts.bytes.len();
-        let mut words = head(plan, fds, [len, steps, argv, envp]);
-        words.extend(body);
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        bytes.extend(texts.bytes);
-        Flat(bytes)
+        let len = texts.bytes.len();
+        texts.put(0, &head(plan, fds, [len, steps, argv, envp]));
+        Flat(texts.bytes)
     }
 }
 
-/// Offsets of strings, and spare entries.
-fn table(strings: &[Bytes], texts: &mut Texts) -> Vec<u64> {
-    let mut table: Vec<u64> = strings
-        .iter()
-        .map(|string| u64::from(texts.add(&string.0).offset))
-        .collect();
-    table.extend([0; SPARE]);
-    table
-}
-
-fn head(plan: &Plan, fds: &Fds<'_>, sizes: [usize; 4]) -> Vec<u64> {
+fn head(plan: &Plan, fds: &Fds<'_>, sizes: [usize; 4]) -> [u64; header::STEPS] {
     let [len, steps, argv, envp] = sizes;
-    let mut words = vec![0u64; header::STEPS];
+    let mut words = [0; header::STEPS];
     let number = |fd: i32| i64::from(fd) as u64;
     words[header::MAGIC] = PLAN_MAGIC;
     words[header::LEN] = len as u64;

@@ -181,7 +181,7 @@ impl<'a> Context<'a> {
         self.spec
             .linux
             .as_ref()
-            .and_then(|linux| linux.resources.as_ref())
+            .and_then(|linux| linux.resources.as_deref())
     }
 }
 

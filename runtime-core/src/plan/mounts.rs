@@ -9,11 +9,13 @@
 //! - `idmap`: the ids of mounts
 //! - `outside`: sources that are opened before the container's namespaces are there
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use corten_init::abi::{Existing, Op, Place, Slot};
 
 use super::options::{self, Change, Options};
+use super::step::place;
 use super::{Bytes, Context, InitOp, PlanError, Step, check, lsm, paths};
 use crate::spec::Mount;
 
@@ -103,9 +105,9 @@ struct Planned {
 
 impl Planned {
     fn new(cx: &Context<'_>, mount: &Mount, index: usize) -> Result<Planned, PlanError> {
-        let origin = format!("mounts[{index}]");
+        let origin = place("mounts", index);
         let mut options = options::parse(&mount.options);
-        let destination = clean(&mount.absolute_destination());
+        let destination = clean(&mount.absolute_destination()).into_owned();
         if destination == "/" && !options.remount {
             return Err(PlanError::value(
                 format!("{origin}.destination"),
@@ -224,7 +226,7 @@ impl Planned {
         let read_only = self.options.attrs.set & options::RDONLY != 0;
         let words = words.iter().map(String::as_str);
         let like = self.takes_mode(kind);
-        let mut what = format!("mount \"{kind}\" on {}", self.destination);
+        let mut what = ["mount \"", kind, "\" on ", &self.destination].concat();
         if like {
             what.push_str(" with the mode of what it hides");
         }
@@ -368,7 +370,7 @@ impl Planned {
     }
 
     fn attach(&self, mount: Slot) -> Step {
-        let what = format!("attach {}{}", self.destination, self.attr_text());
+        let what = ["attach ", &self.destination, &self.attr_text()].concat();
         let path = (&self.destination).into();
         let place = self.place();
         self.step(Op::Attach { mount, path, place }, what)
@@ -451,7 +453,7 @@ impl Planned {
         if names.is_empty() {
             names
         } else {
-            format!(" ({names})")
+            [" (", &names, ")"].concat()
         }
     }
 }
@@ -467,25 +469,47 @@ fn open_tree(path: &[u8], recursive: bool, nofollow: bool, into: Slot) -> InitOp
 
 /// Words as one text with a NUL behind each.
 fn list<'a>(words: impl Iterator<Item = &'a str>) -> Bytes {
-    let mut text = String::new();
+    let mut text = Vec::new();
     for word in words {
-        text.push_str(word);
-        text.push('\0');
+        text.reserve(word.len() + 1);
+        text.extend_from_slice(word.as_bytes());
+        text.push(0);
     }
-    text.into()
+    Bytes(text)
 }
 
 /// The path without `.`, `..` and doubled slashes, as if `/` were the root.
-pub(super) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
+pub(super) fn clean(path: &str) -> Cow<'_, str> {
+    if is_clean(path) {
+        return path.into();
+    }
+    let mut cleaned = String::with_capacity(path.len() + 1);
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => drop(parts.pop()),
-            _ => parts.push(part),
+            ".." => cleaned.truncate(cleaned.rfind('/').unwrap_or(0)),
+            _ => {
+                cleaned.push('/');
+                cleaned.push_str(part);
+            }
         }
     }
-    format!("/{}", parts.join("/"))
+    if cleaned.is_empty() {
+        cleaned.push('/');
+    }
+    cleaned.into()
+}
+
+/// Whether no part of an absolute path is empty or begins with a dot, as nearly always.
+fn is_clean(path: &str) -> bool {
+    let mut before = b' ';
+    for byte in path.bytes() {
+        if before == b'/' && matches!(byte, b'/' | b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    path.starts_with('/') && before != b'/'
 }
 
 #[cfg(test)]
@@ -499,6 +523,12 @@ mod tests {
             ("/../../etc", "/etc"),
             ("//a/./b/", "/a/b"),
             ("/", "/"),
+            ("", "/"),
+            ("a/b", "/a/b"),
+            ("/a/b", "/a/b"),
+            ("/a/.b/..c/", "/a/.b/..c"),
+            ("/a/..", "/"),
+            ("/a/b/../..//c/.", "/c"),
         ] {
             assert_eq!(clean(path), cleaned);
         }

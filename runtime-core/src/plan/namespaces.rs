@@ -93,7 +93,7 @@ pub(super) fn check_caller(cx: &mut Context<'_>) {
 
 /// The host's own namespace may be named by its path; it is not to be changed.
 fn check_contents(cx: &Context<'_>) -> Result<(), PlanError> {
-    let linux = cx.spec.linux.as_ref();
+    let linux = cx.spec.linux.as_deref();
     let has = |of: fn(&Linux) -> bool| linux.is_some_and(of);
     let asked = [
         ("hostname", NamespaceKind::Uts, cx.spec.hostname.is_some()),

@@ -133,11 +133,22 @@ impl Options {
 /// The words of one option: one, but tools that read fstab join them with commas. A comma
 /// in quotes, or behind a backslash, is part of the word.
 fn words(option: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(option);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let split = separator(all).and_then(|at| all.split_at_checked(at));
+        rest = split.and_then(|(_, rest)| rest.get(1..));
+        Some(split.map_or(all, |(word, _)| word))
+    })
+}
+
+/// Where the first word ends.
+fn separator(option: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
-    option.split(move |c: char| {
-        let separates = c == ',' && !quoted && !escaped;
-        quoted ^= c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
+    option.bytes().position(|byte| {
+        let separates = byte == b',' && !quoted && !escaped;
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
         separates
     })
 }
@@ -288,22 +299,28 @@ pub(super) fn names(change: Change) -> String {
         (NOSYMFOLLOW, "nosymfollow", "symfollow"),
         (NODIRATIME, "nodiratime", "diratime"),
     ];
-    let mut names: Vec<&str> = Vec::new();
+    let mut names = String::new();
+    let mut add = |name| {
+        if !names.is_empty() {
+            names.push(',');
+        }
+        names.push_str(name);
+    };
     for (bit, on, off) in words {
         if change.set & bit != 0 {
-            names.push(on);
+            add(on);
         } else if change.clear & bit != 0 {
-            names.push(off);
+            add(off);
         }
     }
     if change.clear & ATIME != 0 {
-        names.push(match change.set & ATIME {
+        add(match change.set & ATIME {
             NOATIME => "noatime",
             STRICTATIME => "strictatime",
             _ => "relatime",
         });
     }
-    names.join(",")
+    names
 }
 
 #[cfg(test)]

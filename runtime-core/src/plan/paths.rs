@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use corten_init::abi::{Op, Slot};
 
 use super::mounts::clean;
+use super::step::place;
 use super::{Context, Step, lsm};
 use crate::sys::errno;
 
@@ -21,7 +22,7 @@ pub(super) fn anchor(cx: &Context<'_>, place: &str) -> Option<Slot> {
     let linux = cx.spec.linux.as_ref()?;
     let all = || linux.masked_paths.iter().chain(&linux.readonly_paths);
     // Once that is covered, what is below is somewhere else.
-    let covers = |path: &String| [place, "/"].contains(&clean(path).as_str());
+    let covers = |path: &String| [place, "/"].contains(&&*clean(path));
     let useful = all().any(|path| rest(path, place).is_some()) && !all().any(covers);
     useful.then_some(*slot)
 }
@@ -29,8 +30,11 @@ pub(super) fn anchor(cx: &Context<'_>, place: &str) -> Option<Slot> {
 /// The path as seen from a place above it.
 fn rest<'p>(path: &'p str, place: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(place)?;
-    let climbs = rest.split('/').any(|part| part == "..");
-    (rest.starts_with('/') && !climbs).then_some(rest)
+    if !rest.starts_with('/') {
+        return None;
+    }
+    let climbs = rest.contains('.') && rest.split('/').any(|part| part == "..");
+    (!climbs).then_some(rest)
 }
 
 /// The descriptor that a path is looked up from, and the path from there.
@@ -60,11 +64,8 @@ pub(super) fn paths(cx: &Context<'_>, open: &BTreeSet<Slot>) -> Vec<Step> {
         let (dir, below) = from(path, open);
         let path_in = below.into();
         let op = Op::MaskPath { dir, path: path_in };
-        let step = Step::init(
-            op,
-            format!("linux.maskedPaths[{index}]"),
-            format!("mask {path}"),
-        );
+        let origin = place("linux.maskedPaths", index);
+        let step = Step::init(op, origin, ["mask ", path].concat());
         steps.push(step.or_skip(&missing, 0));
     }
     for slot in [Slot::NULL, Slot::EMPTY] {
@@ -81,14 +82,15 @@ pub(super) fn paths(cx: &Context<'_>, open: &BTreeSet<Slot>) -> Vec<Step> {
         let (dir, below) = from(path, open);
         let path_in = below.into();
         let op = Op::ReadonlyPath { dir, path: path_in };
-        let origin = format!("linux.readonlyPaths[{index}]");
-        let step = Step::init(op, origin, format!("make {path} read-only"));
+        let origin = place("linux.readonlyPaths", index);
+        let what = ["make ", path, " read-only"].concat();
+        let step = Step::init(op, origin, what);
         steps.push(step.or_skip(&missing, 0));
     }
-    for (place, slot) in ANCHORS {
+    for (anchor, slot) in ANCHORS {
         if open.contains(&slot) {
             let close = Op::Close { slot };
-            steps.push(Step::init(close, "mounts", format!("close {place}")));
+            steps.push(Step::init(close, "mounts", ["close ", anchor].concat()));
         }
     }
     steps

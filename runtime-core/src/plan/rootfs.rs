@@ -118,7 +118,7 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
     if cx.new_namespace(NamespaceKind::Mount) {
         return Ok(());
     }
-    let linux = cx.spec.linux.as_ref();
+    let linux = cx.spec.linux.as_deref();
     let list = |of: fn(&Linux) -> bool| linux.is_some_and(of);
     let asked = [
         ("mounts", !cx.spec.mounts.is_empty()),

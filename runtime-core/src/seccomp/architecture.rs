@@ -144,8 +144,22 @@ impl Architecture {
     }
 }
 
-/// The line of a call in the table.
+/// The numbers of a call.
 pub(super) fn numbers(call: &str) -> Option<&'static [u32; 8]> {
-    let found = CALLS.binary_search_by_key(&call, |(name, _)| name).ok()?;
-    CALLS.get(found).map(|(_, numbers)| numbers)
+    numbers_at(line(call, 0)?)
+}
+
+/// The numbers in a line of the table.
+pub(super) fn numbers_at(line: usize) -> Option<&'static [u32; 8]> {
+    CALLS.get(line).map(|(_, numbers)| numbers)
+}
+
+/// The line of a call in the table. Profiles name nearly all calls, in order: it is looked for
+/// first where the line of the call before ends.
+pub(super) fn line(call: &str, near: usize) -> Option<usize> {
+    let lines = CALLS.get(near..).unwrap_or_default().iter().take(4);
+    match lines.map(|(name, _)| *name).position(|name| name == call) {
+        Some(found) => Some(near + found),
+        None => CALLS.binary_search_by_key(&call, |(name, _)| name).ok(),
+    }
 }

@@ -151,15 +151,15 @@ impl<'a> Line<'a> {
         let default = Verdict::Always(default);
         self.push(calls.architecture.first_number(), default);
         let mut newer = calls.newer.iter().peekable();
-        for (number, rules) in &calls.rules {
-            while let Some((from, to)) = newer.next_if(|(from, _)| from < number) {
+        for (number, rules) in calls.all() {
+            while let Some((from, to)) = newer.next_if(|(from, _)| *from < number) {
                 self.range(*from, *to, default);
             }
-            let verdict = match rules.as_slice() {
+            let verdict = match rules {
                 [only] if only.conditions.is_empty() => Verdict::Always(only.answer),
                 rules => Verdict::Test(tests(rules)),
             };
-            self.push(*number, verdict);
+            self.push(number, verdict);
             if let Some(after) = number.checked_add(1) {
                 self.push(after, default);
             }

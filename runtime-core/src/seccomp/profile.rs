@@ -5,9 +5,11 @@
 //! without conditions decides alone, and the first of several. Of the others the first in the
 //! profile's order that matches decides.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 
-use super::architecture::{Architecture, X32_BIT, numbers};
+use super::architecture::{Architecture, X32_BIT, line, numbers, numbers_at};
 use super::multiplexed::{Through, through};
 use super::{SeccompError, compile};
 use crate::spec::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRule};
@@ -49,8 +51,11 @@ pub(crate) struct Policy {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Calls {
     pub(super) architecture: Architecture,
-    /// Numbers in order, each with what is tried in turn.
-    pub(super) rules: Vec<(u32, Vec<Rule>)>,
+    /// Numbers in order, each with the last of its rules, exclusive: its first comes behind those
+    /// of the number before.
+    numbers: Vec<(u32, usize)>,
+    /// What is tried in turn, number after number.
+    rules: Vec<Rule>,
     /// First and last numbers of calls that are newer than the profile.
     pub(super) newer: Vec<(u32, u32)>,
 }
@@ -60,8 +65,8 @@ pub(super) struct Calls {
 pub(super) struct Rule {
     /// `SECCOMP_RET_*`.
     pub(super) answer: u32,
-    /// All must hold.
-    pub(super) conditions: Vec<Condition>,
+    /// All must hold. Shared by all calls that the rule names.
+    pub(super) conditions: Rc<[Condition]>,
     /// Index into `linux.seccomp.syscalls`.
     origin: usize,
 }
@@ -161,12 +166,12 @@ impl Policy {
             for conditions in alternatives(index, rule)? {
                 rules.push(Rule {
                     answer,
-                    conditions,
+                    conditions: conditions.into(),
                     origin: index,
                 });
             }
         }
-        let named: Vec<Vec<Named>> = profile.syscalls.iter().map(named).collect();
+        let named: Vec<Vec<usize>> = profile.syscalls.iter().map(named).collect();
         let mut architectures = Vec::new();
         for architecture in architectures_of(profile, native, &mut warnings)? {
             architectures.push(calls(&named, architecture, &rules, default));
@@ -320,79 +325,105 @@ impl Calls {
     /// The rules for a number.
     pub(super) fn of(&self, number: u32) -> &[Rule] {
         let found = self
-            .rules
+            .numbers
             .binary_search_by_key(&number, |(number, _)| *number);
-        match found.ok().and_then(|index| self.rules.get(index)) {
-            Some((_, rules)) => rules,
-            None => &[],
-        }
+        found.map_or(&[], |index| self.rules_at(index))
+    }
+
+    /// Numbers in order, each with its rules.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &[Rule])> {
+        let numbers = self.numbers.iter().enumerate();
+        numbers.map(|(index, (number, _))| (*number, self.rules_at(index)))
+    }
+
+    fn rules_at(&self, index: usize) -> &[Rule] {
+        let before = index
+            .checked_sub(1)
+            .and_then(|before| self.numbers.get(before));
+        let from = before.map_or(0, |(_, end)| *end);
+        let end = self.numbers.get(index).map_or(from, |(_, end)| *end);
+        self.rules.get(from..end).unwrap_or_default()
     }
 }
 
-/// A name of a rule, looked up once for all architectures.
-struct Named {
-    numbers: Option<&'static [u32; 8]>,
-    way: Option<Through>,
-}
-
-fn named(rule: &SeccompRule) -> Vec<Named> {
-    let look_up = |name: &String| Named {
-        numbers: numbers(name),
-        way: through(name),
+/// The lines of a rule's names in the table, looked up once for all architectures.
+fn named(rule: &SeccompRule) -> Vec<usize> {
+    let mut near = 0;
+    let look_up = |name: &String| {
+        let line = line(name, near)?;
+        near = line + 1;
+        Some(line)
     };
-    rule.names.iter().map(look_up).collect()
+    rule.names.iter().filter_map(look_up).collect()
 }
 
-/// All rules of one architecture, by number. `named` are the names of each rule of the profile.
-fn calls(named: &[Vec<Named>], architecture: Architecture, rules: &[Rule], default: u32) -> Calls {
-    let mut found: Vec<(u32, Rule)> = Vec::new();
+/// Rules for numbers, in the order in which they are found.
+#[derive(Default)]
+struct Found {
+    /// Those that a call may have.
+    rules: Vec<Rule>,
+    /// A number, and the place of one of them.
+    calls: Vec<(u32, usize)>,
+}
+
+impl Found {
+    fn add(&mut self, number: u32, rule: Rule) {
+        self.calls.push((number, self.rules.len()));
+        self.rules.push(rule);
+    }
+}
+
+/// All rules of one architecture, by number. `named`: the lines of each rule of the profile.
+fn calls(named: &[Vec<usize>], architecture: Architecture, rules: &[Rule], default: u32) -> Calls {
+    let mut found = Found::default();
     let mut newest = None;
     let first = architecture.first_number();
+    let own_from = architecture.own_numbers().map_or(u32::MAX, |(own, _)| own);
     for (index, names) in named.iter().enumerate() {
         let from = rules.partition_point(|rule| rule.origin < index);
         let to = rules.partition_point(|rule| rule.origin <= index);
         let own = rules.get(from..to).unwrap_or(&[]);
         let is_default = own.first().is_some_and(|rule| rule.answer == default);
-        for name in names {
-            let number = name.numbers.and_then(|line| architecture.column(line));
+        let places = found.rules.len()..found.rules.len() + own.len();
+        if !is_default {
+            let adapted = own.iter().map(|rule| adapt(rule, architecture));
+            found.rules.extend(adapted);
+        }
+        for line in names {
+            let number = numbers_at(*line).and_then(|line| architecture.column(line));
             if let Some(number) = number {
-                if architecture
-                    .own_numbers()
-                    .is_none_or(|(own, _)| number < own)
-                {
+                if number < own_from {
                     newest = newest.max(Some(number));
                 }
                 if !is_default {
-                    found.extend(
-                        own.iter()
-                            .map(|rule| (first + number, adapt(rule, architecture))),
-                    );
+                    let places = places.clone().map(|place| (first + number, place));
+                    found.calls.extend(places);
                 }
             }
-            if let (Some(way), false) = (&name.way, is_default)
-                && architecture.multiplexes()
+            if architecture.multiplexes()
+                && !is_default
+                && let Some(way) = through(*line)
+                && let Some((number, rule)) = multiplexed(&way, own, architecture)
             {
-                let other = multiplexed(way, own, architecture);
-                newest = newest.max(other.as_ref().map(|(number, _)| *number));
-                found.extend(other);
+                newest = newest.max(Some(number));
+                found.add(number, rule);
             }
         }
     }
-    // Stable: rules for one number stay in the profile's order.
-    found.sort_by_key(|(number, _)| *number);
-    Calls {
+    let mut calls = Calls {
         architecture,
-        rules: by_number(found),
+        numbers: Vec::with_capacity(found.calls.len()),
+        rules: Vec::with_capacity(found.calls.len()),
         newer: newest.map_or(Vec::new(), |newest| newer(architecture, newest, default)),
-    }
+    };
+    by_number(found, &mut calls);
+    calls
 }
 
 fn adapt(rule: &Rule, architecture: Architecture) -> Rule {
     let mut rule = rule.clone();
-    if !architecture.is_wide() {
-        for condition in &mut rule.conditions {
-            *condition = condition.narrow();
-        }
+    if !architecture.is_wide() && !rule.conditions.is_empty() {
+        rule.conditions = rule.conditions.iter().map(|one| one.narrow()).collect();
     }
     rule
 }
@@ -408,32 +439,47 @@ fn multiplexed(way: &Through, rules: &[Rule], architecture: Architecture) -> Opt
         value: way.value,
     };
     let passes = |rule: &&Rule| rule.conditions.is_empty() || !is_passing(rule.answer);
+    let rule = rules.iter().find(passes)?;
     let rule = Rule {
-        conditions: vec![condition],
-        ..*rules.iter().find(passes)?
+        conditions: Rc::new([condition]),
+        ..rule.clone()
     };
     Some((number, adapt(&rule, architecture)))
 }
 
 /// Groups by number. A rule without conditions ends a group, and is all of it.
-fn by_number(found: Vec<(u32, Rule)>) -> Vec<(u32, Vec<Rule>)> {
-    let mut grouped: Vec<(u32, Vec<Rule>)> = Vec::with_capacity(found.len());
-    for (number, rule) in found {
-        match grouped.last_mut() {
-            Some((last, rules)) if *last == number => {
-                let decided = rules.iter().any(|rule| rule.conditions.is_empty());
+fn by_number(found: Found, calls: &mut Calls) {
+    let numbers = found.calls.iter().zip(0_u32..);
+    // Rules for one number stay in the profile's order.
+    let mut order: Vec<u64> = numbers
+        .map(|((number, _), turn)| u64::from(*number) << 32 | u64::from(turn))
+        .collect();
+    order.sort_unstable();
+    let mut decided = false;
+    for key in order {
+        let place = found.calls.get(key as u32 as usize);
+        let Some((number, rule)) =
+            place.and_then(|(number, at)| Some((*number, found.rules.get(*at)?)))
+        else {
+            continue;
+        };
+        let start = match calls.numbers.last() {
+            Some((last, _)) if *last == number => {
                 if decided {
                     continue;
                 }
-                if rule.conditions.is_empty() {
-                    rules.clear();
-                }
-                rules.push(rule);
+                calls.numbers.pop();
+                calls.numbers.last().map_or(0, |(_, end)| *end)
             }
-            _ => grouped.push((number, vec![rule])),
+            _ => calls.rules.len(),
+        };
+        decided = rule.conditions.is_empty();
+        if decided {
+            calls.rules.truncate(start);
         }
+        calls.rules.push(rule.clone());
+        calls.numbers.push((number, calls.rules.len()));
     }
-    grouped
 }
 
 /// Ranges of calls that are newer than every one that the profile names. A program that tries

@@ -79,6 +79,7 @@ impl TryFrom<&oci::Process> for Process {
         spec.set_process(Some(process.clone()));
         let path = "process".to_owned();
         let process = Spec::try_from(&spec)?.process;
+        let process = process.map(|process| *process);
         process.ok_or(SpecError::Missing { path })
     }
 }

@@ -14,14 +14,14 @@ use super::{
 pub fn default_spec() -> Spec {
     Spec {
         oci_version: OCI_VERSION.to_owned(),
-        process: Some(process()),
+        process: Some(process().into()),
         root: Some(Root {
             path: "rootfs".to_owned(),
             readonly: true,
         }),
         hostname: Some("runc".to_owned()),
         mounts: mounts(),
-        linux: Some(linux()),
+        linux: Some(linux().into()),
         ..Spec::default()
     }
 }
@@ -136,13 +136,13 @@ fn mounts() -> Vec<Mount> {
 fn linux() -> Linux {
     use NamespaceKind::{Cgroup, Ipc, Mount, Network, Pid, Uts};
     Linux {
-        resources: Some(Resources {
+        resources: Some(Box::new(Resources {
             devices: vec![DeviceRule {
                 access: Some("rwm".to_owned()),
                 ..DeviceRule::default()
             }],
             ..Resources::default()
-        }),
+        })),
         namespaces: [Pid, Network, Ipc, Uts, Mount, Cgroup]
             .map(namespace)
             .into(),

@@ -48,6 +48,16 @@ where
     Ok(Option::<Object<T>>::deserialize(de)?.map(|object| object.0))
 }
 
+/// A large object that may be absent. A struct is moved several times on its way out of serde, by
+/// frames that all have room for it: what is large lies elsewhere.
+pub(super) fn boxed<'de, D, T>(de: D) -> Result<Option<Box<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(optional(de)?.map(Box::new))
+}
+
 /// A list of objects.
 pub(super) fn objects<'de, D, T>(de: D) -> Result<Vec<T>, D::Error>
 where

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::json::{named, nullable, objects, optional, text, unset};
+use super::json::{boxed, named, nullable, objects, optional, text, unset};
 use super::resources::Resources;
 use super::seccomp::Seccomp;
 
@@ -26,8 +26,8 @@ pub struct Linux {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub sysctl: BTreeMap<String, String>,
     /// Limits of the cgroup.
-    #[serde(deserialize_with = "optional", skip_serializing_if = "unset")]
-    pub resources: Option<Resources>,
+    #[serde(deserialize_with = "boxed", skip_serializing_if = "unset")]
+    pub resources: Option<Box<Resources>>,
     /// The cgroup: a path, or `slice:prefix:name` for systemd.
     #[serde(deserialize_with = "text", skip_serializing_if = "unset")]
     pub cgroups_path: Option<String>,

@@ -47,7 +47,7 @@ pub use seccomp::{Seccomp, SeccompAction, SeccompArg, SeccompOperator, SeccompRu
 pub use validate::{problems, validate, warnings};
 pub(crate) use validate::{resource_problems, validate_process, validate_read};
 
-use json::{nullable, objects, optional, text, unset};
+use json::{boxed, nullable, objects, optional, text, unset};
 
 /// The newest runtime-spec these types follow.
 pub const OCI_VERSION: &str = "1.3.0";
@@ -60,8 +60,8 @@ pub struct Spec {
     #[serde(deserialize_with = "nullable")]
     pub oci_version: String,
     /// The container's first program.
-    #[serde(deserialize_with = "optional", skip_serializing_if = "unset")]
-    pub process: Option<Process>,
+    #[serde(deserialize_with = "boxed", skip_serializing_if = "unset")]
+    pub process: Option<Box<Process>>,
     /// The root file system.
     #[serde(deserialize_with = "optional", skip_serializing_if = "unset")]
     pub root: Option<Root>,
@@ -81,8 +81,8 @@ pub struct Spec {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")]
     pub annotations: BTreeMap<String, String>,
     /// What only Linux has.
-    #[serde(deserialize_with = "optional", skip_serializing_if = "unset")]
-    pub linux: Option<Linux>,
+    #[serde(deserialize_with = "boxed", skip_serializing_if = "unset")]
+    pub linux: Option<Box<Linux>>,
 }
 
 impl Spec {

@@ -3,7 +3,7 @@
 //! Nothing of the machine or the bundle is looked at: that a rootfs or an executable exists is for
 //! later. What the reference runtime only warns about is a warning here too.
 
-use super::error::{member, quoted};
+use super::error::quoted;
 use super::{Mount, NamespaceKind, Spec, SpecError};
 
 mod devices;
@@ -71,7 +71,7 @@ fn meaning(found: &mut Vec<SpecError>, spec: &Spec) {
     uts_name(found, spec, "hostname", spec.hostname.as_deref());
     uts_name(found, spec, "domainname", spec.domainname.as_deref());
     for (index, mount) in spec.mounts.iter().enumerate() {
-        check_mount(found, &format!("mounts[{index}]"), mount);
+        check_mount(found, index, mount);
     }
     namespaces::check(found, spec);
     idmap::check(found, spec);
@@ -105,7 +105,7 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     let capabilities = spec
         .process
         .iter()
-        .filter_map(process::unknown_capabilities);
+        .filter_map(|process| process::unknown_capabilities(process));
     let relative =
         spec.mounts.iter().enumerate().filter(|(_, mount)| {
             !mount.destination.is_empty() && !mount.destination.starts_with('/')
@@ -231,12 +231,19 @@ fn needs(found: &mut Vec<SpecError>, spec: &Spec, path: &str, kind: NamespaceKin
     }
 }
 
-fn check_mount(found: &mut Vec<SpecError>, path: &str, mount: &Mount) {
+fn check_mount(found: &mut Vec<SpecError>, index: usize, mount: &Mount) {
+    let path = |name| format!("mounts[{index}].{name}");
     if mount.destination.is_empty() {
-        found.push(missing(member(path, "destination")));
+        found.push(missing(path("destination")));
     }
-    idmap::entries(found, &member(path, "uidMappings"), &mount.uid_mappings);
-    idmap::entries(found, &member(path, "gidMappings"), &mount.gid_mappings);
+    for (name, map) in [
+        ("uidMappings", &mount.uid_mappings),
+        ("gidMappings", &mount.gid_mappings),
+    ] {
+        if !map.is_empty() {
+            idmap::entries(found, &path(name), map);
+        }
+    }
 }
 
 fn propagation(found: &mut Vec<SpecError>, value: Option<&str>) {

@@ -25,7 +25,6 @@ impl Source {
         options: &Options,
         index: usize,
     ) -> Result<Source, PlanError> {
-        let origin = format!("mounts[{index}]");
         let kind = mount.kind.as_deref().unwrap_or("");
         let given = mount.source.as_deref().unwrap_or("");
         if options.remount {
@@ -36,7 +35,10 @@ impl Source {
             return bind_of(cx, given, recursive, index);
         }
         match kind {
-            "" | "none" => Err(PlanError::value(format!("{origin}.type"), "missing")),
+            "" | "none" => {
+                let field = format!("mounts[{index}].type");
+                Err(PlanError::value(field, "missing"))
+            }
             "cgroup" | "cgroup2" => Ok(cgroup(cx, given)),
             _ => Ok(Source::Fs {
                 kind: kind.to_owned(),

@@ -64,7 +64,7 @@ impl Case {
     pub(super) fn facts(&self) -> Facts {
         let linux = self.spec.linux.as_ref();
         let asked = linux.and_then(|linux| linux.cgroups_path.as_deref());
-        let resources = linux.and_then(|linux| linux.resources.as_ref());
+        let resources = linux.and_then(|linux| linux.resources.as_deref());
         // Limits that make no sense are for the plan to refuse.
         let settings = resources.map_or(Ok(Vec::new()), crate::cgroup::settings);
         let unit = self.options.systemd;

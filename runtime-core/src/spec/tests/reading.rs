@@ -118,7 +118,7 @@ fn unknown_fields_are_ignored_at_any_depth() {
         "/windows/layerFolders": ["C:\\a"],
     }));
     let mut expected = parse(minimal().to_string().as_bytes()).unwrap();
-    expected.linux.as_mut().unwrap().resources = Some(crate::spec::Resources::default());
+    expected.linux.as_mut().unwrap().resources = Some(Box::default());
     assert_eq!(spec, expected);
 }
 

@@ -13,21 +13,21 @@ pub(super) fn check(found: &mut Vec<SpecError>, spec: &Spec) {
 fn namespaces(found: &mut Vec<SpecError>, spec: &Spec) {
     let all = spec.namespaces();
     for (index, ns) in all.iter().enumerate() {
-        let path = format!("linux.namespaces[{index}]");
+        let path = || format!("linux.namespaces[{index}]");
         if let Some(first) = all
             .iter()
             .take(index)
             .position(|other| other.kind == ns.kind)
         {
             found.push(SpecError::Duplicate {
-                path: path.clone(),
+                path: path(),
                 what: "ns",
                 value: ns.kind.to_string(),
                 first: format!("linux.namespaces[{first}]"),
             });
         }
         if let Some(file) = ns.path.as_ref().filter(|file| !file.starts_with('/')) {
-            let (path, value) = (member(&path, "path"), file.clone());
+            let (path, value) = (member(&path(), "path"), file.clone());
             found.push(SpecError::NotAbsolute { path, value });
         }
     }
