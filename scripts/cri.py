@@ -113,8 +113,8 @@ def programs():
             pass
 
 
-def pod_config(name, network, pid, logs):
-    options = {1: network, 2: pid}
+def pod_config(name, network, pid, users, logs):
+    options = {1: network, 2: pid, 5: users}
     config = {1: {1: name, 2: "uid-" + name, 3: "default"}, 3: logs, 8: {2: {1: options}}}
     if network == POD:
         # On the machine's network the host name is the machine's as well.
@@ -125,20 +125,26 @@ def pod_config(name, network, pid, logs):
 NODE, POD, CONTAINER = 2, 0, 1
 
 
-def container_config(name, image, script, pid, hosts):
+# A user namespace of a pod, and none.
+MAPS = [{1: 200000, 2: 0, 3: 65536}]
+USERS, NO_USERS = {1: POD, 2: MAPS, 3: MAPS}, {1: NODE}
+
+
+def container_config(name, image, script, pid, users, hosts):
     return {
         1: {1: name},
         2: {1: image},
         3: ["sh", "-c", script],
         7: [{1: "/etc/hosts", 2: hosts}, {1: "/etc/resolv.conf", 2: hosts}],
         11: name + ".log",
-        15: {2: {3: {2: pid}}},
+        15: {2: {3: {2: pid, 5: users}}},
     }
 
 
 def main(socket, handler, image, folder, network, pid, restart):
     """A pod of two containers: exec, logs, statistics, a killed containerd, stop, remove."""
-    network = {"node": NODE, "pod": POD}[network]
+    users = USERS if network == "users" else NO_USERS
+    network = NODE if network == "node" else POD
     pid = {"container": CONTAINER, "pod": POD}[pid]
     cri = Runtime(socket)
     name = "pod-" + handler
@@ -146,23 +152,23 @@ def main(socket, handler, image, folder, network, pid, restart):
     hosts = folder + "/hosts"
     with open(hosts, "w") as file:
         file.write("127.0.0.1 localhost\n")
-    config = pod_config(name, network, pid, folder)
+    config = pod_config(name, network, pid, users, folder)
     pod = cri("RunPodSandbox", {1: config, 2: handler})[1][0].decode()
     try:
-        use(cri, pod, config, image, folder, pid, hosts, network, restart)
+        use(cri, pod, config, image, folder, pid, users, hosts, network, restart)
     finally:
         cri("StopPodSandbox", {1: pod})
         cri("RemovePodSandbox", {1: pod})
     expect("no pod is left", cri("ListPodSandbox", {}).get(1), None)
 
 
-def use(cri, pod, config, image, folder, pid, hosts, network, restart):
+def use(cri, pod, config, image, folder, pid, users, hosts, network, restart):
     def state():
         status = decode(cri("PodSandboxStatus", {1: pod})[1][0])
         return status.get(3, [0])[0]
 
     def container(name, script):
-        wanted = container_config(name, image, script, pid, hosts)
+        wanted = container_config(name, image, script, pid, users, hosts)
         id = cri("CreateContainer", {1: pod, 2: wanted, 3: config})[1][0].decode()
         cri("StartContainer", {1: id})
         return id
@@ -195,6 +201,11 @@ def use(cri, pod, config, image, folder, pid, hosts, network, restart):
         expect("an address", ip.startswith("10."), True)
         cri("StopContainer", {1: both, 2: 1})
         cri("RemoveContainer", {1: both})
+    if users is USERS:
+        maps = [run(web, "cat", f"/proc/self/{kind}_map")[0].split() for kind in ("uid", "gid")]
+        expect("ids of a user namespace", maps, [["0", "200000", "65536"]] * 2)
+        owner = run(web, "busybox", "stat", "-c", "%u", "/bin/busybox")[0]
+        expect("the owner of the image's files", owner, "0")
     # The container's own first process has another number where the pod's is process 1.
     first = run(web, "cat", "/proc/1/cmdline")[0] == "sleep\x00100000\x00"
     expect("process 1", first, pid == CONTAINER)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real containerd's CRI with the shim, in the native lane: a pod of two containers, in four ways.
+# A real containerd's CRI with the shim, in the native lane: a pod of two containers, in several ways.
 #
 # Usage: conformance native -- scripts/cri.sh SHIM_DIR CNI_DIR [CONTAINERD_DIR]
 #
@@ -89,7 +89,7 @@ version=$(containerd --version)
 echo "$version"
 is_2() { [[ $version == *" v2."* || $version == *" 2."* ]]; }
 if is_2 && "$no_cgroups"; then
-    echo "-- the sandboxer podsandbox: containerd 2 needs the cpu controller for it"
+    echo "-- the sandboxer podsandbox: containerd 2 needs the cpu controller for it (scripts/cri-machine.sh)"
 else
     # 1.6 does not know runtime_path, and would take the Go shim.
     path=by-path
@@ -98,11 +98,13 @@ else
     pod "$path" pod container
     pod "$path" pod pod
     pod by-name pod container
+    ! is_2 || pod by-path users container
 fi
 if is_2; then
     # On the machine's network containerd 2.1 panics: it takes the pod's missing config.json for one.
     pod sandbox pod container
     pod sandbox pod pod
+    pod sandbox users container
 else
     echo "-- the Sandbox service: not with containerd 1"
 fi

@@ -79,6 +79,29 @@ fn from_toml(text: &str) -> Result<Options, Failure> {
     Ok(options)
 }
 
+/// Where containerd notes the program of a shim; without it, it looks for one of the runtime's name.
+const PROGRAM: &str = "shim-binary-path";
+
+/// Notes the program of this shim, whose own bundle is `own`, for one more container of its pod.
+///
+/// containerd 2 connects such a container with the shim and notes nothing. For a runtime that is
+/// set by `runtime_path` it would look for another shim when it starts again: without one it
+/// takes the container for ended and removes its bundle, with one it would have that clean up.
+pub(crate) fn name_program(own: &Path, bundle: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let Ok(program) = std::fs::read(own.join(PROGRAM)) else {
+        return Ok(());
+    };
+    let path = bundle.join(PROGRAM);
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        file => file.and_then(|mut file| io::Write::write_all(&mut file, &program)),
+    }
+    .map_err(|error| Failure::call(path.display(), error))
+}
+
 /// Where containers of this namespace have their state.
 pub(crate) fn state_root(options_root: &str, namespace: &str) -> PathBuf {
     let root = if options_root.is_empty() {

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use corten_core::spec::{self, NamespaceKind};
 use corten_core::{Bundle, CreateOptions, ExecOptions, Runtime, Watch};
@@ -20,6 +19,7 @@ use crate::mounts;
 use crate::proto::events::{TaskCreate, TaskExecAdded, TaskExecStarted, TaskIo, TaskStart};
 use crate::proto::options::Options;
 use crate::proto::task::{CreateTaskRequest, ExecProcessRequest, PidResponse, ProcessRequest};
+use crate::sandbox::Sandbox;
 use crate::server::Reply;
 use crate::stdio::{self, Files, Names, Owner};
 use crate::sys;
@@ -47,13 +47,13 @@ impl Shim {
         }
     }
 
-    /// Creates a container; with a time, one that is a sandbox of that time.
+    /// Creates a container, or a sandbox.
     pub(crate) fn create_as(
         &mut self,
         reply: Reply,
         request: CreateTaskRequest,
         options: Options,
-        sandbox: Option<SystemTime>,
+        sandbox: Option<Sandbox>,
     ) {
         let runtime = match self.prepare(&request, &options) {
             Ok(runtime) => runtime,
@@ -348,6 +348,7 @@ fn create(
 ) -> Result<Created, Failure> {
     let folder = Path::new(&request.bundle);
     bundle::keep(folder, options)?;
+    bundle::name_program(Path::new("."), folder)?;
     let rootfs = folder.join("rootfs");
     if !request.rootfs.is_empty() {
         match std::fs::DirBuilder::new().mode(0o711).create(&rootfs) {

@@ -34,6 +34,10 @@ use crate::worker::Workers;
 /// for loggers to finish.
 const LAST_EVENTS: Duration = Duration::from_secs(15);
 
+/// How long a shim that may end lets callers hang up first: an answer that a close follows at
+/// once may be taken for lost. (ttrpc in Go chooses one of both.)
+const LAST_CALLERS: Duration = Duration::from_secs(1);
+
 /// How long a shim without containers and without callers lives: containerd was killed before
 /// it could use it.
 const UNWANTED: Duration = Duration::from_secs(60);
@@ -293,10 +297,18 @@ impl Shim {
             self.accept_again,
             self.drain_deadline(),
             self.claim_deadline(),
-            self.leaving.map(|since| since + LAST_EVENTS),
+            self.leave_deadline(),
             self.unwanted.map(|since| since + UNWANTED),
         ];
         times.into_iter().flatten().min()
+    }
+
+    /// When to look again whether it is over that was asked to end.
+    fn leave_deadline(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let since = self.leaving?;
+        let times = [LAST_CALLERS, LAST_EVENTS].map(|limit| since + limit);
+        times.into_iter().find(|time| *time > now).or(Some(now))
     }
 
     /// Asked to end and done, or of no use to anybody.
@@ -304,7 +316,8 @@ impl Shim {
         let now = Instant::now();
         if let Some(since) = self.leaving {
             let done = self.tasks.is_empty() && self.publisher.is_empty() && !self.is_busy();
-            return done || since + LAST_EVENTS <= now;
+            let alone = self.connections.is_empty() || since + LAST_CALLERS <= now;
+            return done && alone || since + LAST_EVENTS <= now;
         }
         let idle = self.connections.is_empty() && self.tasks.is_empty() && !self.is_busy();
         self.unwanted = match self.unwanted {

@@ -5,6 +5,7 @@
 //! tmpfs with nothing but the program. Its task is in the same table as the others, and what
 //! happens to it is told by this service and by no event.
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::SystemTime;
 
 use nix::libc;
@@ -40,6 +41,14 @@ const NOBODY: u32 = 65535;
 /// How unlikely it is to be killed for want of memory, where that can be said (kubelet's
 /// value for it).
 const OOM_SCORE: i32 = -998;
+
+/// What makes a task a sandbox.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    since: SystemTime,
+    /// The user namespace that owns its network, which its configuration names by this file.
+    _users: Option<OwnedFd>,
+}
 
 /// The calls that end a sandbox: also one that is still being made.
 const ENDS: [&str; 2] = ["StopSandbox", "ShutdownSandbox"];
@@ -120,9 +129,13 @@ impl Shim {
         };
         let folder = std::path::Path::new(&request.bundle_path);
         let options = bundle::kept(folder)?;
+        let users = match users(&namespace_options(&pod)) {
+            Some(_) => network_owner(&request.netns_path)?,
+            None => None,
+        };
         let program = std::fs::read_link("/proc/self/exe")
             .map_err(|error| Failure::call("/proc/self/exe", error))?;
-        let config = config(request, &pod, &program.to_string_lossy())?;
+        let config = config(request, &pod, &program.to_string_lossy(), users.as_ref())?;
         let path = folder.join("config.json");
         std::fs::write(&path, config.to_string())
             .map_err(|error| Failure::call(path.display(), error))?;
@@ -137,13 +150,18 @@ impl Shim {
             }],
             ..CreateTaskRequest::default()
         };
-        self.create_as(reply, asked, options, Some(SystemTime::now()));
+        let sandbox = Sandbox {
+            since: SystemTime::now(),
+            _users: users,
+        };
+        self.create_as(reply, asked, options, Some(sandbox));
         Ok(())
     }
 
     /// What a Start answers, for a container or a sandbox.
     pub(crate) fn start_response(&self, id: &str, pid: i32) -> Vec<u8> {
-        let created = self.tasks.get(id).and_then(|task| task.sandbox);
+        let sandbox = self.tasks.get(id).and_then(|task| task.sandbox.as_ref());
+        let created = sandbox.map(|sandbox| sandbox.since);
         let pid = pid.unsigned_abs();
         // Without a time it is the answer for a container.
         StartSandboxResponse {
@@ -200,7 +218,7 @@ impl Shim {
             sandbox_id: id.to_owned(),
             pid: task.init.pid.unsigned_abs(),
             state: state.to_owned(),
-            created_at: task.sandbox.map(Into::into),
+            created_at: task.sandbox.as_ref().map(|sandbox| sandbox.since.into()),
             exited_at: task.init.exit.map(Exit::timestamp),
         };
         Ok(Some(answer.encode_to_vec()))
@@ -224,6 +242,23 @@ impl Shim {
             },
         )
     }
+}
+
+/// The user namespace that owns a network; none if there is none yet, or if it is this one.
+///
+/// containerd makes the network of such a pod in a user namespace that has the same maps, which
+/// nobody names.
+fn network_owner(path: &str) -> Result<Option<OwnedFd>, Failure> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error| Failure::call(path, error);
+    let network = std::fs::File::open(path).map_err(failed)?;
+    let owner = sys::owning_user_namespace(&network).map_err(failed)?;
+    let id = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let own = rustix::fs::stat("/proc/self/ns/user").map(id);
+    let its = rustix::fs::fstat(&owner).map(id);
+    Ok((own != its).then_some(owner))
 }
 
 fn namespace_options(pod: &PodSandboxConfig) -> NamespaceOption {
@@ -274,6 +309,7 @@ fn config(
     request: &CreateSandboxRequest,
     pod: &PodSandboxConfig,
     program: &str,
+    owner: Option<&OwnedFd>,
 ) -> Result<Value, Failure> {
     let linux = pod.linux.clone().unwrap_or_default();
     let asked = namespace_options(pod);
@@ -298,7 +334,7 @@ fn config(
         }],
         "annotations": request.annotations,
         "linux": {
-            "namespaces": namespaces(&asked, &request.netns_path),
+            "namespaces": namespaces(&asked, &request.netns_path, owner),
             "sysctl": linux.sysctls,
         },
     });
@@ -319,11 +355,16 @@ fn config(
     Ok(config)
 }
 
-fn namespaces(asked: &NamespaceOption, netns_path: &str) -> Vec<Value> {
+fn namespaces(asked: &NamespaceOption, netns_path: &str, owner: Option<&OwnedFd>) -> Vec<Value> {
     let mut all = vec![json!({"type": "mount"})];
-    // The network is then made in it: containerd names none, and takes that of the process.
     if users(asked).is_some() {
-        all.push(json!({"type": "user"}));
+        all.push(match owner {
+            Some(owner) => {
+                let path = format!("/proc/{}/fd/{}", std::process::id(), owner.as_raw_fd());
+                json!({"type": "user", "path": path})
+            }
+            None => json!({"type": "user"}),
+        });
     }
     if asked.network != NODE {
         all.push(json!({"type": "uts"}));
@@ -419,7 +460,7 @@ mod tests {
     #[test]
     fn a_pod_has_the_namespaces_hostname_sysctls_and_cgroup_that_cri_asks_for() {
         let pod = pod(NamespaceOption::default());
-        let config = config(&request(), &pod, "/bin/shim").unwrap();
+        let config = config(&request(), &pod, "/bin/shim", None).unwrap();
         assert_eq!(kinds(&config), ["mount", "uts", "network", "ipc", "pid"]);
         assert_eq!(config["linux"]["namespaces"][2]["path"], "/run/netns/cni-1");
         assert_eq!(config["hostname"], "web");
@@ -436,7 +477,7 @@ mod tests {
             ipc: NODE,
             userns_options: None,
         });
-        let config = config(&request(), &pod, "/bin/shim").unwrap();
+        let config = config(&request(), &pod, "/bin/shim", None).unwrap();
         assert_eq!(kinds(&config), ["mount"]);
         assert_eq!(config["hostname"], Value::Null, "it is the machine's");
     }
@@ -457,7 +498,7 @@ mod tests {
                 }),
                 ..NamespaceOption::default()
             };
-            config(&request(), &pod(asked), "/bin/shim")
+            config(&request(), &pod(asked), "/bin/shim", None)
         };
         let config = users(&[map(0, 5), map(10, 5)]).unwrap();
         assert_eq!(kinds(&config)[..2], ["mount", "user"]);

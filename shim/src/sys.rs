@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -208,6 +208,17 @@ pub(crate) fn in_user_namespace(command: &mut Command) {
     let unshare = || check(unsafe { libc::unshare(libc::CLONE_NEWUSER) });
     // SAFETY: the closure runs after a fork; it makes one system call and allocates nothing.
     unsafe { command.pre_exec(unshare) };
+}
+
+/// The user namespace that owns a namespace; ioctl_ns(2), `NS_GET_USERNS`.
+pub(crate) fn owning_user_namespace(namespace: &File) -> io::Result<OwnedFd> {
+    /// From linux/nsfs.h.
+    const GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), GET_USERNS) };
+    check(owner)?;
+    // SAFETY: the kernel has just made the descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
 
 /// Maps the ids of a detached mount by a user namespace; `mount_setattr(2)`.

@@ -21,6 +21,7 @@ use crate::failure::{Code, Failure};
 use crate::proto::Timestamp;
 use crate::proto::events::{TaskExit, TaskOnly};
 use crate::proto::task::WaitResponse;
+use crate::sandbox::Sandbox;
 use crate::server::Reply;
 use crate::stdio::logger::Logger;
 use crate::stdio::{Files, Names};
@@ -139,8 +140,8 @@ pub(crate) enum Rest {
 pub(crate) struct Task {
     pub(crate) bundle: String,
     pub(crate) runtime: Arc<Runtime>,
-    /// Since when it is a sandbox, if it is one.
-    pub(crate) sandbox: Option<SystemTime>,
+    /// What makes it a sandbox, if it is one.
+    pub(crate) sandbox: Option<Sandbox>,
     /// Which one this is of those that ever had its id.
     pub(crate) serial: u64,
     /// Whether others than the kernel must end the rest of it.

@@ -91,6 +91,32 @@ fn containers_of_a_pod_share_a_shim_and_others_do_not() {
 }
 
 #[test]
+fn containerd_finds_the_program_of_a_shim_by_each_container_of_a_pod() {
+    lane::test(|| {
+        let mut first = Web::of(Containerd::new(Version::Json), "first", "sleep 1000");
+        // containerd does that, but not for a container that it connects with the shim itself.
+        let program = first.bundle.join("shim-binary-path");
+        std::fs::write(&program, shim()).unwrap();
+        first.run();
+        let address = format!("unix://{}", first.client.path.display());
+        let client = Client::new(3, &address);
+        let mut second = Web::with(first.containerd.again(), client, "second", "true");
+        second.run();
+        let noted = second.bundle.join("shim-binary-path");
+        assert_eq!(std::fs::read_to_string(&noted).unwrap(), shim());
+        second.wait("").unwrap();
+        second.delete("").unwrap();
+        // What is there stays.
+        std::fs::write(&noted, "/opt/shim").unwrap();
+        second.run();
+        assert_eq!(std::fs::read_to_string(&noted).unwrap(), "/opt/shim");
+        second.wait("").unwrap();
+        second.delete("").unwrap();
+        first.end();
+    });
+}
+
+#[test]
 fn the_older_annotation_of_a_group_goes_first() {
     lane::test(|| {
         let containerd = Containerd::new(Version::Json);

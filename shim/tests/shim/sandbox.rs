@@ -28,6 +28,8 @@ struct Pod {
     client: Client,
     network: Child,
     users: Option<UserNamespace>,
+    /// The network was made in such a namespace, as containerd 2.1 does it.
+    owns_network: bool,
 }
 
 impl Pod {
@@ -50,7 +52,24 @@ impl Pod {
             client,
             network,
             users: None,
+            owns_network: false,
         }
+    }
+
+    /// Another network, in a user namespace, whose link this is.
+    fn own_network(&mut self) -> PathBuf {
+        self.network.kill().unwrap();
+        self.network.wait().unwrap();
+        let mut command = Command::new("unshare");
+        self.network = command.args(["-U", "-n", "sleep", "1000"]).spawn().unwrap();
+        let pid = self.network.id();
+        let apart = || (net(pid) != net(std::process::id())).then_some(());
+        assert!(corten_conformance::wait::until(fake::LIMIT, apart).is_some());
+        for map in ["uid_map", "gid_map"] {
+            std::fs::write(format!("/proc/{pid}/{map}"), "0 100000 65536").unwrap();
+        }
+        self.owns_network = true;
+        std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap()
     }
 
     fn create(&mut self) -> Result<Empty, Status> {
@@ -72,10 +91,9 @@ impl Pod {
             hostname: "web-0".to_owned(),
             linux: Some(linux),
         };
-        // With a user namespace containerd takes the network from the process.
         let netns = match self.users {
-            Some(_) => String::new(),
-            None => format!("/proc/{}/ns/net", self.network.id()),
+            Some(_) if !self.owns_network => String::new(),
+            _ => format!("/proc/{}/ns/net", self.network.id()),
         };
         CreateSandboxRequest {
             sandbox_id: "pod".to_owned(),
@@ -279,41 +297,47 @@ fn a_pod_that_is_ended_while_it_is_made_ends_when_it_is() {
 #[test]
 fn a_pod_with_a_user_namespace_owns_its_network_and_containers_join_both() {
     lane::test(|| {
-        let mut pod = Pod::new();
-        let map = IdMapping {
-            host_id: 100_000,
-            container_id: 0,
-            length: 65_536,
-        };
-        pod.users = Some(UserNamespace {
-            mode: 0,
-            uids: vec![map],
-            gids: vec![map],
-        });
-        let pid = pod.run();
-        let own = std::fs::metadata(format!("/proc/{pid}")).unwrap();
-        assert_eq!((own.uid(), own.gid()), (165_535, 165_535));
-        let mut web = container(&pod, pid, "cat /proc/self/uid_map; id -u");
-        let user = format!("/proc/{pid}/ns/user");
-        let all = web.config["linux"]["namespaces"].as_array_mut().unwrap();
-        all.push(json!({"type": "user", "path": user}));
-        let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-        web.config["linux"]["uidMappings"] = maps.clone();
-        web.config["linux"]["gidMappings"] = maps;
-        for map in ["uidmap=0:100000:65536", "gidmap=0:100000:65536"] {
-            web.request.rootfs[0].options.push(map.to_owned());
+        for made_before in [false, true] {
+            let mut pod = Pod::new();
+            let map = IdMapping {
+                host_id: 100_000,
+                container_id: 0,
+                length: 65_536,
+            };
+            pod.users = Some(UserNamespace {
+                mode: 0,
+                uids: vec![map],
+                gids: vec![map],
+            });
+            let users = made_before.then(|| pod.own_network());
+            let pid = pod.run();
+            let user = format!("/proc/{pid}/ns/user");
+            if let Some(users) = users {
+                assert_eq!(std::fs::read_link(&user).unwrap(), users);
+            }
+            let own = std::fs::metadata(format!("/proc/{pid}")).unwrap();
+            assert_eq!((own.uid(), own.gid()), (165_535, 165_535));
+            let mut web = container(&pod, pid, "cat /proc/self/uid_map; id -u");
+            let all = web.config["linux"]["namespaces"].as_array_mut().unwrap();
+            all.push(json!({"type": "user", "path": user}));
+            let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            web.config["linux"]["uidMappings"] = maps.clone();
+            web.config["linux"]["gidMappings"] = maps;
+            // It has a sysfs, which only who owns the network may mount.
+            for map in ["uidmap=0:100000:65536", "gidmap=0:100000:65536"] {
+                web.request.rootfs[0].options.push(map.to_owned());
+            }
+            let mut stdout = web.stdout();
+            web.run();
+            assert_eq!(web.wait("").unwrap(), 0);
+            web.delete("").unwrap();
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+            let words: Vec<_> = text.split_whitespace().collect();
+            assert_eq!(words, ["0", "100000", "65536", "0"]);
+            pod.end();
+            std::fs::remove_dir_all("/run/fake").unwrap();
         }
-        let mut stdout = web.stdout();
-        web.run();
-        assert_eq!(web.wait("").unwrap(), 0);
-        web.delete("").unwrap();
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
-        assert_eq!(
-            text.split_whitespace().collect::<Vec<_>>(),
-            ["0", "100000", "65536", "0"]
-        );
-        pod.end();
     });
 }
 

@@ -185,6 +185,25 @@ fn who_waits_for_an_end_and_leaves_is_forgotten() {
 }
 
 #[test]
+fn a_shim_that_ends_lets_its_callers_hang_up_first() {
+    lane::test(|| {
+        let mut client = shim();
+        let pid = client.shim_pid();
+        let _: Empty = client.name("Shutdown", "", "").unwrap();
+        // Not closed behind the answer.
+        assert_eq!(client.shim_pid(), pid);
+        drop(client);
+        fake::gone(pid);
+        // But it does not wait for ever.
+        std::fs::remove_dir_all("/run/fake").unwrap();
+        let mut client = shim();
+        let pid = client.shim_pid();
+        let _: Empty = client.name("Shutdown", "", "").unwrap();
+        fake::gone(pid);
+    });
+}
+
+#[test]
 fn another_user_gets_no_answer() {
     lane::test(|| {
         let mut client = shim();

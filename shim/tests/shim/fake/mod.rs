@@ -403,6 +403,7 @@ impl Client {
     pub(crate) fn shutdown(mut self) {
         let pid = self.shim_pid();
         let _: corten_shim::proto::Empty = self.name("Shutdown", "", "").unwrap();
+        drop(self);
         gone(pid);
     }
 }
