@@ -8,8 +8,8 @@
 use std::arch::asm;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ use rustix::process::Pid;
 
 use super::{call, last_errno};
 
-/// Bytes of the child's stack, and of its maker's; they use a few hundred.
+/// Bytes of the child's stack, and of its guard's; they use a few hundred.
 const STACK: usize = 16 << 10;
 
 /// How long a child may take from its clone to its exec. Only a frozen cgroup or a dying
@@ -72,7 +72,7 @@ struct Child {
     envp: [*const c_char; 1],
     inherit: *const RawFd,
     inherit_len: usize,
-    /// errno of the call that failed, written by the child, or of its clone.
+    /// errno of the call that failed, written by the child.
     failed: AtomicI32,
     /// Cleared by the kernel when the child leaves this memory: by exec or by its end.
     alive: AtomicU32,
@@ -115,7 +115,7 @@ pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
 fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
     let birth = Birth::new(launch);
     let (birth, pid) = if launch.cgroup.is_some() {
-        on_a_thread(birth)?
+        guarded(birth)?
     } else {
         let pid = birth.give()?;
         (birth, pid)
@@ -196,112 +196,94 @@ impl Birth {
     }
 }
 
-/// A thread that makes a child, and what it uses.
-struct Maker {
+/// A thread that ends a child which takes too long, and what both use.
+struct Guard {
     birth: Birth,
     stack: Box<Stack>,
-    /// The child's pid.
-    made: AtomicI32,
     /// Cleared by the kernel when the thread has ended.
     alive: AtomicU32,
+    /// Set by the thread when the time was over.
+    expired: AtomicBool,
 }
 
 /// Makes a child that is born in a cgroup, and waits for it no longer than for the limit.
 ///
-/// A vforking thread waits as long as the cgroup is frozen, so it is not the caller's. Without
-/// vfork, if the cgroup has no memory for the exec, the kernel would kill the child and with it
-/// every process that shares its memory: this one. (`in_vfork` in mm/oom_kill.c)
+/// A vforking thread waits as long as the cgroup is frozen, so that another one is needed to
+/// end that. Without vfork, if the cgroup has no memory for the exec, the kernel would kill
+/// the child and with it every process that shares its memory: this one. (`in_vfork` in
+/// mm/oom_kill.c)
 ///
-/// That thread is the kernel's only: it makes one call and ends, so it needs none of what the C
-/// library sets up for a thread, which takes longer than all the rest of it.
-fn on_a_thread(birth: Birth) -> Result<(Birth, Pid), Errno> {
+/// The guard is the kernel's thread only: it waits, kills perhaps, and ends, so it needs none
+/// of what the C library sets up for a thread, which takes longer than all the rest of it. And
+/// since it is not the one that clones, nobody waits until it has found a CPU.
+fn guarded(birth: Birth) -> Result<(Birth, Pid), Errno> {
     // Nobody frees it, on whatever way out, before the thread has ended.
-    let mut maker = ManuallyDrop::new(Box::new(Maker {
+    let mut guard = ManuallyDrop::new(Box::new(Guard {
         birth,
         stack: Stack::new(),
-        made: AtomicI32::new(0),
         alive: AtomicU32::new(1),
+        expired: AtomicBool::new(false),
     }));
     let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
     let flags = shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_CHILD_CLEARTID;
     let args = CloneArgs {
         flags: flags as u64,
-        child_tid: maker.alive.as_ptr() as u64,
-        stack: maker.stack.start(),
+        child_tid: guard.alive.as_ptr() as u64,
+        stack: guard.stack.start(),
         stack_size: Stack::SIZE,
         ..CloneArgs::default()
     };
-    let this: *const Maker = &raw const **maker;
-    // SAFETY: a thread on a stack of its own; that and `maker` are kept until it has ended, or
-    // are given up, not freed.
-    let started = unsafe { clone_and_run(&args, this.cast(), maker_main) };
+    let this: *const Guard = &raw const **guard;
+    // SAFETY: a thread on a stack of its own; that and `guard` are kept until it has ended.
+    let started = unsafe { clone_and_run(&args, this.cast(), guard_main) };
     if let Err(errno) = started {
-        drop(ManuallyDrop::into_inner(maker));
+        drop(ManuallyDrop::into_inner(guard));
         return Err(errno);
     }
-    let made = wait_for_child(&maker.birth.child);
-    if made.is_err() || !wait_zero(&maker.alive, Instant::now() + LIMIT) {
-        give_up(&maker.birth.child);
-        return Err(made.err().unwrap_or(Errno::TIMEDOUT));
+    let made = guard.birth.give();
+    if made.is_err() {
+        wake(&guard.birth.child.alive);
     }
-    let maker = ManuallyDrop::into_inner(maker);
-    match Pid::from_raw(maker.made.load(Ordering::Acquire)) {
-        Some(pid) => Ok((maker.birth, pid)),
-        None => Err(Errno::from_raw_os_error(
-            maker.birth.child.failed.load(Ordering::Acquire),
-        )),
-    }
-}
-
-/// Waits until the child has left this memory, if need be by its end.
-fn wait_for_child(child: &Child) -> Result<(), Errno> {
-    if wait_zero(&child.alive, Instant::now() + LIMIT) {
-        return Ok(());
-    }
-    // Without a descriptor its maker was not let run either: by a stop, or a frozen cgroup.
-    if let Some(pidfd) = child.pidfd() {
-        // SAFETY: the kernel has stored it, and it is closed only after this.
-        super::process::kill(unsafe { BorrowedFd::borrow_raw(pidfd) })?;
-    }
-    if !wait_zero(&child.alive, Instant::now() + LIMIT) {
-        return Err(Errno::TIMEDOUT);
-    }
-    if child.pidfd().is_some() && child.failed.load(Ordering::Acquire) == 0 {
-        child.failed.store(libc::ETIMEDOUT, Ordering::Release);
-    }
-    Ok(())
-}
-
-/// Ends a child that can't be waited for any longer. What it may still run on is not freed.
-fn give_up(child: &Child) {
-    if let Some(pidfd) = child.pidfd() {
-        // SAFETY: the kernel has stored it, and nobody else takes it any more.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        if let Err(errno) = super::process::kill(pidfd.as_fd()) {
-            log::warn!("pidfd_send_signal: {errno}");
-        }
-        // One that can't be killed stays behind.
-        let ended = super::process::poll_in(&[pidfd.as_fd()], Some(Duration::from_secs(1)));
-        if ended.is_ok_and(|ended| ended.contains(&true)) {
-            super::process::reap(&pidfd);
+    // It has nothing to wait for any more: only a stop of the whole program keeps it.
+    while !wait_zero(&guard.alive, Instant::now() + LIMIT) {}
+    let Guard { birth, expired, .. } = *ManuallyDrop::into_inner(guard);
+    if expired.into_inner() {
+        let failed = birth.child.failed.load(Ordering::Acquire);
+        if failed == 0 {
+            birth.child.failed.store(libc::ETIMEDOUT, Ordering::Release);
         }
     }
+    made.map(|pid| (birth, pid))
+}
+
+/// As the kernel does it to the word of who has left.
+fn wake(word: &AtomicU32) {
+    word.store(0, Ordering::Release);
+    let futex = [word.as_ptr() as u64, libc::FUTEX_WAKE as u64, 1, 0, 0];
+    raw_call(libc::SYS_futex, futex);
 }
 
 /// All that the thread does. Raw system calls only: thread-local storage is its maker's.
-extern "C" fn maker_main(maker: *const c_void) -> ! {
-    // SAFETY: `on_a_thread` passes a `Maker` and keeps it alive until this thread has ended.
-    let maker = unsafe { &*maker.cast::<Maker>() };
-    match maker.birth.give() {
-        Ok(pid) => maker
-            .made
-            .store(pid.as_raw_nonzero().get(), Ordering::Release),
-        Err(errno) => {
-            let child = &*maker.birth.child;
-            child.failed.store(errno.raw_os_error(), Ordering::Release);
-            child.alive.store(0, Ordering::Release);
-            let word = child.alive.as_ptr() as u64;
-            raw_call(libc::SYS_futex, [word, libc::FUTEX_WAKE as u64, 1, 0, 0]);
+extern "C" fn guard_main(guard: *const c_void) -> ! {
+    // SAFETY: `guarded` passes a `Guard` and keeps it alive until this thread has ended.
+    let guard = unsafe { &*guard.cast::<Guard>() };
+    let child = &*guard.birth.child;
+    let limit = libc::timespec {
+        tv_sec: LIMIT.as_secs() as libc::time_t,
+        tv_nsec: 0,
+    };
+    let word = child.alive.as_ptr() as u64;
+    let wait = [word, libc::FUTEX_WAIT as u64, 1, &raw const limit as u64, 0];
+    // Until the child has left this memory, by exec or by its end.
+    while child.alive.load(Ordering::Acquire) != 0 {
+        let waited = raw_call(libc::SYS_futex, wait);
+        // Without a descriptor its maker was not let run either.
+        if waited == -i64::from(libc::ETIMEDOUT)
+            && let Some(pidfd) = child.pidfd()
+        {
+            let kill = [pidfd as u64, libc::SIGKILL as u64, 0, 0, 0];
+            raw_call(libc::SYS_pidfd_send_signal, kill);
+            guard.expired.store(true, Ordering::Release);
         }
     }
     loop {
