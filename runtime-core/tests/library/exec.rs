@@ -265,7 +265,7 @@ fn calls(lab: &Lab, id: &str) -> Vec<Call> {
     std::fs::remove_file(log).expect("just read");
     let directory = format!("\"{}\"", lab.runtime.root().join(id).display());
     let found = calls_in(&text, |line| line.contains(&directory));
-    assert!(found.len() > 100, "{} calls:\n{text}", found.len());
+    assert!(found.len() > 60, "{} calls:\n{text}", found.len());
     found
 }
 
@@ -307,7 +307,7 @@ fn an_exec_killed_at_any_system_call_leaves_the_container_as_it_was() {
             assert!(status.success() || by_us, "{call:?}: {status}");
             killed += usize::from(by_us);
         });
-        assert!(killed > 80, "{killed}");
+        assert!(killed > 50, "{killed}");
     });
 }
 
