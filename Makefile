@@ -39,7 +39,7 @@ measure: ## repeat the measurements of docs/measured.md
 
 bench: ## measure containers beside crun, runc and the kernel's floor into docs/bench (root)
 	@bash scripts/setup.sh measure
-	cargo build --release -p corten-cli -p corten-conformance -p corten-examples
+	cargo build --release -p corten-cli -p corten-conformance -p corten-examples -p corten-shim
 	cargo run --release -p corten-conformance -- bench --output docs/bench
 
 clean: ## remove everything that was built

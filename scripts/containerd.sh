@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# A real containerd with the shim, in the native lane: does it work, and what does it cost?
+# A real containerd with the shim, in the native lane: does it work, and what does it cost? (The cost: by `conformance
+# bench shim`, which starts this and makes a report of the samples that are printed here.)
 #
 # Usage: conformance native -- scripts/containerd.sh WHAT SHIM_DIR [CONTAINERD_DIR]
 #
 # WHAT is one of
 #   check    run, exec, terminal, pause, metrics; a killed shim; containerd killed while a
 #            container writes and in the middle of creates; then nothing must be left
-#   memory   PSS and threads of one shim with 1, 10 and 100 containers, beside the Go shim's
-#   latency  `ctr run --rm true` and `ctr task exec true`, beside the Go shim with crun, runc
+#   memory   PSS (kB) and threads of one shim with 1, 10, 100 containers, beside the Go shim's with PEERS;
+#            COUNTS are other numbers of containers
+#   latency  us of `ctr run --rm true` and `ctr task exec true`, beside the Go shim's with PEERS, and of `ctr version`,
+#            in ROUNDS rounds
 #   execs    what `ctr run --rm` executes between the shim's start and its end (needs strace)
 #
 # SHIM_DIR has containerd-shim-corten-v2, CONTAINERD_DIR containerd, ctr and the Go shim (else
-# those on the PATH); crun and runc are those on the PATH. containerd has its own state
+# those on the PATH); PEERS ("crun runc") are runtimes on the PATH. containerd has its own state
 # directories below /run, which is the lane's own. Versions that this was run with: 1.6, 1.7, 2.1.
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
@@ -113,43 +116,62 @@ check() {
     expect "no mount is left" "$(grep -c ^overlay /proc/mounts || true)" 0
 }
 
+# What `ctr run` is told of a subject: corten, or the name of a runtime for the Go shim.
+options() {
+    case $1 in
+        corten) echo "--runtime io.containerd.corten.v2" ;;
+        *) echo "--runtime io.containerd.runc.v2 --runc-binary $(command -v "$1")" ;;
+    esac
+}
+# $1: the subject; the rest as for ctr. Without controllers containerd's default cpu.shares can't be set.
+run_by() {
+    local options
+    read -ra options <<<"$(options "$1")"
+    c run --cpu-shares 0 "${options[@]}" "${@:2}"
+}
+read -ra subjects <<<"corten ${PEERS:-crun runc}"
+
 memory() {
-    local n shim
-    for runtime in io.containerd.corten.v2 io.containerd.runc.v2; do
-        for n in $(seq 100); do
-            run -d --annotation io.containerd.runc.v2.group=g "$image" "g$n" sleep 1000
-            [ "$n" = 1 ] && c task exec --exec-id e g1 true
-            case $n in 1 | 10 | 100) ;; *) continue ;; esac
+    local name n counts shim made
+    read -ra counts <<<"${COUNTS:-1 10 100}"
+    for name in "${subjects[@]}"; do
+        made=0
+        for n in "${counts[@]}"; do
+            while [ "$made" -lt "$n" ]; do
+                made=$((made + 1))
+                run_by "$name" -d --annotation io.containerd.runc.v2.group=g "$image" "g$made" sleep 1000
+                [ "$made" = 1 ] && c task exec --exec-id e g1 true
+            done
+            # Idle: the shim gives its pages back after two seconds.
             sleep 10
             shim=$(shims)
-            echo "$runtime, $n: $(awk '/^Pss:/ { print $2 }' "/proc/$shim/smaps_rollup") kB," \
-                "$(find "/proc/$shim/task" -mindepth 1 -maxdepth 1 | wc -l) threads"
+            echo "pss $name $n $(awk '/^Pss:/ { print $2 }' "/proc/$shim/smaps_rollup")"
+            echo "threads $name $n $(find "/proc/$shim/task" -mindepth 1 -maxdepth 1 | wc -l)"
         done
-        for n in $(seq 100); do end "g$n"; done
+        for n in $(seq "$made"); do end "g$n"; done
+        for _ in $(seq 50); do shims >/dev/null || break; sleep 0.1; done
     done
 }
 
 latency() {
-    local n name runs=20 options
-    declare -A kinds=(
-        [corten]=io.containerd.corten.v2
-        [crun]="io.containerd.runc.v2 --runc-binary $(command -v crun)"
-        [runc]="io.containerd.runc.v2 --runc-binary $(command -v runc)"
-    )
-    took() { local from=$EPOCHREALTIME; "${@:2}" >/dev/null 2>&1; echo "$1 $(((${EPOCHREALTIME/./} - ${from/./}) / 1000))"; }
-    for name in "${!kinds[@]}"; do
-        read -ra options <<<"${kinds[$name]}"
-        c run -d --cpu-shares 0 --runtime "${options[@]}" "$image" "x$name" sleep 1000
-    done
-    for n in $(seq "$runs"); do
-        for name in "${!kinds[@]}"; do
-            read -ra options <<<"${kinds[$name]}"
-            took "$name run" c run --rm --cpu-shares 0 --runtime "${options[@]}" "$image" "r$n$name" true
-            took "$name exec" c task exec --exec-id "e$n" "x$name" true
+    local round turn name
+    # $1: what for; the rest: a command.
+    took() {
+        local from=$EPOCHREALTIME to
+        "${@:2}" >/dev/null 2>>/run/cd/log
+        to=$EPOCHREALTIME
+        echo "$1 $((${to/./} - ${from/./}))"
+    }
+    for name in "${subjects[@]}"; do run_by "$name" -d "$image" "x$name" sleep 1000; done
+    for round in $(seq 0 "${ROUNDS:-20}"); do
+        for turn in "${!subjects[@]}"; do
+            name=${subjects[(round + turn) % ${#subjects[@]}]}
+            took "run $name" run_by "$name" --rm "$image" "r$round$name" true
+            took "exec $name" c task exec --exec-id "e$round" "x$name" true
         done
-    done | sort -k1,2 -k3n | awk '{ key = $1 " " $2; ms[key, ++count[key]] = $3 }
-        END { for (key in count) print key ": least " ms[key, 1] " ms, median " ms[key, int((count[key] + 1) / 2)] " ms" }' | sort
-    for name in "${!kinds[@]}"; do end "x$name"; done
+        took "version ctr" c version
+    done | awk -v "skip=$((2 * ${#subjects[@]} + 1))" 'NR > skip' # the first round warms up
+    for name in "${subjects[@]}"; do end "x$name"; done
 }
 
 execs() {

@@ -49,6 +49,11 @@ if [ "$what" = measure ]; then
     need strace command -v strace
     need hyperfine command -v hyperfine
     need jq command -v jq
+    # For the shim's figures.
+    need containerd command -v containerd
+    need busybox-static static_busybox
+    need procps command -v pgrep
+    need python3 command -v python3
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

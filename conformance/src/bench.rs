@@ -15,6 +15,7 @@ mod plot;
 mod report;
 mod result;
 mod run;
+mod shim;
 mod stats;
 mod steps;
 mod subject;
@@ -39,7 +40,7 @@ struct Group {
     measure: fn(&Lab) -> Result<Vec<Measurement>, String>,
 }
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     run::GROUP,
     calls::GROUP,
     steps::GROUP,
@@ -47,6 +48,7 @@ const GROUPS: [Group; 8] = [
     library::GROUP,
     memory::GROUP,
     filter::GROUP,
+    shim::GROUP,
     waterfall::GROUP,
 ];
 

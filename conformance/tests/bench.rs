@@ -63,6 +63,13 @@ fn every_group_measures_every_subject() {
         let mut all = measurements.iter().filter(of_group).peekable();
         assert!(all.peek().is_some(), "{group}: nothing measured");
         for one in all {
+            if one["name"] == "shim" {
+                // Where there is no containerd.
+                let notes = one["notes"].to_string();
+                assert!(notes.contains("no containerd"), "{notes}");
+                println!("every_group_measures_every_subject: shim: {notes}");
+                continue;
+            }
             let series = one["series"].as_array().unwrap();
             let first = series[0]["subject"].as_str().unwrap();
             assert!(

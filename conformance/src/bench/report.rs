@@ -69,7 +69,7 @@ fn table(one: &Measurement) -> String {
 }
 
 /// Three digits, or all before the point.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),

@@ -107,15 +107,18 @@ fn spans(trace: &Value) -> Option<Vec<Span>> {
     Some(all)
 }
 
-const LEFT: f64 = 330.0;
-const RIGHT: f64 = 80.0;
-const WIDTH: f64 = 1000.0;
+/// Where the bars begin; a name before them has so many characters at most.
+const LEFT: f64 = 400.0;
+const LONGEST: usize = 64;
+const RIGHT: f64 = 70.0;
+const WIDTH: f64 = 1100.0;
 const ROW: f64 = 14.0;
-const TOP: f64 = 50.0;
+const TOP: f64 = 66.0;
 
 fn picture(title: &str, spans: &[Span]) -> String {
     let end = end(spans).max(1.0);
-    let height = TOP + ROW * super::stats::count(spans.len()) + 12.0;
+    let bottom = TOP + ROW * super::stats::count(spans.len());
+    let height = bottom + 12.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"sans-serif\" font-size=\"10\">\n\
@@ -126,12 +129,21 @@ fn picture(title: &str, spans: &[Span]) -> String {
         escaped(title),
         end / 1e3
     );
+    let scale = (WIDTH - LEFT - RIGHT) / end;
+    for tick in ticks(end) {
+        let x = LEFT + tick * scale;
+        let _written = writeln!(
+            svg,
+            "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\" stroke=\"#ddd\"/>\
+             <text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\" fill=\"#555\">{} ms</text>",
+            TOP - 6.0,
+            tick / 1e3
+        );
+    }
     let mut y = TOP;
     for span in spans {
-        let scale = (WIDTH - LEFT - RIGHT) / end;
         let (x, width) = (LEFT + span.begin * scale, (span.length * scale).max(0.5));
         let colour = if span.is_ours() { "#a8431f" } else { "#2a6f97" };
-        let name: String = span.name.chars().take(56).collect();
         let _written = writeln!(
             svg,
             "<text x=\"{}\" y=\"{:.0}\">{}</text>\
@@ -139,7 +151,7 @@ fn picture(title: &str, spans: &[Span]) -> String {
              <text x=\"{:.1}\" y=\"{:.0}\" fill=\"#777\">{:.0} us</text>",
             if span.in_init { 24 } else { 12 },
             y + 9.0,
-            escaped(&name),
+            escaped(&short(&span.name)),
             y,
             x + width + 4.0,
             y + 9.0,
@@ -148,6 +160,24 @@ fn picture(title: &str, spans: &[Span]) -> String {
         y += ROW;
     }
     svg + "</svg>\n"
+}
+
+/// A name as far as there is room, and whether it goes on.
+fn short(name: &str) -> String {
+    if name.chars().count() <= LONGEST {
+        return name.to_owned();
+    }
+    let begin: String = name.chars().take(LONGEST - 1).collect();
+    begin + "\u{2026}"
+}
+
+/// Every half, whole, second, fifth... millisecond up to the end, but for a dozen at most.
+fn ticks(end: f64) -> Vec<f64> {
+    let steps = [500.0, 1e3, 2e3, 5e3, 10e3, 50e3, 100e3];
+    let step = steps.into_iter().find(|step| end / step <= 12.0);
+    let step = step.unwrap_or(end);
+    let ticks = (0..=12).map(|at| f64::from(at) * step);
+    ticks.filter(|tick| *tick <= end).collect()
 }
 
 #[cfg(test)]
@@ -165,7 +195,24 @@ mod tests {
         assert_eq!((spans[0].is_ours(), spans[1].is_ours()), (true, false));
         assert_eq!(end(&spans), 30.0);
         let svg = picture("trace", &spans);
+        assert!(svg.contains(">0 ms</text>"));
         assert_eq!(svg.matches("height=\"10\"").count(), 2);
         assert!(!svg.contains("NaN") && svg.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn a_long_name_shows_that_it_goes_on() {
+        assert_eq!(short("exec /true"), "exec /true");
+        let long = short(&"n".repeat(100));
+        assert_eq!(long.chars().count(), LONGEST);
+        assert!(long.ends_with('\u{2026}'));
+    }
+
+    #[test]
+    fn a_trace_of_any_length_has_a_dozen_ticks_at_most() {
+        assert_eq!(ticks(1700.0), [0.0, 500.0, 1000.0, 1500.0]);
+        for end in [1.0, 1e3, 7e3, 1e5, 1e7] {
+            assert!((1..=13).contains(&ticks(end).len()));
+        }
     }
 }
