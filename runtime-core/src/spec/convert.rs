@@ -10,8 +10,9 @@ use oci_spec::runtime::{self as oci, LinuxSchedulerFlag};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
-use super::read::dotted;
+use super::error::member;
 use super::{Capabilities, Process, Spec, SpecError};
 
 /// Scheduler flags: the spec's name, and the one `oci-spec` reads and writes.
@@ -92,6 +93,17 @@ fn through_json<T: DeserializeOwned>(spec: &impl Serialize) -> Result<T, SpecErr
     let value = serde_json::to_value(spec).map_err(|cause| error(String::new(), cause))?;
     serde_path_to_error::deserialize(value)
         .map_err(|cause| error(dotted(cause.path()), cause.into_inner()))
+}
+
+/// A path in the form all messages use.
+pub(super) fn dotted(path: &serde_path_to_error::Path) -> String {
+    path.iter()
+        .fold(String::new(), |path, segment| match segment {
+            Segment::Seq { index } => format!("{path}[{index}]"),
+            Segment::Map { key } => member(&path, key),
+            // A variant is the value itself, not a place in it.
+            Segment::Enum { .. } | Segment::Unknown => path,
+        })
 }
 
 /// The word `oci-spec` uses in JSON.

@@ -15,6 +15,7 @@ mod hooks;
 mod json;
 mod linux;
 mod mounts;
+mod place;
 mod process;
 mod read;
 mod resources;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DOCKER, FULL, minimal, with};
+use crate::spec::json::Object;
 use crate::spec::{NamespaceKind, SeccompAction, SeccompOperator, Spec, SpecError, parse};
 
 #[test]
@@ -247,6 +248,62 @@ fn paths_name_the_element_of_a_list_and_the_key_of_a_map() {
     for (config, path) in cases {
         assert_eq!(read(&config).unwrap_err().path(), path);
     }
+}
+
+#[test]
+fn the_place_of_a_wrong_value_is_the_one_that_a_parser_with_a_path_tells() {
+    // Values in turn become others, and bytes: by the second the file may be no JSON at all, where
+    // the two may disagree on whether a member or the object around it is wrong.
+    let full: Value = serde_json::from_str(FULL).unwrap();
+    let mut wrong_values = 0;
+    let mut members = Vec::new();
+    members_of(&full, String::new(), &mut members);
+    for pointer in members.into_iter().step_by(4) {
+        for value in [
+            json!(true),
+            json!([[]]),
+            json!({"a\"\n[": 1.5}),
+            json!(-7),
+            json!("\\\""),
+        ] {
+            let mut config = full.clone();
+            *config.pointer_mut(&pointer).unwrap() = value;
+            for text in [config.to_string(), format!("{config:#}")] {
+                wrong_values += usize::from(compare_places(text.as_bytes()));
+            }
+        }
+    }
+    assert!(wrong_values > 300, "{wrong_values}");
+    for at in (0..FULL.len()).step_by(61) {
+        for byte in *b"\"[{}],:9t\\\n\xff" {
+            let mut file = FULL.as_bytes().to_vec();
+            file[at] = byte;
+            compare_places(&file);
+            file.truncate(at);
+            compare_places(&file);
+        }
+    }
+}
+
+/// Whether a value is wrong.
+fn compare_places(json: &[u8]) -> bool {
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    let Err(told) = serde_path_to_error::deserialize::<_, Object<Spec>>(&mut parser) else {
+        return false;
+    };
+    let expected = crate::spec::convert::dotted(told.path());
+    let error = parse(json).unwrap_err();
+    let near = |a: &str, b: &str| b.starts_with(a);
+    let same = error.path() == expected;
+    let is_value = told.inner().is_data();
+    let good =
+        same || !is_value && (near(error.path(), &expected) || near(&expected, error.path()));
+    assert!(
+        good,
+        "{error}, not {expected:?}: {}",
+        String::from_utf8_lossy(json)
+    );
+    is_value
 }
 
 #[test]
