@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 
 use super::delete::LIMIT;
@@ -36,13 +36,15 @@ pub(super) fn kill(dir: &StateDir) -> Result<(), Error> {
 }
 
 /// Device and inode.
-type Identity = (u64, u64);
+type Identity = ((u32, u32), u64);
 
 fn of_file(dir: BorrowedFd<'_>, path: &Path) -> Result<Identity, Errno> {
-    let stat = call("newfstatat", || {
-        rustix::fs::statat(dir, path, AtFlags::empty())
+    // What the kernel knows already: a FUSE that does not answer is not asked.
+    let flags = AtFlags::STATX_DONT_SYNC;
+    let stat = call("statx", || {
+        rustix::fs::statx(dir, path, flags, StatxFlags::INO)
     })?;
-    Ok((stat.st_dev, stat.st_ino))
+    Ok(((stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino))
 }
 
 fn holders(wanted: Identity) -> Result<Vec<(i32, OwnedFd)>, Errno> {

@@ -73,14 +73,24 @@ impl<'a> CallOff<'a> {
             }
             Ok(fifo) => fifo,
         };
-        // Until somebody has opened it there is no end of file.
-        let mut ready = process::poll_in(&[fds, &[fifo.reader.as_fd()]].concat(), None)?;
-        let called_off = ready.pop() == Some(true);
-        if called_off && !ready.contains(&true) {
-            return Err(Errno::CANCELED);
+        let all = [fds, &[fifo.reader.as_fd()]].concat();
+        loop {
+            // Until somebody has opened it there is no end of file.
+            let mut ready = process::poll_in(&all, Some(PATIENCE))?;
+            let called_off = ready.pop() == Some(true);
+            if ready.contains(&true) {
+                return Ok(ready);
+            }
+            // Who deletes may have looked for a fifo before this one was made.
+            if called_off || is_removed(dir)? {
+                return Err(Errno::CANCELED);
+            }
         }
-        Ok(ready)
     }
+}
+
+fn is_removed(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+    call("fstat", || rustix::fs::fstat(dir)).map(|stat| stat.st_nlink == 0)
 }
 
 /// Waits, and looks every now and then.
@@ -132,5 +142,25 @@ pub(crate) fn call_off(dir: BorrowedFd<'_>) -> Result<(), Errno> {
     match ipc::open_fifo(dir, FIFO, OFlags::WRONLY) {
         Ok(_) | Err(Errno::NOENT | Errno::NXIO) => Ok(()),
         Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_with_its_directory_also_when_nobody_has_opened_the_fifo() {
+        let path = std::env::temp_dir().join(format!("corten-calloff-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        let dir = crate::sys::file::open_dir_at(rustix::fs::CWD, &path).unwrap();
+        let (never, _writer) = std::io::pipe().unwrap();
+        let waits =
+            std::thread::spawn(move || CallOff::at_once(dir.as_fd()).wait(&[never.as_fd()]));
+        while std::fs::remove_file(path.join(FIFO)).is_err() {
+            std::thread::yield_now();
+        }
+        std::fs::remove_dir(&path).unwrap();
+        assert_eq!(waits.join().unwrap(), Err(Errno::CANCELED));
     }
 }

@@ -306,7 +306,11 @@ impl Driver<'_> {
         match read.and_then(Report::ending) {
             Ok((Some(failed), _)) => failure::of_plan(self.plan, &failed),
             Ok((None, current)) => {
-                let kills = self.made.cgroup.as_ref();
+                // In one that was there before, others may have been killed.
+                let is_new = |cgroup: &&Cgroup| {
+                    self.made.scope || cgroup.made().iter().any(|made| made == cgroup.path())
+                };
+                let kills = self.made.cgroup.as_ref().filter(is_new);
                 let kills = kills.and_then(|cgroup| OomKills::of(cgroup).ok()?);
                 let of_memory = kills.is_some_and(|mut kills| kills.look() > 0);
                 failure::killed(self.plan, current, of_memory)

@@ -107,12 +107,41 @@ impl Stack {
     }
 }
 
-/// Starts the program; comes back when it runs.
-pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, Errno> {
-    call("clone3", || with_signals_blocked(|| start(launch)))
+/// Why there is no child.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NotBorn {
+    /// The caller could not have the thread that watches the time.
+    Guard(Errno),
+    /// The child could not be made, or not execute the program.
+    Child(Errno),
 }
 
-fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
+impl From<NotBorn> for Errno {
+    fn from(why: NotBorn) -> Errno {
+        match why {
+            NotBorn::Guard(errno) | NotBorn::Child(errno) => errno,
+        }
+    }
+}
+
+impl From<Errno> for NotBorn {
+    fn from(errno: Errno) -> NotBorn {
+        NotBorn::Child(errno)
+    }
+}
+
+/// Starts the program; comes back when it runs.
+pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, NotBorn> {
+    let mut started = Err(NotBorn::Child(Errno::INVAL));
+    // The one door takes an errno.
+    call("clone3", || {
+        started = with_signals_blocked(|| start(launch));
+        Ok(())
+    })?;
+    started
+}
+
+fn start(launch: &Launch<'_>) -> Result<Launched, NotBorn> {
     let birth = Birth::new(launch);
     let (birth, pid) = if launch.cgroup.is_some() {
         guarded(birth)?
@@ -127,11 +156,11 @@ fn start(launch: &Launch<'_>) -> Result<Launched, Errno> {
         // Two short words are not too long: there was no memory to copy them to.
         libc::E2BIG => {
             super::process::reap(&pidfd);
-            Err(Errno::NOMEM)
+            Err(Errno::NOMEM.into())
         }
         errno => {
             super::process::reap(&pidfd);
-            Err(Errno::from_raw_os_error(errno))
+            Err(Errno::from_raw_os_error(errno).into())
         }
     }
 }
@@ -216,7 +245,7 @@ struct Guard {
 /// The guard is the kernel's thread only: it waits, kills perhaps, and ends, so it needs none
 /// of what the C library sets up for a thread, which takes longer than all the rest of it. And
 /// since it is not the one that clones, nobody waits until it has found a CPU.
-fn guarded(birth: Birth) -> Result<(Birth, Pid), Errno> {
+fn guarded(birth: Birth) -> Result<(Birth, Pid), NotBorn> {
     // Nobody frees it, on whatever way out, before the thread has ended.
     let mut guard = ManuallyDrop::new(Box::new(Guard {
         birth,
@@ -238,7 +267,7 @@ fn guarded(birth: Birth) -> Result<(Birth, Pid), Errno> {
     let started = unsafe { clone_and_run(&args, this.cast(), guard_main) };
     if let Err(errno) = started {
         drop(ManuallyDrop::into_inner(guard));
-        return Err(errno);
+        return Err(NotBorn::Guard(errno));
     }
     let made = guard.birth.give();
     if made.is_err() {
@@ -253,7 +282,7 @@ fn guarded(birth: Birth) -> Result<(Birth, Pid), Errno> {
             birth.child.failed.store(libc::ETIMEDOUT, Ordering::Release);
         }
     }
-    made.map(|pid| (birth, pid))
+    Ok((birth, made?))
 }
 
 /// As the kernel does it to the word of who has left.

@@ -204,6 +204,28 @@ fn a_run_in_a_user_namespace_killed_at_any_system_call_leaves_nothing() {
 }
 
 #[test]
+fn want_of_a_thread_is_not_told_as_the_limit_of_the_container() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["true"]);
+        folder.write().expect("the lab is writable");
+        // The first asks only whether there is such a call.
+        let told = |nth: usize| {
+            let inject = format!("inject=clone3:error=EAGAIN:when={nth}");
+            let options = ["-o", "/dev/null", "-e", "trace=clone3", "-e", &inject];
+            let mut command = strace(lab, &options, "run", &folder);
+            command.stderr(Stdio::piped());
+            let output = command.output().expect("strace is installed");
+            assert!(!output.status.success());
+            lab::text(&output.stderr)
+        };
+        let (thread, child) = (told(2), told(3));
+        assert!(thread.contains("a thread of the caller"), "{thread}");
+        assert!(!thread.contains("pids.max"), "{thread}");
+        assert!(child.contains("pids.max"), "{child}");
+    });
+}
+
+#[test]
 fn what_a_failed_create_can_not_take_back_a_delete_by_force_can() {
     lab::test(|lab| {
         let mut folder = lab.bundle(&[]);

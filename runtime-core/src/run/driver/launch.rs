@@ -13,7 +13,7 @@ use crate::error::errno_text;
 use crate::plan::{Fds, Flat};
 use crate::run::link::Link;
 use crate::run::report::Report;
-use crate::sys::launch::{Launch, launch};
+use crate::sys::launch::{Launch, NotBorn, launch};
 use crate::sys::{file, ipc};
 
 impl Driver<'_> {
@@ -86,10 +86,10 @@ impl Driver<'_> {
             inherit: &inherit,
         });
         let launched = match launched {
-            Err(Errno::TIMEDOUT) if into_cgroup && self.is_frozen() => {
+            Err(NotBorn::Child(Errno::TIMEDOUT)) if into_cgroup && self.is_frozen() => {
                 return Err(Failed::Because("its cgroup is frozen".to_owned()));
             }
-            launched => launched.map_err(|errno| not_born(into_cgroup, errno))?,
+            launched => launched.map_err(|why| not_born(into_cgroup, why))?,
         };
         if stage0 {
             self.made.stage0 = Some(launched.pidfd);
@@ -125,7 +125,14 @@ impl Driver<'_> {
 }
 
 /// In a cgroup a lack of something is most likely a limit.
-fn not_born(into_cgroup: bool, errno: Errno) -> Failed {
+fn not_born(into_cgroup: bool, why: NotBorn) -> Failed {
+    let errno = match why {
+        NotBorn::Child(errno) => errno,
+        NotBorn::Guard(errno) => {
+            let text = errno_text(errno.raw_os_error());
+            return Failed::Because(format!("a thread of the caller: {text}"));
+        }
+    };
     let limit = match errno {
         Errno::NOMEM => "memory.max of it (linux.resources.memory) or of one above is too small",
         Errno::AGAIN => "pids.max of it (linux.resources.pids) or of one above is reached",
