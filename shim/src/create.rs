@@ -207,6 +207,9 @@ impl Shim {
         if task.init.exit.is_some() {
             return Err(Failure::precondition("cannot exec in a stopped container"));
         }
+        if task.paused || task.pausing {
+            return Err(Failure::precondition("cannot exec in a paused container"));
+        }
         let spec = request.spec.unwrap_or_default();
         let mut process = Process::new(Names {
             stdin: request.stdin,

@@ -96,7 +96,10 @@ fn wanted(
         return Ok(Wanted {
             form: Form::Protobuf,
             options,
-            events: params.containerd_ttrpc_address,
+            events: Some(params.containerd_ttrpc_address)
+                .filter(|address| !address.is_empty())
+                .or_else(|| env("TTRPC_ADDRESS"))
+                .unwrap_or_default(),
             sockets: params
                 .socket_dir
                 .filter(|directory| !directory.is_empty())

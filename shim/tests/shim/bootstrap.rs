@@ -220,16 +220,20 @@ fn the_shim_goes_into_the_cgroup_of_its_options() {
 }
 
 #[test]
-fn sigterm_ends_a_shim_with_its_socket() {
+fn sigterm_and_sigint_end_a_shim_with_its_socket() {
     lane::test(|| {
-        let containerd = Containerd::new(Version::Json);
-        let bundle = containerd.bundle("web", &[]);
-        let mut client = containerd.connect("web", &bundle);
-        let pid = client.shim_pid();
-        let sent = Command::new("kill").arg(pid.to_string()).status().unwrap();
-        assert!(sent.success());
-        fake::gone(pid);
-        assert!(!client.path.exists());
+        for signal in ["-TERM", "-INT"] {
+            let containerd = Containerd::new(Version::Json);
+            let bundle = containerd.bundle("web", &[]);
+            let mut client = containerd.connect("web", &bundle);
+            let pid = client.shim_pid();
+            let mut command = Command::new("kill");
+            let sent = command.args([signal, &pid.to_string()]).status().unwrap();
+            assert!(sent.success());
+            fake::gone(pid);
+            assert!(!client.path.exists());
+            std::fs::remove_dir_all("/run/fake").unwrap();
+        }
     });
 }
 

@@ -5,6 +5,8 @@
 mod bootstrap;
 mod exec;
 mod fake;
+mod flaws;
+mod killed;
 mod sandbox;
 mod scarce;
 mod stdio;

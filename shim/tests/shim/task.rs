@@ -246,6 +246,8 @@ fn pause_and_resume_are_told_and_seen() {
         assert_eq!(web.state("").unwrap().status, PAUSED);
         let error = web.client.name::<Empty>("Pause", "web", "").unwrap_err();
         assert_eq!(error.code, FAILED_PRECONDITION);
+        let error = web.add_exec("one", "true").unwrap_err();
+        assert_eq!(error.code, FAILED_PRECONDITION);
         let _: Empty = web.client.name("Resume", "web", "").unwrap();
         assert_eq!(web.state("").unwrap().status, RUNNING);
         let order = [
@@ -256,6 +258,58 @@ fn pause_and_resume_are_told_and_seen() {
         ];
         assert_eq!(web.topics(4), order);
         web.end();
+    });
+}
+
+#[test]
+fn a_container_that_has_ended_takes_no_signal_and_no_update_and_says_so() {
+    lane::test(|| {
+        let mut web = Web::new("exit 0");
+        web.run();
+        web.wait("").unwrap();
+        assert_eq!(web.kill("", 9, false).unwrap_err().code, NOT_FOUND);
+        // Its processes are in no cgroup any more: what is written must not reach another one.
+        let root = || std::fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control");
+        let before = root().unwrap();
+        let request = corten_shim::proto::task::UpdateTaskRequest {
+            id: "web".to_owned(),
+            resources: Some(corten_shim::proto::Any {
+                type_url: String::new(),
+                value: br#"{"pids": {"limit": 77}}"#.to_vec(),
+            }),
+        };
+        let updated = web.client.call::<Empty>("Update", &request);
+        assert_eq!(updated.unwrap_err().code, FAILED_PRECONDITION);
+        assert_eq!(root().unwrap(), before);
+        for call in ["Pause", "Resume"] {
+            let refused = web.client.name::<Empty>(call, "web", "").unwrap_err();
+            assert_eq!(refused.code, FAILED_PRECONDITION, "{call}");
+        }
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn hooks_and_containers_begin_with_no_signal_blocked() {
+    lane::test(|| {
+        // The shim itself blocks some.
+        let show = "grep SigBlk /proc/self/status";
+        let mut web = Web::new(&format!("busybox {show}"));
+        let script = format!("{show} >/run/fake/hook");
+        web.config["hooks"] = serde_json::json!({
+            "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script],
+                "env": ["PATH=/bin:/usr/bin"]}]
+        });
+        let mut stdout = web.stdout();
+        web.run();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        let mut text = std::fs::read_to_string("/run/fake/hook").unwrap();
+        std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+        let none = "SigBlk:\t0000000000000000\n";
+        assert_eq!(text, none.repeat(2));
+        web.client.shutdown();
     });
 }
 

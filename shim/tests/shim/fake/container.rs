@@ -172,7 +172,8 @@ impl Web {
 
     /// A program for `binary://`.
     pub(crate) fn logger(&self, script: &str) -> String {
-        let path = self.containerd.folder.join("logger");
+        // Only in a query a plus is a space.
+        let path = self.containerd.folder.join("logger+");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         format!("binary://{}", path.display())
