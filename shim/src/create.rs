@@ -76,7 +76,7 @@ impl Shim {
         task.sandbox = sandbox;
         self.serial += 1;
         task.serial = self.serial;
-        self.launch(
+        self.work(
             move || create(&asked.0, &options, &asked.1, &asked.2),
             move |shim, created| {
                 shim.created(reply, &request, task, created);
@@ -243,7 +243,7 @@ impl Shim {
         process.starting = true;
         let names = process.names.clone();
         let id = key.id.clone();
-        self.launch(
+        self.work(
             move || exec(&runtime, &id, &spec, &names, &owner),
             move |shim, made| shim.exec_started(reply, &key, serial, made),
         );

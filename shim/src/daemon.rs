@@ -26,8 +26,7 @@ use crate::publisher::Publisher;
 use crate::server::{Connection, Reply};
 use crate::socket::{self, Bound, Leave};
 use crate::stdio::copy::{Copies, Turn};
-use crate::sys::Ended;
-use crate::task::{Exit, Task};
+use crate::task::Task;
 use crate::worker::Workers;
 
 /// How long a shim that nobody wants any more waits for containerd to take the last events, and
@@ -44,15 +43,6 @@ const UNWANTED: Duration = Duration::from_secs(60);
 
 /// How long callers wait where there is no descriptor for one more.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a child that has ended and that nobody knows may still be what an operation has made.
-const CLAIM: Duration = Duration::from_secs(5);
-
-/// How long an operation counts for that: one that takes longer hangs.
-const LAUNCH: Duration = Duration::from_secs(30);
-
-/// Of how many children that nobody knew it is kept how they have ended.
-const EARLY: usize = 4096;
 
 /// After how much quiet unused memory is given back.
 const QUIET: Duration = Duration::from_secs(2);
@@ -71,14 +61,6 @@ pub(crate) struct Shim {
     pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
     pub(crate) draining: Vec<Draining>,
     workers: Workers,
-    /// When each operation has begun, of those under way that make a process.
-    launches: Vec<Instant>,
-    /// Children that have ended and that such an operation may have made, and since when they
-    /// are left alone.
-    unclaimed: BTreeMap<i32, Instant>,
-    /// How those have ended that were reaped during such operations: for the case that one of
-    /// them comes with a process that is gone.
-    early: BTreeMap<i32, Exit>,
     /// Calls about a sandbox that is being made: they wait for that.
     pub(crate) late: Vec<(Reply, String, SandboxRequest)>,
     /// How many containers there ever were.
@@ -190,9 +172,6 @@ impl Shim {
             runtimes: BTreeMap::new(),
             draining: Vec::new(),
             workers: Workers::new()?,
-            launches: Vec::new(),
-            unclaimed: BTreeMap::new(),
-            early: BTreeMap::new(),
             late: Vec::new(),
             serial: 0,
             connections: BTreeMap::new(),
@@ -245,12 +224,6 @@ impl Shim {
                     return Ok(over);
                 }
             }
-            if self
-                .claim_deadline()
-                .is_some_and(|then| then <= Instant::now())
-            {
-                self.reap_orphans();
-            }
             if self.accept_again.is_some_and(|then| then <= Instant::now()) {
                 self.accept_again = None;
                 self.listen(listener, listening, Ready::IN);
@@ -273,12 +246,7 @@ impl Shim {
         match source {
             Source::Listener => self.accept(listener, token),
             Source::Signals => return self.signalled(signals),
-            Source::Workers => {
-                self.finish_work();
-                if !self.unclaimed.is_empty() {
-                    self.reap_orphans();
-                }
-            }
+            Source::Workers => self.finish_work(),
             Source::Publisher => self.publisher.ready(&mut self.poller),
             Source::Connection => self.read(token),
             Source::Exit(key) => self.collect(&key),
@@ -296,7 +264,6 @@ impl Shim {
             self.copies.deadline(),
             self.accept_again,
             self.drain_deadline(),
-            self.claim_deadline(),
             self.leave_deadline(),
             self.unwanted.map(|since| since + UNWANTED),
         ];
@@ -474,39 +441,6 @@ impl Shim {
         self.workers.running() > 0
     }
 
-    /// Whether a child that has ended and that nobody knows may be what an operation has made
-    /// whose result is not here yet: not for ever, else one that hangs would keep all zombies.
-    pub(crate) fn may_be_claimed(&mut self, pid: i32) -> bool {
-        let now = Instant::now();
-        if !self.launches.iter().any(|begun| *begun + LAUNCH > now) {
-            return false;
-        }
-        let since = self.unclaimed.entry(pid).or_insert(now);
-        *since + CLAIM > now
-    }
-
-    /// When children that are left alone are looked at again.
-    fn claim_deadline(&self) -> Option<Instant> {
-        self.unclaimed.values().min().map(|since| *since + CLAIM)
-    }
-
-    /// No other children than these are left alone.
-    pub(crate) fn claimed_but(&mut self, held: &[i32]) {
-        self.unclaimed.retain(|pid, _| held.contains(pid));
-    }
-
-    /// Keeps how a child has ended that nobody knew, if an operation may come and ask.
-    pub(crate) fn note_early(&mut self, ended: Ended) {
-        if !self.launches.is_empty() && self.early.len() < EARLY {
-            self.early.insert(ended.pid, Exit::now(ended.status));
-        }
-    }
-
-    /// How a process has ended that was reaped before it was known.
-    pub(crate) fn take_early(&mut self, pid: i32) -> Option<Exit> {
-        self.early.remove(&pid)
-    }
-
     /// Goes on with what was done on other threads.
     pub(crate) fn finish_work(&mut self) {
         for finish in self.workers.take() {
@@ -525,25 +459,6 @@ impl Shim {
                 },
             );
         }
-    }
-
-    /// The same as [`Shim::work`], for what makes a process: see [`Shim::may_be_claimed`].
-    pub(crate) fn launch<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-        then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
-    ) {
-        let begun = Instant::now();
-        if self.launches.is_empty() {
-            self.early.clear();
-        }
-        self.launches.push(begun);
-        self.work(work, move |shim, done| {
-            if let Some(place) = shim.launches.iter().position(|launch| *launch == begun) {
-                shim.launches.swap_remove(place);
-            }
-            then(shim, done);
-        });
     }
 
     /// Does something on a thread of its own, and goes on here with what came of it.

@@ -22,8 +22,6 @@ pub(crate) enum Which<'a> {
     /// Any that belongs to the calling thread: what it has made itself, what came to it from
     /// threads that are gone, and orphans. It stays a zombie.
     Look,
-    /// One of them. It stays a zombie too.
-    LookAt(i32),
 }
 
 /// `waitid(2)` for children that have ended, without waiting.
@@ -38,10 +36,6 @@ pub(crate) fn waitid(which: Which<'_>) -> io::Result<Option<Ended>> {
         Which::Look => {
             options |= libc::WNOWAIT | libc::__WNOTHREAD;
             (libc::P_ALL, 0)
-        }
-        Which::LookAt(pid) => {
-            options |= libc::WNOWAIT | libc::__WNOTHREAD;
-            (libc::P_PID, pid.unsigned_abs())
         }
     };
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -66,13 +60,6 @@ pub(crate) fn waitid(which: Which<'_>) -> io::Result<Option<Ended>> {
         _ => 128 + status,
     };
     Ok(Some(Ended { pid, status }))
-}
-
-/// The children of the calling thread. None where the kernel does not list them.
-pub(crate) fn children() -> Vec<i32> {
-    let text = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    let pids = text.split_whitespace();
-    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// `pidfd_send_signal(2)` with any number; rustix takes the named ones only.

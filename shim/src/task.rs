@@ -255,20 +255,14 @@ impl Shim {
         let Ok(process) = self.process_mut(key) else {
             return;
         };
-        let Some(pidfd) = process.pidfd.clone() else {
-            return;
-        };
-        let pid = process.pid;
+        let Some(pidfd) = &process.pidfd else { return };
         let exit = match sys::waitid(Which::Pidfd(pidfd.as_fd())) {
             Ok(Some(ended)) => Exit::now(ended.status),
             Ok(None) => return,
-            Err(_) => self.take_early(pid).unwrap_or_else(|| Exit::now(KILLED)),
-        };
-        let Ok(process) = self.process_mut(key) else {
-            return;
+            Err(_) => Exit::now(KILLED),
         };
         process.collected.get_or_insert(exit);
-        let registered = process.token.take().map(|token| (pidfd, token));
+        let registered = process.token.take().map(|token| (Arc::clone(pidfd), token));
         if let Some((pidfd, token)) = registered {
             self.poller.remove(&*pidfd, token);
         }
@@ -409,52 +403,21 @@ impl Shim {
 
     /// A child has ended: those that no pidfd here stands for are reaped.
     ///
-    /// What an operation makes belongs to the thread that has made it, and comes to this one when
-    /// that ends. That can be before the operation's end, since the library starts what is born
-    /// in a cgroup on a thread of its own. So who is unknown after the results were taken is left
-    /// alone for a while if there is such an operation; else it is nobody's.
+    /// What an operation makes belongs to its thread, and comes to this one when that ends, behind
+    /// its result: so who is unknown after the results were taken is nobody's.
     pub(crate) fn reap_orphans(&mut self) {
-        let mut held = Vec::new();
+        let mut unknown = None;
         while let Ok(Some(ended)) = sys::waitid(Which::Look) {
-            if !self.reap(ended.pid) {
-                // The kernel would show it again and again, and never those behind it.
-                held = sys::children();
-                held.retain(|pid| *pid != ended.pid && !self.reap_if_ended(*pid));
-                held.push(ended.pid);
-                break;
-            }
-        }
-        self.claimed_but(&held);
-    }
-
-    /// The same for one child. Says whether it is gone, or lives.
-    fn reap_if_ended(&mut self, pid: i32) -> bool {
-        !matches!(sys::waitid(Which::LookAt(pid)), Ok(Some(_))) || self.reap(pid)
-    }
-
-    /// Reaps a child that has ended. Says whether it is gone.
-    fn reap(&mut self, pid: i32) -> bool {
-        if self.key_of(pid).is_none() {
-            self.finish_work();
-        }
-        if let Some(key) = self.key_of(pid) {
-            self.collect(&key);
-            return true;
-        }
-        if self.may_be_claimed(pid) {
-            return false;
-        }
-        match sys::waitid(Which::Pid(pid)) {
-            Ok(Some(ended)) => self.note_early(ended),
-            Ok(None) => {}
-            // Else somebody else was faster.
-            Err(error) if error.raw_os_error() != Some(nix::libc::ECHILD) => {
+            if let Some(key) = self.key_of(ended.pid) {
+                self.collect(&key);
+            } else if unknown != Some(ended.pid) {
+                unknown = Some(ended.pid);
+                self.finish_work();
+            } else if let Err(error) = sys::waitid(Which::Pid(ended.pid)) {
                 log::warn!("waitid: {error}");
-                return false;
+                return;
             }
-            Err(_) => {}
         }
-        true
     }
 
     /// The process of this number that was not reaped yet.

@@ -430,10 +430,19 @@ pub(crate) fn children_of(shim: u32) -> Vec<u32> {
     pids.map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// Whether a shell has ended and was not waited for.
-pub(crate) fn is_dead_shell(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.contains(" (sh) Z ")
+/// The children of all of a shim's threads that are shells, have ended and were not waited for.
+pub(crate) fn dead_shells(shim: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{shim}/task")).unwrap();
+    let children = threads.map(|thread| thread.unwrap().path().join("children"));
+    let text: String = children
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .collect();
+    let pids = text.split_whitespace().map(|pid| pid.parse().unwrap());
+    let is_dead = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| stat.contains(" (sh) Z "))
+    };
+    pids.filter(is_dead).collect()
 }
 
 /// Waits until there is no such process.
