@@ -2,6 +2,7 @@
 //!
 //! See bundle.md of the OCI runtime specification.
 
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Cause, Error};
@@ -11,12 +12,18 @@ use crate::sys::file;
 /// Largest config.json that is read, in bytes.
 const CONFIG_MAX: usize = 64 << 20;
 
+/// Largest one that is kept as it was read, to be saved with the container: larger ones are mostly
+/// blanks, or what nobody reads.
+const KEPT_MAX: usize = 1 << 20;
+
 /// A container's configuration and root file system.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bundle {
     path: PathBuf,
     rootfs: PathBuf,
     spec: Spec,
+    /// What `spec` was read from, if it was and is not too large.
+    json: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -39,7 +46,8 @@ impl Bundle {
         })?;
         let rootfs = path.join(root_path(&spec));
         spec::validate_read(&spec, &bytes)?;
-        let bundle = Bundle::found(spec, path, &rootfs)?;
+        let mut bundle = Bundle::found(spec, path, &rootfs)?;
+        bundle.json = Some(bytes).filter(|json| json.len() <= KEPT_MAX);
         if led_out(&bundle.path, root_path(&bundle.spec), &bundle.rootfs) {
             let path = "root.path".to_owned();
             let cause = LED_OUT.to_owned();
@@ -78,6 +86,7 @@ impl Bundle {
             rootfs: canonical(rootfs)?,
             path,
             spec,
+            json: None,
         })
     }
 
@@ -87,6 +96,15 @@ impl Bundle {
             path: self.path.clone(),
             rootfs: self.rootfs.clone(),
             spec,
+            json: None,
+        }
+    }
+
+    /// The configuration as JSON: as it was read, or else made from it.
+    pub(crate) fn to_json(&self) -> Cow<'_, [u8]> {
+        match &self.json {
+            Some(json) => Cow::Borrowed(json),
+            None => Cow::Owned(spec::to_json(&self.spec).into_bytes()),
         }
     }
 

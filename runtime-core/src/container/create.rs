@@ -17,7 +17,7 @@ use crate::plan::hooks::HookState;
 use crate::run::{
     Driver, InitProgram, Keeper, Made, Process, Record, Trace, Undone, hand_on, late_steps,
 };
-use crate::spec::{NamespaceKind, Spec};
+use crate::spec::NamespaceKind;
 use crate::sys::{call, ipc, process};
 
 /// Descriptors for a container's standard input, output and error.
@@ -124,7 +124,7 @@ impl Runtime {
     ) -> Result<Container, Error> {
         dir::check_id(id)?;
         check_options(bundle, &options)?;
-        let config = bundle.spec();
+        let given = bundle;
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
         let host = Host::probe_for(bundle.spec())?;
@@ -140,7 +140,7 @@ impl Runtime {
         self.make_root()?;
         let dir = StateDir::make(&self.root, id)?;
         let new = New {
-            config,
+            given,
             bundle,
             options,
             host,
@@ -195,7 +195,7 @@ pub(super) fn check_preserved(count: u32) -> Result<(), Error> {
 /// All that a creation works with.
 struct New<'a> {
     /// As it was given, without what this creation adds.
-    config: &'a Spec,
+    given: &'a Bundle,
     bundle: &'a Bundle,
     options: CreateOptions,
     host: Host,
@@ -340,8 +340,7 @@ impl Keeper for StateKeeper<'_> {
 
     fn prepare(&mut self) -> Result<(), Error> {
         // For exec: a bundle need not stay, and need not have been on disk.
-        let config = crate::spec::to_json(self.new.config);
-        self.dir.write(dir::CONFIG, config.as_bytes())?;
+        self.dir.write(dir::CONFIG, &self.new.given.to_json())?;
         self.prepared = Some((owner()?, state::boot_id()?));
         Ok(())
     }

@@ -73,7 +73,7 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
             Action::Init(op) => op,
         };
         let empty = |slot: &Slot| !slots.is_sure(*slot, index);
-        if let Some(slot) = reads(op).into_iter().find(empty) {
+        if let Some(slot) = given(reads(op)).find(empty) {
             return Err(PlanError::EmptySlot {
                 step: position + 1,
                 slot: slot.0,
@@ -86,12 +86,12 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
             OnError::Warn => index,
             OnError::Skip { steps, .. } => index + usize::from(steps),
         });
-        for slot in fills(op) {
+        for slot in given(fills(op)) {
             slots.fill(slot, until);
         }
         // A file system context, a mount point and a tree besides the slots.
         peak = peak.max(slots.open.len() + 3);
-        for slot in closes(op) {
+        for slot in given(closes(op)) {
             slots.close(slot, until == ALWAYS);
         }
         if let OnError::Skip { steps, .. } = step.on_error {
@@ -102,51 +102,56 @@ pub(super) fn slots(steps: &[Step]) -> Result<usize, PlanError> {
     Ok(peak)
 }
 
+/// The slots of an op, and [`Slot::NONE`] where it has fewer: a list for each of a hundred steps, three times, is more
+/// than the rest of the walk.
+type Pair = [Slot; 2];
+
+fn given(slots: Pair) -> impl Iterator<Item = Slot> {
+    slots.into_iter().filter(|slot| *slot != Slot::NONE)
+}
+
 /// Slots that an op needs. `Slot::EMPTY` is filled by the first mask that needs it.
-fn reads(op: &InitOp) -> Vec<Slot> {
+fn reads(op: &InitOp) -> Pair {
     match *op {
-        Op::Clone { cgroup, .. } if cgroup != Slot::NONE => vec![Slot::SOCKET, cgroup],
-        Op::Clone { .. } | Op::Wait { .. } => vec![Slot::SOCKET],
-        Op::SetAttr { mount, .. } | Op::KeepTree { mount, .. } => vec![mount],
-        Op::Idmap { mount, map, .. } => vec![mount, map],
-        Op::Attach { mount, .. } | Op::CopyUp { mount, .. } => vec![Slot::ROOT, mount],
-        Op::SetAttrAt { .. } | Op::OpenDir { .. } => vec![Slot::ROOT],
-        Op::ReadonlyPath { dir, .. } => vec![dir],
-        Op::MountAt { .. } | Op::Reconfigure { .. } => vec![Slot::ROOT],
-        Op::MaskPath { dir, .. } => vec![dir, Slot::NULL],
-        Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => vec![Slot::ROOT],
-        Op::OpenPty { .. } => vec![Slot::ROOT],
-        Op::MakeNode { dir, .. } | Op::BindNode { dir, .. } | Op::MakeLink { dir, .. } => vec![dir],
-        Op::BindConsole {} => vec![Slot::DEV, Slot::PTY],
-        Op::SendConsole {} => vec![Slot::SOCKET, Slot::PTY_MASTER],
-        Op::Join { from, .. } => vec![from],
-        Op::EnterTime { proc } => vec![proc],
-        Op::UseConsole {} => vec![Slot::PTY],
-        Op::PassListener { from } => vec![Slot::SOCKET, from],
-        Op::WaitStart {} => vec![Slot::EXEC_FIFO, Slot::DONE],
-        Op::RunHook {
-            state,
-            lifeline: Slot::NONE,
-            ..
-        } => vec![state],
+        Op::Clone { cgroup, .. } => [Slot::SOCKET, cgroup],
+        Op::Wait { .. } => [Slot::SOCKET, Slot::NONE],
+        Op::SetAttr { mount, .. } | Op::KeepTree { mount, .. } => [mount, Slot::NONE],
+        Op::Idmap { mount, map, .. } => [mount, map],
+        Op::Attach { mount, .. } | Op::CopyUp { mount, .. } => [Slot::ROOT, mount],
+        Op::SetAttrAt { .. } | Op::OpenDir { .. } => [Slot::ROOT, Slot::NONE],
+        Op::ReadonlyPath { dir, .. } => [dir, Slot::NONE],
+        Op::MountAt { .. } | Op::Reconfigure { .. } => [Slot::ROOT, Slot::NONE],
+        Op::MaskPath { dir, .. } => [dir, Slot::NULL],
+        Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => [Slot::ROOT, Slot::NONE],
+        Op::OpenPty { .. } => [Slot::ROOT, Slot::NONE],
+        Op::MakeNode { dir, .. } | Op::BindNode { dir, .. } | Op::MakeLink { dir, .. } => {
+            [dir, Slot::NONE]
+        }
+        Op::BindConsole {} => [Slot::DEV, Slot::PTY],
+        Op::SendConsole {} => [Slot::SOCKET, Slot::PTY_MASTER],
+        Op::Join { from, .. } => [from, Slot::NONE],
+        Op::EnterTime { proc } => [proc, Slot::NONE],
+        Op::UseConsole {} => [Slot::PTY, Slot::NONE],
+        Op::PassListener { from } => [Slot::SOCKET, from],
+        Op::WaitStart {} => [Slot::EXEC_FIFO, Slot::DONE],
         Op::RunHook {
             state, lifeline, ..
-        } => vec![state, lifeline],
-        Op::WriteProc { proc, .. } | Op::WriteAttribute { proc, .. } => vec![proc],
-        Op::LabelRoot { mount, .. } => vec![mount],
-        _ => Vec::new(),
+        } => [state, lifeline],
+        Op::WriteProc { proc, .. } | Op::WriteAttribute { proc, .. } => [proc, Slot::NONE],
+        Op::LabelRoot { mount, .. } => [mount, Slot::NONE],
+        _ => [Slot::NONE; 2],
     }
 }
 
 /// Whether a step of init's leaves a descriptor in the slot.
 pub(super) fn fills_slot(step: &Step, slot: Slot) -> bool {
     match &step.action {
-        Action::Init(op) => fills(op).contains(&slot),
+        Action::Init(op) => given(fills(op)).any(|filled| filled == slot),
         Action::Run(_) => false,
     }
 }
 
-fn fills(op: &InitOp) -> Vec<Slot> {
+fn fills(op: &InitOp) -> Pair {
     match *op {
         Op::BindRoot { into, .. }
         | Op::OpenRoot { into, .. }
@@ -156,22 +161,22 @@ fn fills(op: &InitOp) -> Vec<Slot> {
         | Op::OpenNamespace { into, .. }
         | Op::OpenProc { into }
         | Op::OpenNull { into }
-        | Op::HookState { into, .. } => vec![into],
-        Op::OpenPty { .. } => vec![Slot::PTY, Slot::PTY_MASTER],
-        Op::LoadSeccomp { listener, .. } if listener != Slot::NONE => vec![listener],
-        _ => Vec::new(),
+        | Op::HookState { into, .. } => [into, Slot::NONE],
+        Op::OpenPty { .. } => [Slot::PTY, Slot::PTY_MASTER],
+        Op::LoadSeccomp { listener, .. } => [listener, Slot::NONE],
+        _ => [Slot::NONE; 2],
     }
 }
 
-fn closes(op: &InitOp) -> Vec<Slot> {
+fn closes(op: &InitOp) -> Pair {
     match *op {
-        Op::Close { slot } => vec![slot],
-        Op::Join { from, .. } | Op::PassListener { from } => vec![from],
-        Op::EnterTime { proc } => vec![proc],
-        Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => vec![Slot::ROOT],
-        Op::UseConsole {} => vec![Slot::PTY],
-        Op::SendConsole {} => vec![Slot::PTY_MASTER],
-        Op::WaitStart {} => vec![Slot::EXEC_FIFO],
-        _ => Vec::new(),
+        Op::Close { slot } => [slot, Slot::NONE],
+        Op::Join { from, .. } | Op::PassListener { from } => [from, Slot::NONE],
+        Op::EnterTime { proc } => [proc, Slot::NONE],
+        Op::PivotRoot {} | Op::MoveRoot {} | Op::Chroot {} => [Slot::ROOT, Slot::NONE],
+        Op::UseConsole {} => [Slot::PTY, Slot::NONE],
+        Op::SendConsole {} => [Slot::PTY_MASTER, Slot::NONE],
+        Op::WaitStart {} => [Slot::EXEC_FIFO, Slot::NONE],
+        _ => [Slot::NONE; 2],
     }
 }

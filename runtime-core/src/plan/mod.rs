@@ -49,7 +49,7 @@ use corten_init::abi::{Barrier, Op, Slot};
 use crate::cgroup::systemd::Scope;
 use crate::cgroup::{DeviceProgram, Setting};
 use crate::host::{Facts, Host};
-use crate::spec::{NamespaceKind, Process, Resources, Spec};
+use crate::spec::{Linux, NamespaceKind, Process, Resources, Spec};
 
 pub use crate::sys::scheduling::SchedAttributes;
 pub use error::PlanError;
@@ -322,6 +322,7 @@ fn up_to_namespaces(
         _ => ((cgroup, attach), Vec::new()),
     };
     let mut steps = limits::before(cx, cgroup);
+    steps.reserve(most_steps(cx, mounts));
     steps.append(&mut mounts.before);
     steps.push(enter::launch(cx, entry));
     steps.extend(limits::beside(cx, attach).chain(record));
@@ -329,6 +330,14 @@ fn up_to_namespaces(
     let outside = std::mem::take(&mut mounts.outside);
     steps.extend(enter::enter(cx, entry, late, outside));
     steps
+}
+
+/// About how many steps there will be, so that they are not moved whenever they are twice as many.
+fn most_steps(cx: &Context<'_>, mounts: &Mounts) -> usize {
+    let paths = |linux: &Linux| linux.masked_paths.len() + linux.readonly_paths.len();
+    let paths = cx.spec.linux.as_deref().map_or(0, paths);
+    // The others of the configuration that the command `spec` writes are about 60.
+    mounts.steps.len() + paths + 72
 }
 
 /// Whether the program may start as soon as the container is made: the caller wants it, and

@@ -53,7 +53,7 @@ pub(super) struct Calls {
     pub(super) architecture: Architecture,
     /// Numbers in order, each with the last of its rules, exclusive: its first comes behind those
     /// of the number before.
-    numbers: Vec<(u32, usize)>,
+    numbers: Vec<(u32, u32)>,
     /// What is tried in turn, number after number.
     rules: Vec<Rule>,
     /// First and last numbers of calls that are newer than the profile.
@@ -340,8 +340,11 @@ impl Calls {
         let before = index
             .checked_sub(1)
             .and_then(|before| self.numbers.get(before));
-        let from = before.map_or(0, |(_, end)| *end);
-        let end = self.numbers.get(index).map_or(from, |(_, end)| *end);
+        let from = before.map_or(0, |(_, end)| *end as usize);
+        let end = self
+            .numbers
+            .get(index)
+            .map_or(from, |(_, end)| *end as usize);
         self.rules.get(from..end).unwrap_or_default()
     }
 }
@@ -363,12 +366,12 @@ struct Found {
     /// Those that a call may have.
     rules: Vec<Rule>,
     /// A number, and the place of one of them.
-    calls: Vec<(u32, usize)>,
+    calls: Vec<(u32, u32)>,
 }
 
 impl Found {
     fn add(&mut self, number: u32, rule: Rule) {
-        self.calls.push((number, self.rules.len()));
+        self.calls.push((number, self.rules.len() as u32));
         self.rules.push(rule);
     }
 }
@@ -384,7 +387,8 @@ fn calls(named: &[Vec<usize>], architecture: Architecture, rules: &[Rule], defau
         let to = rules.partition_point(|rule| rule.origin <= index);
         let own = rules.get(from..to).unwrap_or(&[]);
         let is_default = own.first().is_some_and(|rule| rule.answer == default);
-        let places = found.rules.len()..found.rules.len() + own.len();
+        let place = found.rules.len() as u32;
+        let places = place..place + own.len() as u32;
         if !is_default {
             let adapted = own.iter().map(|rule| adapt(rule, architecture));
             found.rules.extend(adapted);
@@ -459,7 +463,7 @@ fn by_number(found: Found, calls: &mut Calls) {
     for key in order {
         let place = found.calls.get(key as u32 as usize);
         let Some((number, rule)) =
-            place.and_then(|(number, at)| Some((*number, found.rules.get(*at)?)))
+            place.and_then(|(number, at)| Some((*number, found.rules.get(*at as usize)?)))
         else {
             continue;
         };
@@ -469,7 +473,7 @@ fn by_number(found: Found, calls: &mut Calls) {
                     continue;
                 }
                 calls.numbers.pop();
-                calls.numbers.last().map_or(0, |(_, end)| *end)
+                calls.numbers.last().map_or(0, |(_, end)| *end as usize)
             }
             _ => calls.rules.len(),
         };
@@ -478,7 +482,7 @@ fn by_number(found: Found, calls: &mut Calls) {
             calls.rules.truncate(start);
         }
         calls.rules.push(rule.clone());
-        calls.numbers.push((number, calls.rules.len()));
+        calls.numbers.push((number, calls.rules.len() as u32));
     }
 }
 
