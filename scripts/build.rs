@@ -1,5 +1,5 @@
 //! Build script of the programs: tells them which commit they were built from, and the linker what a release build does
-//! not need.
+//! not need, and in which order.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ fn main() {
         "cargo::rerun-if-changed={}",
         concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/build.rs")
     );
-    leave_out_unwinding();
+    link_for_release();
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()
     {
@@ -20,8 +20,9 @@ fn main() {
     }
 }
 
-/// The tables for unwinding are for panics that unwind, as those of debug builds do.
-fn leave_out_unwinding() {
+/// The tables for unwinding are for panics that unwind, as those of debug builds do. What a start of
+/// `corten` executes lies together.
+fn link_for_release() {
     if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/no-unwind.ld");
         println!("cargo::rerun-if-changed={script}");
@@ -29,6 +30,9 @@ fn leave_out_unwinding() {
         // `_Unwind_Backtrace` is that program's own, see its sys.rs; libgcc's comes along with others.
         if env!("CARGO_PKG_NAME") == "corten-cli" {
             println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/start.ld");
+            println!("cargo::rerun-if-changed={script}");
+            println!("cargo::rustc-link-arg-bins=-Wl,-T,{script}");
         }
     }
 }

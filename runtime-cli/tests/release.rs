@@ -60,3 +60,18 @@ fn the_release_binary_is_static_and_stripped() {
     assert!(!sections.contains(".symtab"), "{sections}");
     assert!(!sections.contains(".dynamic"), "{sections}");
 }
+
+#[test]
+fn what_a_start_executes_lies_together_in_the_release_binary() {
+    let Some(corten) = release("what_a_start_executes_lies_together_in_the_release_binary") else {
+        return;
+    };
+    // scripts/start.ld names the functions. When the section gets small most of them have other
+    // names by now, and it is time for scripts/start-order.py.
+    let sections = readelf("--section-headers", &corten);
+    let line = sections.lines().find(|line| line.contains(" .text.start "));
+    let line = line.unwrap_or_else(|| panic!("no .text.start: {sections}"));
+    let fields: Vec<&str> = line.split(']').nth(1).unwrap().split_whitespace().collect();
+    let size = usize::from_str_radix(fields[4], 16).expect("a number");
+    assert!((400 << 10..1 << 20).contains(&size), "{size}: {line}");
+}
