@@ -68,6 +68,26 @@ fn descriptors_to_preserve_stay_and_pass_the_exec() {
     assert_eq!(low, [0, 1, 2, 3, 4]);
 }
 
+/// Page tables are charged to the container: 2 MiB are what one describes.
+#[test]
+fn plan_and_report_are_mapped_beside_the_code() {
+    let init = Trial::new("beside").stop();
+    let maps = init.proc("maps");
+    let place = |line: &str| {
+        let (from, _) = line.split_once('-').unwrap();
+        u64::from_str_radix(from, 16).unwrap() >> 21
+    };
+    let is_high = |line: &&str| line.ends_with(']');
+    let (high, low): (Vec<&str>, Vec<&str>) = maps.lines().partition(is_high);
+    assert!(high.iter().any(|line| line.ends_with("[stack]")), "{maps}");
+    // Code and data, twice the plan, the report.
+    assert!(low.len() >= 6, "{maps}");
+    assert!(
+        low.iter().all(|line| place(line) == place(low[0])),
+        "{maps}"
+    );
+}
+
 #[test]
 fn slots_do_not_pass_the_exec() {
     let listed = Trial::new("slots-exec")
