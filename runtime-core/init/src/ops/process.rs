@@ -125,7 +125,8 @@ fn open_passwd() -> Result<Fd, Errno> {
 /// Reads lines until the third field is `uid`; the line's length. Longer lines than
 /// the buffer are passed over.
 fn find_line(passwd: Fd, uid: u32, line: &mut [u8; LINE_MAX]) -> Option<usize> {
-    let mut chunk = [0u8; 4096];
+    // Small, since it is the container that is charged the stack: this is its deepest place.
+    let mut chunk = [0u8; 1024];
     let mut total = 0usize;
     let mut len = 0usize;
     while total < PASSWD_MAX {
