@@ -121,6 +121,10 @@ fn charged(lab: &Lab) -> Result<Measurement, String> {
         outcome?;
         result = result.with(name, vec![bytes / KIB]);
     }
+    if let [ours, floor, ..] = result.series.as_slice() {
+        let more = stats::least_more(&ours.samples, &floor.samples);
+        result.notes.push(format!("{more} KiB more than floor"));
+    }
     Ok(result.note(
         "memory.peak of a cgroup around the container's, Docker-like bundle, page cache dropped \
          first; the kernel charges a processor's stock of 256 KiB ahead where it can",
