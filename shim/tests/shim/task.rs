@@ -611,6 +611,47 @@ fn a_read_only_bind_is_read_only() {
 }
 
 #[test]
+fn a_file_system_of_fuse_is_mounted_by_its_helper() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        let programs = containerd.folder.join("programs");
+        std::fs::create_dir(&programs).unwrap();
+        let helper = programs.join("mount.fuse3");
+        let script = "#!/bin/sh\nPATH=/bin:/usr/bin\necho \"$@\" >/run/fake/args\n\
+                      grep SigBlk /proc/self/status >>/run/fake/args\n\
+                      [ \"$1\" = good ] || { echo not today >&2; exit 5; }\n\
+                      mount --bind /run/fake/image \"$2\"\n";
+        std::fs::write(&helper, script).unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        containerd.programs = Some(programs);
+        let mut web = Web::of(containerd, "web", "test -x /tmp/bin/busybox");
+        web.request.rootfs.push(corten_shim::proto::task::Mount {
+            r#type: "fuse3.thing".to_owned(),
+            source: "bad".to_owned(),
+            target: "tmp".to_owned(),
+            options: vec!["one".to_owned(), "two=2".to_owned()],
+        });
+        let error = web.create().unwrap_err();
+        assert!(error.message.contains("not today"), "{}", error.message);
+        assert!(!web.bundle.join("rootfs/bin").exists());
+        web.request.rootfs[1].source = "good".to_owned();
+        web.run();
+        assert_eq!(web.wait("").unwrap(), 0);
+        let target = web.bundle.join("rootfs/tmp");
+        let expected = format!(
+            "good {} -o one -o two=2 -t thing\nSigBlk:\t0000000000000000\n",
+            target.display()
+        );
+        assert_eq!(std::fs::read_to_string("/run/fake/args").unwrap(), expected);
+        web.delete("").unwrap();
+        assert!(!web.bundle.join("rootfs/tmp").exists());
+        web.client.shutdown();
+    });
+}
+
+#[test]
 fn an_update_reaches_the_kernel_or_says_why_not() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");

@@ -50,6 +50,8 @@ pub(crate) struct Containerd {
     pub(crate) options: Options,
     /// Where a 2.3 wants sockets.
     pub(crate) sockets: Option<PathBuf>,
+    /// Its `PATH`, which shims get.
+    pub(crate) programs: Option<PathBuf>,
     events: Receiver<Event>,
     sender: Sender<Event>,
     service: Arc<Service>,
@@ -75,6 +77,7 @@ impl Containerd {
             version,
             options: Options::default(),
             sockets: None,
+            programs: None,
             events,
             sender,
             service,
@@ -89,6 +92,7 @@ impl Containerd {
             version: self.version,
             options: self.options.clone(),
             sockets: self.sockets.clone(),
+            programs: self.programs.clone(),
             events,
             sender,
             service: Arc::clone(&self.service),
@@ -134,7 +138,8 @@ impl Containerd {
             .arg("-address")
             .arg(self.folder.join("grpc"))
             .args(["-publish-binary", "/bin/false"])
-            .env("TTRPC_ADDRESS", self.folder.join("ttrpc"));
+            .env("TTRPC_ADDRESS", self.folder.join("ttrpc"))
+            .envs(self.programs.as_ref().map(|programs| ("PATH", programs)));
         if self.version != Version::Old {
             command
                 .env("MAX_SHIM_VERSION", "2")
