@@ -80,7 +80,7 @@ pub(super) fn of_process(spec: &Spec, pid: i32) -> Result<BTreeMap<NamespaceKind
 /// Whether the caller's children are in a process's namespace of this kind; `None` if the
 /// kernel was built without it.
 fn is_own(pid: i32, kind: NamespaceKind) -> Result<Option<bool>, Errno> {
-    let own = match name_of(&format!("/proc/thread-self/ns/{}", kind.for_children())) {
+    let own = match name_of(&format!("{}/{}", own_dir(), kind.for_children())) {
         Err(Errno::NOENT) => return Ok(None),
         own => own?,
     };
@@ -90,6 +90,16 @@ fn is_own(pid: i32, kind: NamespaceKind) -> Result<Option<bool>, Errno> {
         other => other,
     })?;
     Ok(Some(theirs == own))
+}
+
+/// Of the calling thread. Each directory on the way is new in the kernel when a process asks for
+/// the first time, so a program's first thread takes the shorter one.
+fn own_dir() -> &'static str {
+    if rustix::thread::gettid() == rustix::process::getpid() {
+        "/proc/self/ns"
+    } else {
+        "/proc/thread-self/ns"
+    }
 }
 
 fn path(pid: i32, kind: NamespaceKind) -> String {
