@@ -92,8 +92,8 @@ def pattern(file, section):
         return f"*{library[1]}*.a:{library[2]}({section})"
     section = re.sub(r"17h[0-9a-f]{16}E.*", "17h*", section)
     section = re.sub(r"Cs[0-9A-Za-z]+_(?=\d)", "Cs*_", section)
-    section = re.sub(r"\.\d+$", ".*", section)
-    return f"*({section})" if file.endswith(".rcgu.o") else None
+    section = re.sub(r"\.\d+$", "*", section)
+    return f"*({section})" if file.endswith(".rcgu.o") else f"*{file}({section})" if file == "crt1.o" else None
 
 
 def bundle(folder, arguments, seccomp):
@@ -102,6 +102,7 @@ def bundle(folder, arguments, seccomp):
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["process"].update(args=arguments, terminal=False)
+    config["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     if seccomp:
         profile = REPO / "conformance/src/bench/docker-seccomp.json"
         config["linux"]["seccomp"] = json.loads(profile.read_text())

@@ -162,6 +162,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_configuration_is_kept_as_it_was_read_unless_it_is_large() {
+        let folder = std::env::temp_dir().join(format!("corten-kept-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("rootfs")).unwrap();
+        let written = spec::to_json(&spec::default_spec());
+        for (blanks, kept) in [(7, true), (KEPT_MAX, false)] {
+            let given = format!("{}{written}", " ".repeat(blanks));
+            std::fs::write(folder.join("config.json"), &given).unwrap();
+            let bundle = Bundle::load(&folder).unwrap();
+            let expected = if kept { &given } else { &written };
+            assert_eq!(bundle.to_json(), expected.as_bytes());
+            // What is changed is not what was read.
+            let changed = bundle.with_spec(bundle.spec().clone());
+            assert_eq!(changed.to_json(), written.as_bytes());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn only_a_link_leads_a_root_out_in_silence() {
         let led = |root, rootfs| led_out(Path::new("/b"), root, Path::new(rootfs));
         assert!(led("rootfs", "/elsewhere"));
