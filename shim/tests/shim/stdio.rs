@@ -99,6 +99,33 @@ fn input_goes_through_until_it_is_closed() {
 }
 
 #[test]
+fn input_that_nobody_reads_holds_up_nobody_and_goes_with_its_container() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let stdin = web.fifo("stdin");
+        web.request.stdin = stdin.display().to_string();
+        web.run();
+        let mut options = std::fs::OpenOptions::new();
+        let mut writer = options.write(true).open(&stdin).unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        // The container's pipe, what the shim holds, and the fifo.
+        let mut taken = 0;
+        let full = || {
+            while let Ok(count) = writer.write(&[b'x'; 4096]) {
+                taken += count;
+            }
+            (taken >= 2 * (64 << 10)).then_some(())
+        };
+        assert!(corten_conformance::wait::until(fake::LIMIT, full).is_some());
+        web.add_exec("one", "exit 3").unwrap();
+        web.start("one").unwrap();
+        assert_eq!(web.wait("one").unwrap(), 3);
+        assert!(taken < 1 << 20, "{taken} bytes are held");
+        web.end();
+    });
+}
+
+#[test]
 fn a_terminal_has_a_size_and_input_and_drains_to_the_end() {
     lane::test(|| {
         let mut web = Web::new("read line; stty size; seq 10000; echo bye");
