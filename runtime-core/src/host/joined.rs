@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::error::errno_text;
 use crate::spec::{Namespace, NamespaceKind, Spec};
-use crate::sys::{call, file, namespace};
+use crate::sys::{call, file, namespace, process};
 
 /// How deep user namespaces can be nested, see user_namespaces(7).
 const DEPTH: usize = 32;
@@ -95,7 +95,7 @@ fn is_own(pid: i32, kind: NamespaceKind) -> Result<Option<bool>, Errno> {
 /// Of the calling thread. Each directory on the way is new in the kernel when a process asks for
 /// the first time, so a program's first thread takes the shorter one.
 fn own_dir() -> &'static str {
-    if rustix::thread::gettid() == rustix::process::getpid() {
+    if process::is_first_thread() {
         "/proc/self/ns"
     } else {
         "/proc/thread-self/ns"

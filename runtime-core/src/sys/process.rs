@@ -55,6 +55,15 @@ pub(crate) fn monotonic() -> Duration {
     seconds + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }
 
+/// Whether the calling thread is the one that its program began with.
+///
+/// By the C library: rustix panics where a filter refuses one of these calls.
+pub(crate) fn is_first_thread() -> bool {
+    // SAFETY: neither takes or touches any memory.
+    let (thread, first) = unsafe { (libc::gettid(), libc::getpid()) };
+    thread == first
+}
+
 /// `waitid(P_PIDFD, WEXITED)`: reaps a child, with its usage.
 ///
 /// `ECHILD` when the process is no child of the caller, or was reaped by somebody else.
