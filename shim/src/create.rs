@@ -322,7 +322,11 @@ impl Shim {
         } else {
             corten_core::Cgroups::Fs
         };
-        let runtime = Arc::new(Runtime::builder().root(root).cgroups(cgroups).build()?);
+        let mut builder = Runtime::builder().root(root).cgroups(cgroups);
+        if let Some([soft, hard]) = crate::sys::nofile() {
+            builder = builder.nofile(soft, hard);
+        }
+        let runtime = Arc::new(builder.build()?);
         self.runtimes.insert(key, Arc::clone(&runtime));
         Ok(runtime)
     }

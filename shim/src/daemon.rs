@@ -88,6 +88,7 @@ enum Over {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     open_log();
     crate::logging::install(args.debug);
+    crate::sys::raise_nofile();
     let (listener, path) = listener(args)?;
     // Orphans of a container without a pid namespace of its own come to the shim.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

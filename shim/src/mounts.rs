@@ -125,7 +125,7 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
 fn help(program: &str, kind: &str, mount: &Mount, target: &Path) -> Result<(), Failure> {
     let mut command = Command::new(program);
     // It may stay as the file system's daemon.
-    crate::sys::unblock_signals(&mut command);
+    crate::sys::as_begun(&mut command);
     command.arg(&mount.source).arg(target);
     for option in &mount.options {
         command.args(["-o", option]);

@@ -5,6 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::OnceLock;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,16 +177,47 @@ pub(crate) fn pass<const N: usize>(command: &mut Command, files: [OwnedFd; N]) {
     unsafe { command.pre_exec(place) };
 }
 
-/// Lets a command begin with no signal blocked: the shim blocks those that it reads itself,
-/// and a child inherits that.
-pub(crate) fn unblock_signals(command: &mut Command) {
-    let unblock = || {
+/// Soft and hard `RLIMIT_NOFILE` as the shim was given it, once it has another.
+static NOFILE: OnceLock<[u64; 2]> = OnceLock::new();
+
+/// Lets the shim have as many descriptors as it may: each container takes some ten, and the usual
+/// soft limit of 1024, made for select(2), would end that at a hundred. The container's own stays.
+pub(crate) fn raise_nofile() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if current != maximum && setrlimit(Resource::Nofile, raised).is_ok() {
+        let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+        NOFILE.get_or_init(|| [number(current), number(maximum)]);
+    }
+}
+
+/// Soft and hard `RLIMIT_NOFILE` of what the shim starts, if it is not the shim's own.
+pub(crate) fn nofile() -> Option<[u64; 2]> {
+    NOFILE.get().copied()
+}
+
+/// Lets a command begin as the shim itself did: with no signal blocked, since the shim blocks
+/// those that it reads, and with the limit of descriptors of then.
+pub(crate) fn as_begun(command: &mut Command) {
+    let nofile = nofile();
+    let begin = move || {
+        if let Some([soft, hard]) = nofile {
+            let limit = libc::rlimit {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
+            // SAFETY: the limit lives for the call.
+            check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+        }
         nix::sys::signal::SigSet::empty()
             .thread_set_mask()
             .map_err(io::Error::from)
     };
-    // SAFETY: the closure runs after a fork; it makes one system call and allocates nothing.
-    unsafe { command.pre_exec(unblock) };
+    // SAFETY: the closure runs after a fork; it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(begin) };
 }
 
 /// More than are ever passed.

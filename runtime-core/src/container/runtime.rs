@@ -61,6 +61,7 @@ pub struct RuntimeBuilder {
     root: PathBuf,
     cgroups: Cgroups,
     resctrl: Option<PathBuf>,
+    nofile: Option<[u64; 2]>,
     #[cfg(feature = "mutate")]
     edit: Option<fn(&mut Plan)>,
 }
@@ -89,6 +90,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// `RLIMIT_NOFILE` that containers, `exec` and hooks get where config.json has none: soft
+    /// and hard, in descriptors. For a program that has raised its own; the caller's if not set.
+    #[must_use]
+    pub fn nofile(mut self, soft: u64, hard: u64) -> Self {
+        self.nofile = Some([soft, hard]);
+        self
+    }
+
     /// Edits every plan before [`Runtime::create`] carries it out: for tests of the tests.
     #[cfg(feature = "mutate")]
     #[must_use]
@@ -113,7 +122,7 @@ impl RuntimeBuilder {
             root: self.root,
             cgroups: self.cgroups,
             resctrl: self.resctrl,
-            program: Arc::default(),
+            program: Arc::new(InitProgram::new(self.nofile)),
             #[cfg(feature = "mutate")]
             edit: self.edit,
         })
@@ -128,6 +137,7 @@ impl Runtime {
             root: PathBuf::from("/run/corten"),
             cgroups: Cgroups::default(),
             resctrl: None,
+            nofile: None,
             #[cfg(feature = "mutate")]
             edit: None,
         }

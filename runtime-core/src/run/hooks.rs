@@ -96,6 +96,7 @@ impl Hooks<'_> {
             program: self.program.file(self.host)?,
             argument: &argument,
             inherit: &inherit,
+            nofile: self.program.nofile,
         })?;
         drop((report_fd, null, flat, theirs));
         // As long as the hook may take: its own timeout is init's to watch.

@@ -13,14 +13,26 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags};
 use crate::host::{Host, MemfdExec};
 use crate::sys::{call, ipc};
 
-/// The file, made when first needed and kept for all containers of a runtime.
+/// The file, made when first needed and kept for all containers of a runtime, and what its
+/// processes begin with.
 #[derive(Debug, Default)]
-pub(crate) struct InitProgram(OnceLock<OwnedFd>);
+pub(crate) struct InitProgram {
+    file: OnceLock<OwnedFd>,
+    /// Soft and hard `RLIMIT_NOFILE`; none: the caller's.
+    pub(crate) nofile: Option<[u64; 2]>,
+}
 
 impl InitProgram {
+    pub(crate) fn new(nofile: Option<[u64; 2]>) -> InitProgram {
+        InitProgram {
+            file: OnceLock::new(),
+            nofile,
+        }
+    }
+
     /// The file, open.
     pub(crate) fn file(&self, host: &Host) -> Result<BorrowedFd<'_>, Errno> {
-        if let Some(file) = self.0.get() {
+        if let Some(file) = self.file.get() {
             return Ok(file.as_fd());
         }
         let file = match host.memfd_exec {
@@ -29,7 +41,7 @@ impl InitProgram {
             MemfdExec::Forbidden => on_tmpfs()?,
         };
         // Another thread may have been faster; its file serves as well.
-        Ok(self.0.get_or_init(|| file).as_fd())
+        Ok(self.file.get_or_init(|| file).as_fd())
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) argument: &'a CStr,
     /// Descriptors that the program keeps.
     pub(crate) inherit: &'a [RawFd],
+    /// Soft and hard `RLIMIT_NOFILE`; none: the caller's.
+    pub(crate) nofile: Option<[u64; 2]>,
 }
 
 /// A started process: a child of the caller that sends `SIGCHLD`.
@@ -72,6 +74,7 @@ struct Child {
     envp: [*const c_char; 1],
     inherit: *const RawFd,
     inherit_len: usize,
+    nofile: Option<[u64; 2]>,
     /// errno of the call that failed, written by the child.
     failed: AtomicI32,
     /// Cleared by the kernel when the child leaves this memory: by exec or by its end.
@@ -185,6 +188,7 @@ impl Birth {
             envp: [std::ptr::null()],
             inherit: inherit.as_ptr(),
             inherit_len: inherit.len(),
+            nofile: launch.nofile,
             failed: AtomicI32::new(0),
             alive: AtomicU32::new(1),
             pidfd: AtomicI32::new(-1),
@@ -457,16 +461,25 @@ extern "C" fn child_main(child: *const c_void) -> ! {
         let fd = unsafe { *child.inherit.add(index) };
         raw_call(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, 0, 0, 0]);
     }
-    let ret = raw_call(
-        libc::SYS_execveat,
-        [
-            child.program as u64,
-            c"".as_ptr() as u64,
-            child.argv.as_ptr() as u64,
-            child.envp.as_ptr() as u64,
-            libc::AT_EMPTY_PATH as u64,
-        ],
-    );
+    let limited = child.nofile.map_or(0, |limits| {
+        // Two words, as `struct rlimit64` has them; 0 is the caller.
+        let limits = limits.as_ptr() as u64;
+        let nofile = u64::from(libc::RLIMIT_NOFILE);
+        raw_call(libc::SYS_prlimit64, [0, nofile, limits, 0, 0])
+    });
+    let execute = || {
+        raw_call(
+            libc::SYS_execveat,
+            [
+                child.program as u64,
+                c"".as_ptr() as u64,
+                child.argv.as_ptr() as u64,
+                child.envp.as_ptr() as u64,
+                libc::AT_EMPTY_PATH as u64,
+            ],
+        )
+    };
+    let ret = if limited == 0 { execute() } else { limited };
     child
         .failed
         .store(ret.unsigned_abs() as i32, Ordering::Release);

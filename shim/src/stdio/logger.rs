@@ -53,7 +53,7 @@ pub(crate) fn start(uri: &str, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedF
             }
         }
     }
-    crate::sys::unblock_signals(&mut command);
+    crate::sys::as_begun(&mut command);
     crate::sys::pass(&mut command, [out, err, ready_end]);
     let failed = |error| Failure::call(format!("logger {path}"), error);
     let child = command.spawn().map_err(failed)?;

@@ -1,9 +1,9 @@
-//! A shim that has no descriptor left.
+//! A shim that has no descriptor left, and what it is given.
 
 use std::path::Path;
 
 use corten_conformance::lane;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::fake::container::Web;
 use crate::fake::{self, Client};
@@ -132,5 +132,37 @@ fn a_caller_that_can_not_be_taken_waits_and_the_shim_does_not_spin() {
         limit(shim, None);
         assert_eq!(late.shim_pid(), shim);
         web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_shim_takes_all_descriptors_that_it_may_and_its_processes_get_what_it_was_given() {
+    lane::test(|| {
+        let own = getrlimit(Resource::Nofile);
+        let given = Rlimit {
+            current: Some(200),
+            ..own
+        };
+        setrlimit(Resource::Nofile, given).unwrap();
+        let mut web = Web::new("ulimit -Sn; ulimit -Hn; sleep 1000");
+        web.config["process"]["rlimits"] = serde_json::json!([]);
+        let mut stdout = web.stdout();
+        web.run();
+        let shim = Pid::from_raw(web.client.shim_pid().cast_signed());
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", shim.unwrap())).unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let fields: Vec<&str> = line.unwrap().split_whitespace().collect();
+        assert_eq!(fields[3], fields[4], "{line:?}");
+        let expected = format!("200\n{}\n", fields[4]);
+        assert_eq!(fake::container::read(&mut stdout, expected.len()), expected);
+        let name = web.fifo("exec-stdout");
+        let mut printed = fake::container::open_reader(&name);
+        let name = name.to_string_lossy().into_owned();
+        web.add_exec_to("one", "ulimit -Sn", &name).unwrap();
+        web.start("one").unwrap();
+        assert_eq!(fake::container::read(&mut printed, 4), "200\n");
+        web.end();
     });
 }

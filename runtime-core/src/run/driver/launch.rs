@@ -84,6 +84,7 @@ impl Driver<'_> {
             program: self.program.file(self.host)?,
             argument: &argument,
             inherit: &inherit,
+            nofile: self.program.nofile,
         });
         let launched = match launched {
             Err(NotBorn::Child(Errno::TIMEDOUT)) if into_cgroup && self.is_frozen() => {
