@@ -28,8 +28,11 @@ pub(crate) fn delete(args: &Args) -> Result<(), Failure> {
     if let Err(error) = &deleted {
         log::warn!("{}: {error:#}", args.id);
     }
-    if let Err(failure) = mounts::unmount_all(&bundle.join("rootfs")) {
-        log::warn!("{}: {failure}", args.id);
+    let rootfs = bundle.join("rootfs");
+    for folder in [mounts::layers_of(&rootfs), rootfs] {
+        if let Err(failure) = mounts::unmount_all(&folder) {
+            log::warn!("{}: {failure}", args.id);
+        }
     }
     remove_socket(&bundle);
     let pid = std::fs::read_to_string(bundle.join(bundle::INIT_PID))

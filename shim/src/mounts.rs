@@ -65,10 +65,10 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
     let namespace = maps.as_ref().map(idmap::user_namespace).transpose()?;
     let is_overlay = mount.r#type == "overlay";
     // Until the overlay is mounted.
-    let layers = namespace.as_ref().filter(|_| is_overlay).map(|namespace| {
-        let folder = target.with_extension("idmapped");
-        idmap::Layers::map(folder, &mut options.data, namespace)
-    });
+    let layers = namespace
+        .as_ref()
+        .filter(|_| is_overlay)
+        .map(|namespace| idmap::Layers::map(layers_of(target), &mut options.data, namespace));
     let _layers = layers.transpose()?;
     let failed = |errno: Errno| {
         let what = format!(
@@ -116,7 +116,7 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
         rustix::mount::mount_remount(target, flags, "").map_err(failed)?;
     }
     match &namespace {
-        Some(namespace) if !is_overlay => idmap::map(target, target, namespace),
+        Some(namespace) if !is_overlay => idmap::map(target, target, namespace, false),
         _ => Ok(()),
     }
 }
@@ -142,6 +142,11 @@ fn help(program: &str, kind: &str, mount: &Mount, target: &Path) -> Result<(), F
         "{program}: {}: {said}",
         output.status
     )))
+}
+
+/// Where the mapped layers of an overlay are until it is mounted here.
+pub(crate) fn layers_of(target: &Path) -> PathBuf {
+    target.with_extension("idmapped")
 }
 
 /// Unmounts everything at and below a path, the last mounted first.

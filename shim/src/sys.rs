@@ -242,10 +242,16 @@ pub(crate) fn owning_user_namespace(namespace: &File) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
 
-/// Maps the ids of a detached mount by a user namespace; `mount_setattr(2)`.
-pub(crate) fn map_ids(tree: &OwnedFd, namespace: &OwnedFd) -> io::Result<()> {
+/// Maps the ids of a detached mount by a user namespace, and may make it read-only;
+/// `mount_setattr(2)`.
+pub(crate) fn map_ids(tree: &OwnedFd, namespace: &OwnedFd, read_only: bool) -> io::Result<()> {
+    let access = if read_only {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    };
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_set: libc::MOUNT_ATTR_IDMAP | access,
         attr_clr: 0,
         propagation: 0,
         userns_fd: namespace.as_raw_fd().unsigned_abs().into(),

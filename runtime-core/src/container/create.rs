@@ -87,8 +87,8 @@ impl Runtime {
     /// Makes a container and starts its program, as [`Runtime::create`] and
     /// [`Container::start`] do.
     ///
-    /// Without hooks and terminal that is done in one go, so in less time, and the container
-    /// is never *created*: nobody else can start it.
+    /// Without hooks, terminal and new user namespace that is done in one go, so in less time,
+    /// and the container is never *created*: nobody else can start it.
     ///
     /// # Errors
     /// As of both; then nothing is left. [`CreateOptions::notify_socket`] can't be had here,
@@ -360,9 +360,18 @@ impl Keeper for StateKeeper<'_> {
     fn state(&mut self, process: &Process, made: &[PathBuf]) -> Result<(), Error> {
         self.process(process)?;
         let saved = self.saved(process, made)?;
-        self.dir.write(dir::STATE, &saved.to_bytes())?;
+        // Nobody may enter what is not a container yet.
+        let name = match self.new.plan.waits_for_start() {
+            true => dir::STATE,
+            false => dir::EARLY_STATE,
+        };
+        self.dir.write(name, &saved.to_bytes())?;
         self.saved = Some(saved);
         Ok(())
+    }
+
+    fn started(&mut self) -> Result<(), Error> {
+        self.dir.rename(dir::EARLY_STATE, dir::STATE)
     }
 }
 
@@ -384,6 +393,9 @@ impl StateKeeper<'_> {
         let hooks = spec.hooks.clone().unwrap_or_default();
         let start_time = state::start_time(process.pid)
             .map_err(|errno| Error::call(format!("/proc/{}/stat", process.pid), "read", errno))?;
+        // Only now is it sure that this was its own.
+        process::pidfd_send_signal(process.pidfd.as_fd(), 0)
+            .map_err(|errno| Error::call("init", "pidfd_send_signal", errno))?;
         Ok(Saved {
             oci_version: spec.oci_version.clone(),
             id: self.id.to_owned(),

@@ -124,6 +124,10 @@ impl Container {
             self.remove_cgroup(path, strangers)?;
         }
         remove_resctrl(&self.saved.resctrl)?;
+        if how == Delete::Force {
+            // One that has begun to wait only now.
+            self.dir.call_off()?;
+        }
         self.dir.remove()?;
         self.poststop();
         Ok(())

@@ -24,6 +24,8 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) const STATE: &str = "state.json";
+/// The same until the program of a container runs that is made and started in one go.
+pub(super) const EARLY_STATE: &str = "state.early.json";
 pub(super) const INTENT: &str = "intent.json";
 /// The container's configuration.
 pub(super) const CONFIG: &str = "config.json";
@@ -177,6 +179,14 @@ impl StateDir {
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         file::write_new_atomic(&self.fd, OsStr::new(name), bytes, 0o600)
             .map_err(|errno| self.failed(name, "write", errno))
+    }
+
+    /// Gives a file of the directory another name.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        call("renameat", || {
+            rustix::fs::renameat(&self.fd, from, &self.fd, to)
+        })
+        .map_err(|errno| self.failed(from, "rename", errno))
     }
 
     /// Reads a file of the directory; none if it is not there.

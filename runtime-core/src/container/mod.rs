@@ -124,6 +124,9 @@ impl Container {
             trace.add_init(&self.steps, records);
             return Ok(trace);
         }
+        if self.steps.is_empty() {
+            return Ok(trace);
+        }
         let failed = |errno| self.dir.failed("report", "pread", errno);
         let report = Report::open(self.dir.fd(), self.saved.init_steps).map_err(failed)?;
         trace.add_init(&self.steps, &report.records().map_err(failed)?);

@@ -89,10 +89,10 @@ pub(super) fn cgroup(cx: &Context<'_>, entry: Entry, limits: &[Setting]) -> Vec<
 
 /// Before init runs: the record of what may have to be undone, the cgroup if it is made now,
 /// the fifos of a container that waits for `start`.
-pub(super) fn before(cx: &Context<'_>, cgroup: Vec<Step>) -> Vec<Step> {
+pub(super) fn before(cx: &Context<'_>, entry: Entry, cgroup: Vec<Step>) -> Vec<Step> {
     let record = Step::run(RunOp::RecordIntent, "process", "write the intent record");
     let fifos = Step::run(RunOp::MakeFifos, "process", "make exec.fifo and done");
-    let fifos = (!starts_at_once(cx)).then_some(fifos);
+    let fifos = (!starts_at_once(cx, entry)).then_some(fifos);
     [record].into_iter().chain(cgroup).chain(fifos).collect()
 }
 

@@ -211,9 +211,8 @@ impl Plan {
         let scope = limits::scope(&cx, &limits)?;
         let attach = limits::attach(devices.is_some());
         let mut mounts = mounts::mounts(&mut cx)?;
-        let at_once = starts_at_once(&cx);
-        let is_known_early = entry != Entry::ScopeByPid && !namespaces::clones_twice(&cx);
-        let early = (at_once && is_known_early).then(process::record);
+        let at_once = starts_at_once(&cx, entry);
+        let early = at_once.then(process::record_early);
         let mut steps = up_to_namespaces(&cx, entry, &limits, [attach, early], &mut mounts);
         steps.extend(rootfs::prepare(&cx)?);
         steps.extend(mounts.steps);
@@ -232,9 +231,7 @@ impl Plan {
         steps.extend(process::process(&cx, Some(process::all_cpus()))?);
         steps.extend(hooks::prepare(&cx));
         let classes = resctrl::ready(&mut cx);
-        let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)];
-        let late = (at_once && !is_known_early).then(process::record);
-        let ready: Vec<Step> = ready.into_iter().flatten().chain(late).collect();
+        let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)].concat();
         // Nothing that the container's program may do comes before the runtime half is done.
         steps.extend(match at_once {
             true => wait_always(Barrier::Ready, ready),
@@ -321,7 +318,7 @@ fn up_to_namespaces(
         ),
         _ => ((cgroup, attach), Vec::new()),
     };
-    let mut steps = limits::before(cx, cgroup);
+    let mut steps = limits::before(cx, entry, cgroup);
     steps.reserve(most_steps(cx, mounts));
     steps.append(&mut mounts.before);
     steps.push(enter::launch(cx, entry));
@@ -341,11 +338,13 @@ fn most_steps(cx: &Context<'_>, mounts: &Mounts) -> usize {
 }
 
 /// Whether the program may start as soon as the container is made: the caller wants it, and
-/// neither a hook nor a terminal has its turn in between.
-pub(super) fn starts_at_once(cx: &Context<'_>) -> bool {
+/// neither a hook nor a terminal has its turn in between. Only where init is born in the
+/// container's cgroup: by that it is found when its creator is killed.
+pub(super) fn starts_at_once(cx: &Context<'_>, entry: Entry) -> bool {
     let hooks = cx.spec.hooks.iter().flat_map(|hooks| hooks.kinds());
     let has_hook = hooks.into_iter().any(|(_, list)| !list.is_empty());
-    cx.options.start && !has_hook && !cx.process.terminal
+    let is_findable = entry == Entry::IntoCgroup && !namespaces::clones_twice(cx);
+    cx.options.start && is_findable && !has_hook && !cx.process.terminal
 }
 
 /// A barrier and what the runtime half does there; nothing where there is nothing to do.

@@ -76,9 +76,10 @@ pub(super) fn keyring(cx: &Context<'_>) -> Option<Step> {
     Some(step.or_warn())
 }
 
-/// Everything about the container is known.
-pub(super) fn record() -> Step {
-    Step::run(RunOp::RecordState, "process", "write state.json")
+/// The record of a container that nobody starts later: while init works on it still.
+pub(super) fn record_early() -> Step {
+    let what = "write the state, as state.json once the program runs";
+    Step::run(RunOp::RecordState, "process", what)
 }
 
 /// From the last barrier to execve, with a filter that is to be loaded last. Hooks run
@@ -86,7 +87,8 @@ pub(super) fn record() -> Step {
 pub(super) fn start(cx: &Context<'_>, filter: Late) -> Vec<Step> {
     let mut steps = vec![find_program(cx)];
     steps.extend(filter.created);
-    steps.extend(wait(Barrier::Created, vec![record()]));
+    let record = Step::run(RunOp::RecordState, "process", "write state.json");
+    steps.extend(wait(Barrier::Created, vec![record]));
     steps.extend([
         Step::init(
             Op::Close { slot: Slot::SOCKET },

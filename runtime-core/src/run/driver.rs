@@ -56,6 +56,10 @@ pub(crate) trait Keeper {
     fn state(&mut self, _process: &Process, _made: &[std::path::PathBuf]) -> Result<(), Error> {
         Err(out_of_step())
     }
+    /// The program runs, of a container that nobody starts later.
+    fn started(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
     /// Hands a pidfd of the process on, before its program runs.
     fn process(&mut self, process: &Process) -> Result<(), Error>;
 }
@@ -161,7 +165,8 @@ impl Driver<'_> {
 
     fn walk(&mut self) -> Result<Process, Error> {
         let plan = self.plan;
-        self.run_from(0)?;
+        self.run_from(0)
+            .map_err(|error| self.rather_why_gone(error))?;
         let is_ahead = self.nothing_left();
         if is_ahead {
             self.go()?;
@@ -319,8 +324,20 @@ impl Driver<'_> {
         }
     }
 
+    /// What init tells, where it has failed beside a step that failed only because of that.
+    fn rather_why_gone(&self, error: Error) -> Error {
+        let report = self.made.report.as_ref();
+        match report.map(Report::ending) {
+            Some(Ok((Some(failed), _))) => failure::of_plan(self.plan, &failed),
+            _ => error,
+        }
+    }
+
     fn finish(&mut self) -> Result<Process, Error> {
         self.collect();
+        if !self.plan.waits_for_start() {
+            self.keeper.started()?;
+        }
         self.made.link = None;
         self.made.devices = None;
         self.made.process.take().ok_or_else(out_of_step)

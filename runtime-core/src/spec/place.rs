@@ -14,9 +14,15 @@ enum Level {
     Object(Option<String>),
 }
 
+/// Levels and bytes of a name that are told: what goes beyond is no mistake but malice.
+const MAX_LEVELS: usize = 128;
+const MAX_NAME: usize = 200;
+
 #[derive(Default)]
 struct Walk {
     levels: Vec<Level>,
+    /// How many levels it is in besides.
+    deeper: usize,
     /// The text read last, which may be a name.
     text: String,
     /// Whether a value has ended and no comma has come.
@@ -44,7 +50,7 @@ pub(super) fn place(json: &[u8], [line, column]: [usize; 2], is_value: bool) -> 
     walk.read(json.get(..read).unwrap_or(json));
     if !is_value && (walk.ended || matches!(bad, Some(b']' | b'}'))) {
         // The array or object around it is what is wrong.
-        walk.levels.pop();
+        walk.leave();
     }
     walk.path()
 }
@@ -57,26 +63,25 @@ impl Walk {
             match byte {
                 b'"' => rest = self.text(behind),
                 b'[' | b'{' => {
-                    let list = *byte == b'[';
-                    self.levels.push(if list {
-                        Level::List(0)
-                    } else {
-                        Level::Object(None)
+                    self.enter(match byte {
+                        b'[' => Level::List(0),
+                        _ => Level::Object(None),
                     });
                     self.ended = false;
                 }
                 b']' | b'}' => {
-                    self.levels.pop();
+                    self.leave();
                     self.ended = true;
                 }
                 b':' => {
-                    if let Some(Level::Object(name)) = self.levels.last_mut() {
-                        *name = Some(std::mem::take(&mut self.text));
+                    let text = std::mem::take(&mut self.text);
+                    if let Some(Level::Object(name)) = self.innermost() {
+                        *name = Some(shortened(text));
                     }
                     self.ended = false;
                 }
                 b',' => {
-                    match self.levels.last_mut() {
+                    match self.innermost() {
                         Some(Level::List(index)) => *index += 1,
                         Some(Level::Object(name)) => *name = None,
                         None => {}
@@ -87,6 +92,25 @@ impl Walk {
                 _ => self.ended = true,
             }
         }
+    }
+
+    fn enter(&mut self, level: Level) {
+        if self.levels.len() < MAX_LEVELS {
+            self.levels.push(level);
+        } else {
+            self.deeper += 1;
+        }
+    }
+
+    fn leave(&mut self) {
+        match self.deeper.checked_sub(1) {
+            Some(deeper) => self.deeper = deeper,
+            None => drop(self.levels.pop()),
+        }
+    }
+
+    fn innermost(&mut self) -> Option<&mut Level> {
+        self.levels.last_mut().filter(|_| self.deeper == 0)
     }
 
     /// Reads a text behind its first quote. What is left behind it.
@@ -116,4 +140,12 @@ impl Walk {
                 Level::Object(None) => path,
             })
     }
+}
+
+fn shortened(mut name: String) -> String {
+    if name.len() > MAX_NAME {
+        name.truncate(name.floor_char_boundary(MAX_NAME));
+        name.push_str("...");
+    }
+    name
 }

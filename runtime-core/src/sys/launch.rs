@@ -315,8 +315,10 @@ extern "C" fn guard_main(guard: *const c_void) -> ! {
             && let Some(pidfd) = child.pidfd()
         {
             let kill = [pidfd as u64, libc::SIGKILL as u64, 0, 0, 0];
-            raw_call(libc::SYS_pidfd_send_signal, kill);
-            guard.expired.store(true, Ordering::Release);
+            // A number that is no descriptor yet belongs to a child that is not let be made.
+            if raw_call(libc::SYS_pidfd_send_signal, kill) == 0 {
+                guard.expired.store(true, Ordering::Release);
+            }
         }
     }
     loop {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use corten_conformance::agent::{Agent, Answer};
 use corten_conformance::bundle::Bundle as Folder;
 use corten_conformance::wait;
-use corten_core::{Bundle, CreateOptions, Delete, ErrorKind};
+use corten_core::{Bundle, Container, CreateOptions, Delete, Error, ErrorKind, Runtime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -43,14 +43,28 @@ fn wait_for(file: &Path) {
     std::fs::remove_file(file).expect("the test's own");
 }
 
+/// [`Runtime::create`] or [`Runtime::run`].
+type Make = fn(&Runtime, &str, &Bundle, CreateOptions) -> Result<Container, Error>;
+
 /// Deletes by force while another thread creates: what the creation's error says.
 #[track_caller]
 fn delete_while_it_hangs(lab: &Lab, bundle: &Bundle, hangs: impl Fn()) -> String {
+    delete_while_hanging(Runtime::create, lab, bundle, hangs)
+}
+
+#[track_caller]
+fn delete_while_hanging(make: Make, lab: &Lab, bundle: &Bundle, hangs: impl Fn()) -> String {
     let runtime = &lab.runtime;
     std::thread::scope(|scope| {
-        let create = || runtime.create(ID, bundle, CreateOptions::default());
+        let create = move || make(runtime, ID, bundle, CreateOptions::default());
         let creation = scope.spawn(move || create().map(drop));
         hangs();
+        // Who could enter it now would find the machine's own files.
+        let error = runtime.container(ID).map(drop);
+        assert_eq!(
+            error.expect_err("nothing to enter").kind(),
+            ErrorKind::NotFound
+        );
         let begin = Instant::now();
         lab::done(lab.runtime.delete_leftovers(ID));
         assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
@@ -114,16 +128,19 @@ fn unanswered(lab: &Lab, path: &Path) -> (Agent, Folder) {
 fn a_creation_whose_seccomp_agent_does_not_answer_is_ended_by_a_delete() {
     lab::test(|lab| {
         let path = lab.folder().join("agent.sock");
-        let (agent, folder) = unanswered(lab, &path);
-        let text = delete_while_it_hangs(lab, &lab::load(&folder), || {
-            let asked = wait::until(LIMIT, || (agent.count(libc::SYS_capset) > 0).then_some(()));
-            asked.expect("init sets its capabilities under the filter");
-        });
-        let words = "called off: the container is being deleted by force; it may be because of \
-                     linux.seccomp.syscalls[0]: SCMP_ACT_NOTIFY for capset";
-        assert!(text.contains(words), "{text}");
-        drop(agent);
-        std::fs::remove_file(path).expect("the agent's");
+        for make in [Runtime::create as Make, Runtime::run] {
+            let (agent, folder) = unanswered(lab, &path);
+            let text = delete_while_hanging(make, lab, &lab::load(&folder), || {
+                let asked = || (agent.count(libc::SYS_capset) > 0).then_some(());
+                let asked = wait::until(LIMIT, asked);
+                asked.expect("init sets its capabilities under the filter");
+            });
+            let words = "called off: the container is being deleted by force; it may be because \
+                         of linux.seccomp.syscalls[0]: SCMP_ACT_NOTIFY for capset";
+            assert!(text.contains(words), "{text}");
+            drop(agent);
+            std::fs::remove_file(&path).expect("the agent's");
+        }
     });
 }
 

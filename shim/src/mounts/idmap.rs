@@ -59,11 +59,16 @@ fn lines(map: &str) -> Result<String, Failure> {
 }
 
 /// Attaches what is at one path to another one, with ids mapped.
-pub(super) fn map(from: &Path, to: &Path, namespace: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn map(
+    from: &Path,
+    to: &Path,
+    namespace: &OwnedFd,
+    read_only: bool,
+) -> Result<(), Failure> {
     let failed = |error| Failure::call(format!("idmapped mount of {}", from.display()), error);
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, from, flags).map_err(|errno| failed(errno.into()))?;
-    sys::map_ids(&tree, namespace).map_err(failed)?;
+    sys::map_ids(&tree, namespace, read_only).map_err(failed)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&tree, "", CWD, to, flags).map_err(|errno| failed(errno.into()))
 }
@@ -99,7 +104,8 @@ impl Layers {
             let place = layers.place(layers.count);
             std::fs::create_dir(&place).map_err(|error| Failure::call(place.display(), error))?;
             layers.count += 1;
-            map(Path::new(name), &place, namespace)?;
+            // They are in the bundle, which somebody may remove if this program is killed.
+            map(Path::new(name), &place, namespace, true)?;
             mapped.push(place.display().to_string());
         }
         *option = format!("{LOWER}{}", mapped.join(":"));

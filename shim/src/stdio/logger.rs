@@ -53,8 +53,9 @@ pub(crate) fn start(uri: &str, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedF
             }
         }
     }
-    crate::sys::as_begun(&mut command);
+    // First, since it needs numbers that the lower limit may not leave.
     crate::sys::pass(&mut command, [out, err, ready_end]);
+    crate::sys::as_begun(&mut command);
     let failed = |error| Failure::call(format!("logger {path}"), error);
     let child = command.spawn().map_err(failed)?;
     // The ends that were passed are closed with the command.

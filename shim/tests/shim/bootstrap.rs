@@ -150,6 +150,29 @@ fn a_killed_shim_leaves_a_socket_that_delete_removes() {
 }
 
 #[test]
+fn layers_that_a_killed_shim_was_mapping_are_unmounted_before_the_bundle_goes() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Json);
+        let bundle = containerd.bundle("web", &[]);
+        let mut client = containerd.connect("web", &bundle);
+        kill(client.shim_pid());
+        let (image, layer) = (bundle.join("image"), bundle.join("rootfs.idmapped/0"));
+        for folder in [&image, &layer] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(image.join("file"), "").unwrap();
+        let bound = Command::new("mount")
+            .arg("--bind")
+            .args([&image, &layer])
+            .status();
+        assert!(bound.unwrap().success() && layer.join("file").exists());
+        containerd.delete("web", &bundle);
+        assert!(!layer.join("file").exists());
+        assert!(image.join("file").exists());
+    });
+}
+
+#[test]
 fn a_socket_that_nobody_listens_on_is_replaced() {
     lane::test(|| {
         let containerd = Containerd::new(Version::Json);

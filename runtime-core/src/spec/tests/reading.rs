@@ -358,3 +358,13 @@ fn a_damaged_file_is_an_error_of_one_line_or_a_spec() {
         }
     }
 }
+
+#[test]
+fn what_is_nested_without_end_or_named_without_end_is_told_in_a_line() {
+    let nested = format!(r#"{{"ociVersion":"1.2.0","x":{}"#, "[".repeat(1 << 20));
+    let named = format!(r#"{{"ociVersion":"1.2.0","{}":[}}"#, "n".repeat(1 << 20));
+    for text in [nested, named] {
+        let error = crate::spec::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.len() < 1000, "{} bytes", error.len());
+    }
+}
