@@ -250,9 +250,19 @@ impl New<'_> {
         self.run(runtime, id, dir)
     }
 
+    fn hook_state<'a>(&'a self, id: &'a str) -> HookState<'a> {
+        let spec = self.bundle.spec();
+        HookState {
+            oci_version: &spec.oci_version,
+            id,
+            bundle: self.bundle.path(),
+            annotations: &spec.annotations,
+        }
+    }
+
     fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Undone> {
         let stdio = std::mem::take(&mut self.options.stdio);
-        let spec = self.bundle.spec();
+        let hooks = self.bundle.spec().hooks.as_ref();
         let mut keeper = StateKeeper {
             new: &self,
             id,
@@ -274,13 +284,8 @@ impl New<'_> {
             trace: Trace::default(),
             warnings: Vec::new(),
             records: Vec::new(),
-            hook_state: HookState {
-                oci_version: &spec.oci_version,
-                id,
-                bundle: self.bundle.path(),
-                annotations: &spec.annotations,
-            },
-            poststop: spec.hooks.as_ref().map_or(&[], |hooks| &hooks.poststop),
+            hook_state: self.hook_state(id),
+            poststop: hooks.map_or(&[], |hooks| &hooks.poststop),
         };
         let process = driver.run()?;
         let Driver {
@@ -294,8 +299,7 @@ impl New<'_> {
             .take()
             .ok_or_else(|| Error::other("no state was recorded"))?;
         let console = keeper.console.take();
-        let mut warnings = self.plan.warnings.clone();
-        warnings.extend(run_warnings);
+        let warnings = [self.plan.warnings.as_slice(), &run_warnings].concat();
         for warning in &warnings {
             log::warn!("{warning}");
         }

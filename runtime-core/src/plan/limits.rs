@@ -6,7 +6,7 @@
 use corten_init::abi::Op;
 
 use super::namespaces::clones_twice;
-use super::{Context, Entry, PlanError, RunOp, Step, starts_at_once};
+use super::{Context, Entry, PlanError, RunOp, Step};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{DeviceProgram, Setting};
 use crate::spec::{Mount, NamespaceKind};
@@ -89,10 +89,10 @@ pub(super) fn cgroup(cx: &Context<'_>, entry: Entry, limits: &[Setting]) -> Vec<
 
 /// Before init runs: the record of what may have to be undone, the cgroup if it is made now,
 /// the fifos of a container that waits for `start`.
-pub(super) fn before(cx: &Context<'_>, entry: Entry, cgroup: Vec<Step>) -> Vec<Step> {
+pub(super) fn before(cgroup: Vec<Step>, waits: bool) -> Vec<Step> {
     let record = Step::run(RunOp::RecordIntent, "process", "write the intent record");
     let fifos = Step::run(RunOp::MakeFifos, "process", "make exec.fifo and done");
-    let fifos = (!starts_at_once(cx, entry)).then_some(fifos);
+    let fifos = waits.then_some(fifos);
     [record].into_iter().chain(cgroup).chain(fifos).collect()
 }
 

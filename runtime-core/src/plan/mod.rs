@@ -230,21 +230,7 @@ impl Plan {
         steps.extend(rootfs::finish(&cx)?);
         steps.extend(process::process(&cx, Some(process::all_cpus()))?);
         steps.extend(hooks::prepare(&cx));
-        let classes = resctrl::ready(&mut cx);
-        let ready = [limits::ready(&cx), classes, scheduling::ready(&cx)].concat();
-        // Nothing that the container's program may do comes before the runtime half is done.
-        steps.extend(match at_once {
-            true => wait_always(Barrier::Ready, ready),
-            false => wait(Barrier::Ready, ready),
-        });
-        steps.extend(limits::own(&cx));
-        steps.extend(seccomp::early(&cx, filter.as_ref()));
-        steps.extend(credentials::credentials(&mut cx)?);
-        let late = seccomp::late(&cx, filter.as_ref());
-        steps.extend(match at_once {
-            true => process::execute(&cx, late),
-            false => process::start(&cx, late),
-        });
+        steps.extend(up_to_program(&mut cx, filter.as_ref(), at_once)?);
         if let Some(filter) = &filter {
             seccomp::check(&mut cx, filter, &mut steps)?;
         }
@@ -318,7 +304,7 @@ fn up_to_namespaces(
         ),
         _ => ((cgroup, attach), Vec::new()),
     };
-    let mut steps = limits::before(cx, entry, cgroup);
+    let mut steps = limits::before(cgroup, record.is_none());
     steps.reserve(most_steps(cx, mounts));
     steps.append(&mut mounts.before);
     steps.push(enter::launch(cx, entry));
@@ -337,10 +323,34 @@ fn most_steps(cx: &Context<'_>, mounts: &Mounts) -> usize {
     mounts.steps.len() + paths + 72
 }
 
+/// From the last barrier to the program, with what init gives up on the way.
+fn up_to_program(
+    cx: &mut Context<'_>,
+    filter: Option<&seccomp::Filter>,
+    at_once: bool,
+) -> Result<Vec<Step>, PlanError> {
+    let classes = resctrl::ready(cx);
+    let ready = [limits::ready(cx), classes, scheduling::ready(cx)].concat();
+    // Nothing that the container's program may do comes before the runtime half is done.
+    let mut steps = match at_once {
+        true => wait_always(Barrier::Ready, ready),
+        false => wait(Barrier::Ready, ready),
+    };
+    steps.extend(limits::own(cx));
+    steps.extend(seccomp::early(cx, filter));
+    steps.extend(credentials::credentials(cx)?);
+    let late = seccomp::late(cx, filter);
+    steps.extend(match at_once {
+        true => process::execute(cx, late),
+        false => process::start(cx, late),
+    });
+    Ok(steps)
+}
+
 /// Whether the program may start as soon as the container is made: the caller wants it, and
 /// neither a hook nor a terminal has its turn in between. Only where init is born in the
 /// container's cgroup: by that it is found when its creator is killed.
-pub(super) fn starts_at_once(cx: &Context<'_>, entry: Entry) -> bool {
+fn starts_at_once(cx: &Context<'_>, entry: Entry) -> bool {
     let hooks = cx.spec.hooks.iter().flat_map(|hooks| hooks.kinds());
     let has_hook = hooks.into_iter().any(|(_, list)| !list.is_empty());
     let is_findable = entry == Entry::IntoCgroup && !namespaces::clones_twice(cx);

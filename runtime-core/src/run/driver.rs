@@ -1,6 +1,7 @@
 //! The walk over a plan's steps, and the way back when one fails.
 
 mod launch;
+mod process_steps;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corten_init::abi::{Op, Slot};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::calloff::CallOff;
@@ -26,7 +26,7 @@ use crate::host::{Facts, Host};
 use crate::plan::hooks::HookState;
 use crate::plan::{Action, Plan, RunOp, Step};
 use crate::spec::Hook;
-use crate::sys::{file, ipc, process, scheduling, user_namespace};
+use crate::sys::{file, ipc, process, user_namespace};
 
 /// How long the kernel may take to let go of a cgroup whose processes were killed.
 const REMOVE_LIMIT: Duration = Duration::from_secs(10);
@@ -476,66 +476,6 @@ impl Driver<'_> {
         }
     }
 
-    /// Steps on the process: by its directory in /proc, or by its pid while its pidfd
-    /// says that nobody reaped it. An embedder may wait for all of its children.
-    fn perform_on_process(&mut self, op: &RunOp) -> Result<(), Failed> {
-        let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
-        let unreaped = || process::pidfd_send_signal(process.pidfd.as_fd(), 0);
-        let own = || {
-            let path = format!("/proc/{}", process.pid);
-            let own = file::open_dir_at(rustix::fs::CWD, Path::new(&path))?;
-            unreaped().map(|()| own)
-        };
-        let write =
-            |name: &str, text: &str| file::write_at(own()?, Path::new(name), text.as_bytes());
-        let read = |name: &str| file::read_at(own()?, Path::new(name));
-        match op {
-            RunOp::WriteUidMap(map) => Ok(write("uid_map", map)?),
-            RunOp::WriteGidMap(map) => Ok(write("gid_map", map)?),
-            RunOp::CheckUidMap(map) => same_map(read("uid_map")?, map),
-            RunOp::CheckGidMap(map) => same_map(read("gid_map")?, map),
-            RunOp::WriteTimeOffsets(offsets) => Ok(write("timens_offsets", offsets)?),
-            RunOp::SetOomScoreAdj(score) => Ok(write("oom_score_adj", &score.to_string())?),
-            RunOp::SetRlimit {
-                resource,
-                soft,
-                hard,
-            } => {
-                unreaped()?;
-                Ok(process::prlimit(process.pid, *resource, *soft, *hard)?)
-            }
-            RunOp::SetScheduler(attributes) => {
-                unreaped()?;
-                Ok(scheduling::sched_setattr(process.pid, attributes)?)
-            }
-            RunOp::SetIoPriority(priority) => {
-                unreaped()?;
-                Ok(scheduling::ioprio_set(process.pid, *priority)?)
-            }
-            RunOp::JoinResctrl(group) => {
-                unreaped()?;
-                group.join(process.pid).map_err(Failed::Because)
-            }
-            _ => Err(out_of_step().into()),
-        }
-    }
-
-    fn move_net_device(&mut self, name: &str, new_name: &str) -> Result<(), Failed> {
-        let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
-        let devices = match &mut self.made.devices {
-            Some(devices) => devices,
-            none => {
-                let path = format!("/proc/{}", process.pid);
-                let own = file::open_dir_at(rustix::fs::CWD, Path::new(&path))?;
-                process::pidfd_send_signal(process.pidfd.as_fd(), 0)?;
-                let namespace = file::open_at(own, Path::new("ns/net"), OFlags::RDONLY)?;
-                none.insert(NetDevices::new(namespace)?)
-            }
-        };
-        let taken = devices.take(name, new_name);
-        taken.map_err(|refusal| Failed::Because(refusal.to_string()))
-    }
-
     fn take_listener(&mut self, path: &Path, metadata: &str) -> Result<(), Failed> {
         let number = self.made.listener.take().ok_or_else(out_of_step)?;
         let process = self.made.process.as_ref().ok_or_else(out_of_step)?;
@@ -771,23 +711,6 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Failed::Told(error)
     }
-}
-
-/// Whether an id map, as /proc shows it, is this one, in whatever order.
-fn same_map(shown: Vec<u8>, wanted: &str) -> Result<(), Failed> {
-    let lines = |text: &str| {
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
-        let mut lines: Vec<Vec<String>> = text.lines().map(words).collect();
-        lines.sort_unstable();
-        lines
-    };
-    let shown = String::from_utf8_lossy(&shown);
-    if lines(&shown) == lines(wanted) {
-        return Ok(());
-    }
-    let shown: Vec<String> = lines(&shown).iter().map(|line| line.join(" ")).collect();
-    let text = format!("the namespace that is joined has {}", shown.join(", "));
-    Err(Failed::Because(text))
 }
 
 fn told(error: cgroup::CgroupError) -> Failed {

@@ -1,5 +1,7 @@
 //! Processes that are added to a container.
 
+use std::path::PathBuf;
+
 use corten_conformance::lane;
 use corten_shim::proto::Empty;
 use corten_shim::proto::options::ProcessDetails;
@@ -89,15 +91,8 @@ fn execs_of_a_container_that_is_deleted_before_its_start_have_an_end() {
             web.add_exec(exec, "sleep 1000").unwrap();
         }
         let pid = web.start("started").unwrap();
-        let ask = |web: &mut Web, exec: &str| {
-            let request = corten_shim::proto::task::ProcessRequest {
-                id: "web".to_owned(),
-                exec_id: exec.to_owned(),
-            };
-            web.client.send("Wait", &request)
-        };
-        let (started, added) = (ask(&mut web, "started"), ask(&mut web, "added"));
-        let deleting = ask_delete(&mut web);
+        let (started, added) = (web.ask("Wait", "started"), web.ask("Wait", "added"));
+        let deleting = web.ask("Delete", "");
         let mut answers = std::collections::BTreeMap::new();
         for _ in 0..3 {
             let (stream, answer) = web.client.next();
@@ -117,12 +112,12 @@ fn execs_of_a_container_that_is_deleted_before_its_start_have_an_end() {
     });
 }
 
-fn ask_delete(web: &mut Web) -> u32 {
-    let request = corten_shim::proto::task::ProcessRequest {
-        id: "web".to_owned(),
-        exec_id: String::new(),
-    };
-    web.client.send("Delete", &request)
+/// Starts an exec whose logger is not ready until somebody writes to the fifo.
+fn start_slowly(web: &mut Web, script: &str) -> (PathBuf, u32) {
+    let fifo = web.fifo("hold");
+    let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+    web.add_exec_to("slow", script, &logger).unwrap();
+    (fifo, web.ask("Start", "slow"))
 }
 
 #[test]
@@ -130,15 +125,7 @@ fn an_exec_that_hangs_while_it_starts_does_not_hold_back_the_end_of_its_containe
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
         web.run();
-        let fifo = web.fifo("hold");
-        // A logger that is not ready: the exec can't begin.
-        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
-        web.add_exec_to("slow", "sleep 1000", &logger).unwrap();
-        let request = corten_shim::proto::task::ProcessRequest {
-            id: "web".to_owned(),
-            exec_id: "slow".to_owned(),
-        };
-        let starting = web.client.send("Start", &request);
+        let (fifo, starting) = start_slowly(&mut web, "sleep 1000");
         web.topics(3);
         web.kill("", 9, true).unwrap();
         let exit = web.containerd.event().exit();
@@ -162,14 +149,7 @@ fn orphans_are_reaped_while_an_exec_hangs_that_is_being_started() {
         let mut web = Web::new("sleep 1000");
         web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config).into();
         let init = web.run();
-        let fifo = web.fifo("hold");
-        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
-        web.add_exec_to("slow", "exit 5", &logger).unwrap();
-        let request = corten_shim::proto::task::ProcessRequest {
-            id: "web".to_owned(),
-            exec_id: "slow".to_owned(),
-        };
-        let starting = web.client.send("Start", &request);
+        let (fifo, starting) = start_slowly(&mut web, "exit 5");
         web.add_exec("parent", "(exec 3<>/dev/null; sleep 0.01) & exit 0")
             .unwrap();
         web.start("parent").unwrap();
@@ -205,11 +185,7 @@ fn the_status_of_an_exec_that_ends_while_it_is_started_is_kept_and_holds_up_no_o
             ..Default::default()
         };
         web.client.call::<Empty>("Exec", &request).unwrap();
-        let request = corten_shim::proto::task::ProcessRequest {
-            id: "web".to_owned(),
-            exec_id: "fast".to_owned(),
-        };
-        let starting = web.client.send("Start", &request);
+        let starting = web.ask("Start", "fast");
         let shim = web.client.shim_pid();
         let ended = || fake::dead_shells(shim).pop();
         let ended = corten_conformance::wait::until(fake::LIMIT, ended).unwrap();
@@ -236,14 +212,7 @@ fn an_exec_that_hangs_is_none_of_the_next_container_of_that_name() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
         web.run();
-        let fifo = web.fifo("hold");
-        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
-        web.add_exec_to("slow", "sleep 1000", &logger).unwrap();
-        let request = corten_shim::proto::task::ProcessRequest {
-            id: "web".to_owned(),
-            exec_id: "slow".to_owned(),
-        };
-        let starting = web.client.send("Start", &request);
+        let (fifo, starting) = start_slowly(&mut web, "sleep 1000");
         web.kill("", 9, true).unwrap();
         web.wait("").unwrap();
         web.delete("").unwrap();

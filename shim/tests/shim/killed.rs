@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use corten_conformance::lane;
-use corten_shim::proto::task::ProcessRequest;
 
 use crate::fake::container::Web;
 use crate::fake::{self, kill};
@@ -56,13 +55,6 @@ fn nothing_is_left(web: &Web, before: &BTreeSet<u32>, moment: Duration) {
     assert_eq!(cgroups.count(), 0, "{moment:?}: cgroup");
 }
 
-fn name(exec: &str) -> ProcessRequest {
-    ProcessRequest {
-        id: "web".to_owned(),
-        exec_id: exec.to_owned(),
-    }
-}
-
 #[test]
 fn in_the_middle_of_a_create_and_start() {
     lane::test(|| {
@@ -72,7 +64,7 @@ fn in_the_middle_of_a_create_and_start() {
             let shim = web.client.shim_pid();
             std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
             web.client.send("Create", &web.request.clone());
-            web.client.send("Start", &name(""));
+            web.ask("Start", "");
             std::thread::sleep(moment);
             kill(shim);
             nothing_is_left(&web, &before, moment);
@@ -91,7 +83,7 @@ fn in_the_middle_of_an_exec() {
             web.run();
             for exec in ["one", "two"] {
                 web.add_exec(exec, "sleep 1000").unwrap();
-                web.client.send("Start", &name(exec));
+                web.ask("Start", exec);
             }
             std::thread::sleep(moment);
             kill(shim);
@@ -110,11 +102,11 @@ fn in_the_middle_of_an_end_and_delete() {
             let shim = web.client.shim_pid();
             web.run();
             web.kill("", 9, true).unwrap();
-            web.client.send("Wait", &name(""));
-            web.client.send("Delete", &name(""));
+            web.ask("Wait", "");
+            web.ask("Delete", "");
             std::thread::sleep(moment);
-            web.client.send("Delete", &name(""));
-            web.client.send("Shutdown", &name(""));
+            web.ask("Delete", "");
+            web.ask("Shutdown", "");
             // It may just have ended by itself.
             let mut command = Command::new("kill");
             command.args(["-9", &shim.to_string()]).output().unwrap();

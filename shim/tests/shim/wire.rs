@@ -151,13 +151,9 @@ fn who_waits_for_an_end_and_leaves_is_forgotten() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
         web.run();
-        let request = ProcessRequest {
-            id: "web".to_owned(),
-            exec_id: String::new(),
-        };
         let mut other = again(&web.client);
         for _ in 0..10 {
-            other.send("Wait", &request);
+            other.ask("Wait", "web", "");
         }
         other.shim_pid();
         let pid = web.client.shim_pid().to_string();

@@ -84,6 +84,11 @@ impl Web {
         Ok(answer.pid)
     }
 
+    /// Calls a method for the container or an exec of it, and does not wait for the answer.
+    pub(crate) fn ask(&mut self, method: &str, exec: &str) -> u32 {
+        self.client.ask(method, &self.id, exec)
+    }
+
     pub(crate) fn start(&mut self, exec: &str) -> Result<u32, Status> {
         let answer: PidResponse = self.client.name("Start", &self.id, exec)?;
         Ok(answer.pid)

@@ -391,11 +391,17 @@ impl Client {
         id: &str,
         exec: &str,
     ) -> Result<T, Status> {
+        let stream = self.ask(method, id, exec);
+        self.receive(stream)
+    }
+
+    /// The same without a wait for the answer, to the stream that this gives.
+    pub(crate) fn ask(&mut self, method: &str, id: &str, exec: &str) -> u32 {
         let request = ProcessRequest {
             id: id.to_owned(),
             exec_id: exec.to_owned(),
         };
-        self.call(method, &request)
+        self.send(method, &request)
     }
 
     /// The shim's own process id.
