@@ -49,3 +49,10 @@ set_target() {
     # Read by the scripts that source this one.
     export target_dir triple
 }
+
+# The first of this machine's Debian archives that is not the security archive.
+debian_mirror() {
+    # shellcheck disable=SC2016  # apt expands these
+    apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "main" && $2 !~ /security/ { print $2; exit }'
+}

@@ -15,7 +15,7 @@ cargo clippy --workspace --all-targets -- -D warnings || failed+=(clippy)
 mapfile -t scripts < <(
     find . \( -name target -o -name .git \) -prune -o -type f \
         -exec awk '/^#!.*sh( |$)/ { print FILENAME } { nextfile }' {} +
-    echo scripts/env.sh
+    printf '%s\n' scripts/env.sh scripts/tried.sh
 )
 shellcheck --external-sources --severity=warning "${scripts[@]}" ||
     failed+=(shellcheck)

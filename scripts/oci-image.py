@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Writes an OCI image archive with busybox, for `ctr image import`: oci-image.py OUT BUSYBOX [NAME COMMAND...]."""
+"""Writes an OCI image archive with busybox, for `ctr image import`: oci-image.py OUT BUSYBOX [NAME COMMAND...].
+
+With `--root` as NAME only its root file system, for `docker import`.
+"""
 
 import hashlib
 import io
@@ -7,7 +10,10 @@ import json
 import sys
 import tarfile
 
-PROGRAMS = "cat date dd echo env false grep head hostname id kill ls mount ps readlink seq sh sleep stty touch true wc yes"
+PROGRAMS = (
+    "cat date dd echo env false grep head hostname httpd id kill ls mount ps readlink seq sh sleep stty tail test touch "
+    "true tty wc wget yes"
+)
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n",
     "etc/group": "root:x:0:\nalice:x:1000:\n",
@@ -51,7 +57,12 @@ def main(out, busybox, name="busybox", *command):
         return {"mediaType": media, "digest": "sha256:" + digest, "size": len(data)}
 
     with open(busybox, "rb") as file:
-        root = blob(layer(file.read()), "layer.v1.tar")
+        tree = layer(file.read())
+    if name == "--root":
+        with open(out, "wb") as file:
+            file.write(tree)
+        return
+    root = blob(tree, "layer.v1.tar")
     config = {
         "architecture": "amd64",
         "os": "linux",

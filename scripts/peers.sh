@@ -13,6 +13,8 @@
 # C library lies beside the programs; their interpreter and library path are set
 # to it. DT_RPATH (not RUNPATH) because libraries must find each other as well.
 set -euo pipefail
+# shellcheck source=scripts/env.sh
+. "$(dirname "$0")/env.sh"
 
 suite=${1:-sid}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/corten/peers/$suite
@@ -28,16 +30,9 @@ usable() {
     done
 }
 
-# The first of this machine's Debian archives that is not the security archive.
-mirror() {
-    # shellcheck disable=SC2016  # apt expands these
-    apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-        awk '$1 == "main" && $2 !~ /security/ { print $2; exit }'
-}
-
 private_apt() {
     local apt=$work/apt from
-    from=$(mirror)
+    from=$(debian_mirror)
     [ -n "$from" ] || die "no Debian archive in this machine's apt sources"
     mkdir -p "$apt"/{state/lists/partial,cache/archives/partial,etc}
     : >"$apt/status"
