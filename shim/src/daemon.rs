@@ -21,9 +21,9 @@ use crate::engine::{Poller, Ready, Source, Token};
 use crate::failure::{Code, Failure};
 use crate::frame::{self, Frame, Kind, TooLong};
 use crate::proto::rpc::Request;
-use crate::proto::sandbox::SandboxRequest;
 use crate::publisher::Publisher;
 use crate::server::{Connection, Reply};
+use crate::service;
 use crate::socket::{self, Bound, Leave};
 use crate::stdio::copy::{Copies, Turn};
 use crate::task::Task;
@@ -61,8 +61,10 @@ pub(crate) struct Shim {
     pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
     pub(crate) draining: Vec<Draining>,
     workers: Workers,
-    /// Calls about a sandbox that is being made: they wait for that.
-    pub(crate) late: Vec<(Reply, String, SandboxRequest)>,
+    /// Calls about what is being made: they wait for that.
+    pub(crate) late: Vec<(Reply, Request)>,
+    /// It has been asked to end, while something was being made that may come to nothing.
+    pub(crate) leave_later: bool,
     /// How many containers there ever were.
     pub(crate) serial: u64,
     connections: BTreeMap<Token, Connection>,
@@ -174,6 +176,7 @@ impl Shim {
             draining: Vec::new(),
             workers: Workers::new()?,
             late: Vec::new(),
+            leave_later: false,
             serial: 0,
             connections: BTreeMap::new(),
             accept_again: None,
@@ -386,7 +389,7 @@ impl Shim {
             return self.answer(reply, Err(Failure::invalid(text)));
         }
         match Request::decode(&*frame.body) {
-            Ok(request) => self.call(reply, &request),
+            Ok(request) => self.call(reply, request),
             Err(error) => self.answer(reply, Err(Failure::invalid(error.to_string()))),
         }
     }
@@ -404,6 +407,11 @@ impl Shim {
                 self.hang_up(reply.connection);
             }
         }
+    }
+
+    /// Whether somebody waits for this answer.
+    pub(crate) fn hears(&self, reply: Reply) -> bool {
+        self.connections.contains_key(&reply.connection)
     }
 
     /// Waits for a caller to take what it was sent, if it has not.
@@ -424,6 +432,8 @@ impl Shim {
         for task in self.tasks.values_mut() {
             task.forget_caller(token);
         }
+        self.late
+            .retain(|(reply, call)| reply.connection != token || service::is_end(call));
     }
 
     /// Ends the loop as soon as containerd has been told everything.
@@ -434,6 +444,7 @@ impl Shim {
     /// A caller that comes, or a container that is asked for in time, keeps it here.
     pub(crate) fn stay(&mut self) {
         self.leaving = None;
+        self.leave_later = false;
         self.unwanted = None;
     }
 

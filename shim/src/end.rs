@@ -17,7 +17,7 @@ use crate::proto::task::{DeleteResponse, KillRequest, ProcessRequest};
 use crate::server::Reply;
 use crate::service::{Answer, key};
 use crate::sys;
-use crate::task::{Rest, Status, Task};
+use crate::task::{Rest, Status};
 
 /// How long output may take to arrive where it goes (the Go shim's limit).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -25,11 +25,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// The highest signal; signal(7).
 const LAST_SIGNAL: u32 = 64;
 
-/// A Delete that waits for output.
+/// A Delete that waits: for output, or for another one to end.
 #[derive(Debug)]
 pub(crate) struct Draining {
     reply: Reply,
     key: Key,
+    /// Which container it is about: there may be another one of that name before it is done.
+    serial: u64,
+    how: Delete,
     until: Instant,
 }
 
@@ -86,32 +89,53 @@ impl Shim {
             }
             _ => return Err(Failure::precondition("cannot delete a running process")),
         }
-        self.draining.push(Draining {
-            reply,
-            key,
-            until: Instant::now() + DRAIN,
-        });
-        self.delete_drained();
+        let serial = task.serial;
+        self.delete_as(reply, key, serial, Delete::IfStopped);
         Ok(None)
     }
 
-    /// When the first Delete stops waiting.
+    /// Deletes a process, as soon as that can be.
+    pub(crate) fn delete_as(&mut self, reply: Reply, key: Key, serial: u64, how: Delete) {
+        self.draining.push(Draining {
+            reply,
+            key,
+            serial,
+            how,
+            until: Instant::now() + DRAIN,
+        });
+        self.delete_drained();
+    }
+
+    /// When the first Delete stops waiting for output.
     pub(crate) fn drain_deadline(&self) -> Option<Instant> {
-        self.draining.iter().map(|delete| delete.until).min()
+        let all = self.draining.iter();
+        let waiting = all.filter(|delete| !self.is_deleting(&delete.key));
+        waiting.map(|delete| delete.until).min()
+    }
+
+    fn is_deleting(&self, key: &Key) -> bool {
+        self.tasks.get(&key.id).is_some_and(|task| task.deleting)
     }
 
     /// Goes on with each Delete whose process has no output under way any more.
     pub(crate) fn delete_drained(&mut self) {
         let now = Instant::now();
-        let all = std::mem::take(&mut self.draining);
-        for delete in all {
-            let ended = self
-                .process_mut(&delete.key)
-                .is_ok_and(|process| process.exit.is_some());
-            if ended && delete.until > now && self.copies.has_output(&delete.key) {
+        for delete in std::mem::take(&mut self.draining) {
+            let Draining { key, serial, .. } = &delete;
+            let Some(task) = self.same_task(&key.id, *serial) else {
+                let gone = Failure::not_found("container not created");
+                self.answer(delete.reply, Err(gone));
+                continue;
+            };
+            let deleting = task.deleting;
+            let ended = task
+                .process(&key.exec)
+                .is_some_and(|process| process.exit.is_some());
+            let drains = ended && delete.until > now && self.copies.has_output(key);
+            if deleting || (drains && delete.how != Delete::Force) {
                 self.draining.push(delete);
             } else if delete.key.exec.is_empty() {
-                self.delete_init(delete.reply, delete.key, Delete::IfStopped);
+                self.delete_init(delete);
             } else {
                 self.delete_exec(delete.reply, &delete.key);
             }
@@ -131,42 +155,57 @@ impl Shim {
         self.answer(reply, answer.map(|answer| answer.encode_to_vec()));
     }
 
-    pub(crate) fn delete_init(&mut self, reply: Reply, key: Key, how: Delete) {
+    fn delete_init(&mut self, delete: Draining) {
+        let Draining {
+            reply,
+            key,
+            serial,
+            how,
+            ..
+        } = delete;
         let task = match self.task_mut(&key.id) {
             Ok(task) => task,
             Err(failure) => return self.answer(reply, Err(failure)),
         };
+        task.deleting = true;
         let runtime = Arc::clone(&task.runtime);
         let (id, bundle) = (key.id.clone(), task.bundle.clone());
         self.work(
-            move || delete(&runtime, &id, Path::new(&bundle), how),
-            move |shim, done: Result<(), Failure>| shim.deleted(reply, &key, done),
+            move || remove(&runtime, &id, Path::new(&bundle), how),
+            move |shim, done: Result<(), Failure>| {
+                let answer = shim.deleted(&key, serial, done);
+                shim.answer(reply, answer.map(|answer| answer.encode_to_vec()));
+                // Others have waited for this one.
+                shim.delete_drained();
+            },
         );
     }
 
-    fn deleted(&mut self, reply: Reply, key: &Key, done: Result<(), Failure>) {
+    fn deleted(
+        &mut self,
+        key: &Key,
+        serial: u64,
+        done: Result<(), Failure>,
+    ) -> Result<DeleteResponse, Failure> {
+        let task = self.same_task(&key.id, serial);
+        let task = task.ok_or_else(|| Failure::not_found("container not created"))?;
         if let Err(failure) = done {
-            return self.answer(reply, Err(failure));
+            task.deleting = false;
+            return Err(failure);
         }
-        if let Ok(task) = self.task_mut(&key.id) {
-            task.rest = Rest::Ended;
-        }
-        let exec_ids = |task: &Task| task.execs.keys().cloned().collect::<Vec<_>>();
-        let execs = self.tasks.get(&key.id).map(exec_ids).unwrap_or_default();
-        let execs = execs.into_iter().map(|exec| Key {
-            id: key.id.clone(),
-            exec,
-        });
+        task.rest = Rest::Ended;
         // One that was never started has been killed just now, with all that was added to it;
         // their exits come first, and that of the first process last.
-        for exec in execs {
-            self.collect(&exec);
+        for exec in task.execs.keys().cloned().collect::<Vec<_>>() {
+            let exec = Key {
+                id: key.id.clone(),
+                exec,
+            };
+            self.collect_last(&exec);
             self.close(&exec);
         }
-        self.collect(key);
-        let Some(task) = self.tasks.get(&key.id) else {
-            return self.answer(reply, Err(Failure::not_found("container not created")));
-        };
+        self.collect_last(key);
+        let task = self.task_mut(&key.id)?;
         let answer = DeleteResponse {
             pid: task.init.pid.unsigned_abs(),
             exit_status: task.init.exit.map_or(0, |exit| exit.status),
@@ -185,7 +224,7 @@ impl Shim {
         if gone.is_some_and(|task| task.is_sandbox()) {
             self.leave_if_empty();
         }
-        self.answer(reply, Ok(answer.encode_to_vec()));
+        Ok(answer)
     }
 
     /// Closes the files of a process, and lets its logger finish. Who still waits for its end
@@ -219,16 +258,21 @@ impl Shim {
         Ok(Some(Vec::new()))
     }
 
-    /// Leaves, unless there is a container, or one on its way.
-    fn leave_if_empty(&mut self) {
-        if self.tasks.is_empty() && self.creating.is_empty() {
+    /// Leaves, unless there is a container; or one on its way, which may still come to nothing.
+    pub(crate) fn leave_if_empty(&mut self) {
+        if !self.tasks.is_empty() {
+            return;
+        }
+        if self.creating.is_empty() {
             self.leave();
+        } else {
+            self.leave_later = true;
         }
     }
 }
 
 /// Deletes a container and its root file system; on its own thread.
-fn delete(runtime: &Runtime, id: &str, bundle: &Path, how: Delete) -> Result<(), Failure> {
+fn remove(runtime: &Runtime, id: &str, bundle: &Path, how: Delete) -> Result<(), Failure> {
     let deleted = match runtime.container(id) {
         Ok(container) => container.delete(how),
         Err(error) => Err(error),

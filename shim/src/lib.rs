@@ -13,7 +13,7 @@
 //! - `args`: the command line
 //! - `start` (with `caller`), `delete`, `info`: what is done and over before the command returns
 //! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads
-//! - `service`, `create`, `end`: the calls; `task`: what they are about
+//! - `service`, `create` (with `make`), `exec`, `end`: the calls; `task`: what they are about
 //! - `sandbox`: the calls about a pod, and its process
 //! - `stdio`, `mounts`, `stats`: one thing each
 //! - [`frame`], `server`: ttrpc; `publisher`: events to containerd
@@ -29,10 +29,12 @@ mod daemon;
 mod delete;
 mod end;
 mod engine;
+mod exec;
 mod failure;
 pub mod frame;
 mod info;
 mod logging;
+mod make;
 mod mounts;
 pub mod proto;
 mod publisher;

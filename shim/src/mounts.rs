@@ -3,6 +3,7 @@
 //! See `core/mount` of containerd, whose meaning of the options this follows.
 //!
 //! # Layout
+//! - `target`: where in it
 //! - `options`: words like `ro` and `rbind` as flags
 //! - `idmap`: mounts that map ids
 //! - `overlay`: lists of layers that are too long
@@ -12,6 +13,7 @@ mod idmap;
 mod loop_device;
 mod options;
 mod overlay;
+mod target;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use crate::failure::Failure;
 use crate::proto::task::Mount;
 use options::Options;
+use target::Target;
 
 /// Types that a program mounts, and that program.
 const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.fuse3")];
@@ -31,13 +34,13 @@ const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.f
 /// [`unmount_all`].
 pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), Failure> {
     for mount in mounts {
-        let target = target(mount, rootfs)?;
+        let target = Target::open(rootfs, &mount.target)?;
         let helper = HELPERS
             .iter()
             .find_map(|(prefix, program)| Some((program, mount.r#type.strip_prefix(prefix)?)));
         let mounted = match helper {
-            Some((program, kind)) => help(program, kind, mount, &target),
-            None => mount_one(mount, &target),
+            Some((program, kind)) => help(program, kind, mount, &target.name()?),
+            None => mount_one(mount, target),
         };
         mounted.map_err(|failure| {
             let text = format!("failed to mount rootfs component: {failure}");
@@ -47,35 +50,22 @@ pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
-/// A target is relative to the root file system, and stays in it.
-fn target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, Failure> {
-    use std::path::Component;
-
-    let inside = Path::new(&mount.target);
-    if inside.components().any(|part| part == Component::ParentDir) {
-        return Err(Failure::invalid(format!("mount target {}", mount.target)));
-    }
-    let inside = inside.strip_prefix("/").unwrap_or(inside);
-    Ok(rootfs.join(inside))
-}
-
-fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
+fn mount_one(mount: &Mount, target: Target<'_>) -> Result<(), Failure> {
     let mut options = Options::parse(&mount.options);
     let maps = options.maps()?;
     let namespace = maps.as_ref().map(idmap::user_namespace).transpose()?;
     let is_overlay = mount.r#type == "overlay";
     // Until the overlay is mounted.
-    let layers = namespace
-        .as_ref()
-        .filter(|_| is_overlay)
-        .map(|namespace| idmap::Layers::map(layers_of(target), &mut options.data, namespace));
+    let layers = namespace.as_ref().filter(|_| is_overlay).map(|namespace| {
+        idmap::Layers::map(layers_of(target.rootfs), &mut options.data, namespace)
+    });
     let _layers = layers.transpose()?;
     let failed = |errno: Errno| {
         let what = format!(
             "mount {} {} on {}",
             mount.r#type,
             mount.source,
-            target.display()
+            target.asked().display()
         );
         Failure::call(what, errno)
     };
@@ -97,15 +87,18 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
     if !options.is_remount || !options.data.is_empty() {
         let data = CString::new(options.data.join(","))
             .map_err(|_| Failure::invalid("mount options with a NUL byte"))?;
+        let place = target.place();
         let call =
-            || rustix::mount::mount(source, target, &*mount.r#type, options.flags, Some(&*data));
+            || rustix::mount::mount(source, &place, &*mount.r#type, options.flags, Some(&*data));
         match folder {
             None => call().map_err(failed)?,
             Some(folder) => overlay::in_folder(&folder, call)?.map_err(failed)?,
         }
     }
+    // What is there now.
+    let mounted = target.again()?;
     if !options.propagation.is_empty() {
-        rustix::mount::mount_change(target, options.propagation).map_err(failed)?;
+        rustix::mount::mount_change(mounted.place(), options.propagation).map_err(failed)?;
     }
     if options
         .flags
@@ -113,10 +106,12 @@ fn mount_one(mount: &Mount, target: &Path) -> Result<(), Failure> {
     {
         // The first call took no notice of `ro`.
         let flags = options.flags - MountFlags::REC;
-        rustix::mount::mount_remount(target, flags, "").map_err(failed)?;
+        rustix::mount::mount_remount(mounted.place(), flags, "").map_err(failed)?;
     }
     match &namespace {
-        Some(namespace) if !is_overlay => idmap::map(target, target, namespace, false),
+        Some(namespace) if !is_overlay => {
+            idmap::map(&mounted.place(), &mounted.fd, namespace, false)
+        }
         _ => Ok(()),
     }
 }
@@ -202,18 +197,6 @@ fn unescaped(field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_target_stays_in_the_root_file_system() {
-        let mount = |target: &str| Mount {
-            target: target.to_owned(),
-            ..Mount::default()
-        };
-        let rootfs = Path::new("/b/rootfs");
-        assert_eq!(target(&mount(""), rootfs).unwrap(), rootfs);
-        assert_eq!(target(&mount("/a"), rootfs).unwrap(), rootfs.join("a"));
-        assert!(target(&mount("a/../.."), rootfs).is_err());
-    }
 
     #[test]
     fn mount_points_are_read_with_their_escapes() {

@@ -50,9 +50,6 @@ pub(crate) struct Sandbox {
     _users: Option<OwnedFd>,
 }
 
-/// The calls that end a sandbox: also one that is still being made.
-const ENDS: [&str; 2] = ["StopSandbox", "ShutdownSandbox"];
-
 /// Where the program is in its root.
 const PROGRAM: &str = "/pause";
 
@@ -62,33 +59,7 @@ impl Shim {
             self.create_sandbox(reply, &read(payload)?)?;
             return Ok(None);
         }
-        let request: SandboxRequest = read(payload)?;
-        if ENDS.contains(&method) && self.creating.contains(&request.sandbox_id) {
-            self.late.push((reply, method.to_owned(), request));
-            return Ok(None);
-        }
-        self.ask_sandbox(reply, method, request)
-    }
-
-    /// Goes on with what has waited for the creation of this sandbox, done or failed.
-    pub(crate) fn answer_late(&mut self, id: &str) {
-        let (now, later) = std::mem::take(&mut self.late)
-            .into_iter()
-            .partition(|(_, _, request)| request.sandbox_id == id);
-        self.late = later;
-        for (reply, method, request) in now {
-            let answer = self.ask_sandbox(reply, &method, request);
-            self.finish_call(reply, answer);
-        }
-    }
-
-    /// A call that only names a sandbox.
-    fn ask_sandbox(
-        &mut self,
-        reply: Reply,
-        method: &str,
-        SandboxRequest { sandbox_id }: SandboxRequest,
-    ) -> Answer {
+        let SandboxRequest { sandbox_id } = read(payload)?;
         let key = Key {
             id: sandbox_id,
             exec: String::new(),
@@ -198,11 +169,12 @@ impl Shim {
     }
 
     fn shutdown_sandbox(&mut self, reply: Reply, key: Key) -> Answer {
-        if self.sandbox_mut(&key.id).is_err() {
+        let Ok(task) = self.sandbox_mut(&key.id) else {
             // containerd cleans up behind a creation that failed.
             return self.shutdown();
-        }
-        self.delete_init(reply, key, corten_core::Delete::Force);
+        };
+        let serial = task.serial;
+        self.delete_as(reply, key, serial, corten_core::Delete::Force);
         Ok(None)
     }
 

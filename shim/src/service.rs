@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - here: what is answered at once, and short operations
-//! - `create`: Create, Start, Exec
+//! - `create`: Create, Start
+//! - `exec`: Exec
 //! - `end`: Delete, Kill, Shutdown
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::proto::Any;
 use crate::proto::events::TaskOnly;
 use crate::proto::options::ProcessDetails;
 use crate::proto::rpc::Request;
+use crate::proto::sandbox::SandboxRequest;
 use crate::proto::task::{
     CloseIoRequest, ConnectResponse, PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest,
     StateResponse, StatsResponse, UpdateTaskRequest,
@@ -30,6 +32,14 @@ use crate::task::{Status, wait_response};
 /// Both have the same messages; containerd 2.0 has renamed the service.
 const TASK: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
 
+/// Calls that end something: they are made though nobody waits for the answer any more.
+const ENDS: [&str; 4] = ["Delete", "Kill", "StopSandbox", "ShutdownSandbox"];
+
+/// Whether a call has to be made though its caller has gone.
+pub(crate) fn is_end(request: &Request) -> bool {
+    ENDS.contains(&request.method.as_str())
+}
+
 /// What a call does: it answers now, or it has been given the reply and answers later.
 pub(crate) type Answer = Result<Option<Vec<u8>>, Failure>;
 
@@ -40,7 +50,10 @@ pub(crate) fn read<T: Message + Default>(payload: &[u8]) -> Result<T, Failure> {
 
 impl Shim {
     /// One call. Its answer may come later.
-    pub(crate) fn call(&mut self, reply: Reply, request: &Request) {
+    pub(crate) fn call(&mut self, reply: Reply, request: Request) {
+        if self.is_early(&request) {
+            return self.late.push((reply, request));
+        }
         let service = request.service.as_str();
         let answer = if TASK.contains(&service) {
             log::debug!("{}", request.method);
@@ -52,14 +65,31 @@ impl Shim {
             let text = format!("service {service} is not there");
             Err(Failure::new(Code::Unimplemented, text))
         };
-        self.finish_call(reply, answer);
-    }
-
-    pub(crate) fn finish_call(&mut self, reply: Reply, answer: Answer) {
         match answer {
             Ok(Some(bytes)) => self.answer(reply, Ok(bytes)),
             Ok(None) => {}
             Err(failure) => self.answer(reply, Err(failure)),
+        }
+    }
+
+    /// Whether a call names a container or a sandbox that is being made. It waits until that is
+    /// decided, as at the lock of the Go shim: a caller that has given up on a creation asks to
+    /// delete what may still come of it. A shim that is to end can say so at once.
+    fn is_early(&self, request: &Request) -> bool {
+        if self.creating.is_empty() || request.method == "Shutdown" {
+            return false;
+        }
+        // The first field of every other request is a name.
+        let named = read::<SandboxRequest>(&request.payload);
+        named.is_ok_and(|named| self.creating.contains(&named.sandbox_id))
+    }
+
+    /// Goes on with what has waited for this creation, done or failed.
+    pub(crate) fn decided(&mut self, id: &str) {
+        self.creating.remove(id);
+        // What still has to wait, for this name or another, comes back in its order.
+        for (reply, request) in std::mem::take(&mut self.late) {
+            self.call(reply, request);
         }
     }
 
@@ -187,16 +217,19 @@ impl Shim {
             return Err(Failure::precondition("cannot pause: not running"));
         }
         task.pausing = true;
-        let id = request.id.clone();
+        let (id, serial) = (request.id.clone(), task.serial);
         self.with(
             &request.id,
             |container| Ok(container.pause()?),
             move |shim, done: Result<(), Failure>| {
-                if let Ok(task) = shim.task_mut(&id) {
+                let same = shim.same_task(&id, serial);
+                let lives = same.is_some_and(|task| {
                     task.pausing = false;
                     task.paused = done.is_ok();
-                }
-                if done.is_ok() {
+                    task.init.exit.is_none()
+                });
+                // Behind its end it is told nothing.
+                if lives && done.is_ok() {
                     let event = TaskOnly { container_id: id };
                     shim.tell(&event.container_id, "/tasks/paused", "TaskPaused", &event);
                 }
@@ -210,15 +243,17 @@ impl Shim {
         if task.status(&task.init) != Status::Paused {
             return Err(Failure::precondition("cannot resume: not paused"));
         }
-        let id = request.id.clone();
+        let (id, serial) = (request.id.clone(), task.serial);
         self.with(
             &request.id,
             |container| Ok(container.resume()?),
             move |shim, done: Result<(), Failure>| {
-                if done.is_ok() {
-                    if let Ok(task) = shim.task_mut(&id) {
-                        task.paused = false;
-                    }
+                let same = shim.same_task(&id, serial);
+                let lives = same.is_some_and(|task| {
+                    task.paused &= done.is_err();
+                    task.init.exit.is_none()
+                });
+                if lives && done.is_ok() {
                     let event = TaskOnly { container_id: id };
                     shim.tell(&event.container_id, "/tasks/resumed", "TaskResumed", &event);
                 }

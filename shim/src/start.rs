@@ -116,9 +116,12 @@ fn wanted(
             bundle::options(Some(&any))?
         }
     };
-    // 1.6 sets no variable but TTRPC_ADDRESS.
-    let newer = ["MAX_SHIM_VERSION", "GRPC_ADDRESS", "NAMESPACE"];
-    let form = if newer.iter().any(|name| env(name).is_some()) {
+    // From 1.7 on all of these are set, and repeat the command line. 1.6 sets no variable but
+    // TTRPC_ADDRESS: what it has of the others is of its own surroundings.
+    let is_newer = env("MAX_SHIM_VERSION").is_some()
+        && env("NAMESPACE").as_ref() == Some(&args.namespace)
+        && env("GRPC_ADDRESS").as_ref() == Some(&args.address);
+    let form = if is_newer {
         Form::Json(if is_2() { 3 } else { 2 })
     } else {
         Form::Plain
@@ -219,6 +222,7 @@ mod tests {
         Args {
             namespace: "default".to_owned(),
             id: "web".to_owned(),
+            address: "/run/c.sock".to_owned(),
             ..Args::default()
         }
     }
@@ -231,16 +235,37 @@ mod tests {
         Any::pack("containerd.runc.v1.Options", &options)
     }
 
+    const MODERN: [(&str, &str); 4] = [
+        ("MAX_SHIM_VERSION", "2"),
+        ("TTRPC_ADDRESS", "/run/c.sock.ttrpc"),
+        ("GRPC_ADDRESS", "/run/c.sock"),
+        ("NAMESPACE", "default"),
+    ];
+
+    fn variable(all: &[(&str, &str)], name: &str) -> Option<String> {
+        let found = all.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    }
+
     fn modern(name: &str) -> Option<String> {
-        ["MAX_SHIM_VERSION", "TTRPC_ADDRESS"]
-            .contains(&name)
-            .then(|| "2".to_owned())
+        variable(&MODERN, name)
     }
 
     #[test]
     fn containerd_1_6_is_known_by_its_poor_environment() {
-        let wanted = wanted(&args(), &[], |_| None, || true).unwrap();
-        assert_eq!(wanted.form, Form::Plain);
+        // What a pod's manifest or a systemd unit may well set.
+        let others: [&[(&str, &str)]; 5] = [
+            &[],
+            &[("NAMESPACE", "kube-system")],
+            &[("GRPC_ADDRESS", "0.0.0.0:50051")],
+            &[("NAMESPACE", "default"), ("GRPC_ADDRESS", "/run/c.sock")],
+            &[("MAX_SHIM_VERSION", "2"), ("NAMESPACE", "kube-system")],
+        ];
+        for other in others {
+            let env = |name: &str| variable(&[&MODERN[1..2], other].concat(), name);
+            let wanted = wanted(&args(), &[], env, || true).unwrap();
+            assert_eq!(wanted.form, Form::Plain, "{other:?}");
+        }
         assert_eq!(answer(Form::Plain, "unix:///x".to_owned()), b"unix:///x");
     }
 

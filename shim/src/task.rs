@@ -147,6 +147,8 @@ pub(crate) struct Task {
     /// Whether others than the kernel must end the rest of it.
     pub(crate) shares_pids: bool,
     pub(crate) rest: Rest,
+    /// A Delete is under way: nothing is started any more.
+    pub(crate) deleting: bool,
     pub(crate) pausing: bool,
     pub(crate) paused: bool,
     /// Who owns pipes of execs.
@@ -166,6 +168,7 @@ impl Task {
             serial: 0,
             shares_pids: false,
             rest: Rest::Lives,
+            deleting: false,
             pausing: false,
             paused: false,
             owner: crate::stdio::Owner::default(),
@@ -223,6 +226,12 @@ impl Shim {
         found.ok_or_else(|| Failure::not_found("container not created"))
     }
 
+    /// The container of this name, unless it is another one by now.
+    pub(crate) fn same_task(&mut self, id: &str, serial: u64) -> Option<&mut Task> {
+        let found = self.tasks.get_mut(id);
+        found.filter(|task| task.serial == serial)
+    }
+
     pub(crate) fn process_mut(&mut self, key: &Key) -> Result<&mut Process, Failure> {
         let found = self.task_mut(&key.id)?.process_mut(&key.exec);
         found.ok_or_else(|| Failure::not_found(format!("process {} does not exist", key.exec)))
@@ -262,11 +271,33 @@ impl Shim {
             Err(_) => Exit::now(KILLED),
         };
         process.collected.get_or_insert(exit);
-        let registered = process.token.take().map(|token| (Arc::clone(pidfd), token));
-        if let Some((pidfd, token)) = registered {
+        self.forget(key);
+        self.settle(key);
+    }
+
+    /// The same for one whose container was deleted, and who was killed by that. There is no
+    /// later: an exit that could not be seen is told all the same.
+    pub(crate) fn collect_last(&mut self, key: &Key) {
+        self.collect(key);
+        let Ok(process) = self.process_mut(key) else {
+            return;
+        };
+        process.starting = false;
+        if process.is_alive() {
+            process.collected.get_or_insert_with(|| Exit::now(KILLED));
+            self.forget(key);
+            self.settle(key);
+        }
+    }
+
+    /// Waits for the end of a process no more.
+    fn forget(&mut self, key: &Key) {
+        let Ok(process) = self.process_mut(key) else {
+            return;
+        };
+        if let (Some(pidfd), Some(token)) = (process.pidfd.clone(), process.token.take()) {
             self.poller.remove(&*pidfd, token);
         }
-        self.settle(key);
     }
 
     /// Tells an exit that was collected, if it is its turn.
@@ -323,14 +354,15 @@ impl Shim {
         };
         if task.shares_pids && task.rest == Rest::Lives {
             task.rest = Rest::Ending;
-            self.end_rest(key.clone());
+            let serial = task.serial;
+            self.end_rest(key.clone(), serial);
         }
         self.task_mut(&key.id).is_ok_and(|task| {
             task.rest != Rest::Ending && !task.execs.values().any(Process::is_alive)
         })
     }
 
-    fn end_rest(&mut self, key: Key) {
+    fn end_rest(&mut self, key: Key, serial: u64) {
         let killed = self.with(
             &key.id.clone(),
             |container| Ok(container.kill_all(nix::libc::SIGKILL)?),
@@ -341,10 +373,10 @@ impl Shim {
                     }
                     _ => {}
                 }
-                if let Ok(task) = shim.task_mut(&key.id) {
+                if let Some(task) = shim.same_task(&key.id, serial) {
                     task.rest = Rest::Ended;
+                    shim.settle(&key);
                 }
-                shim.settle(&key);
             },
         );
         if let Err(failure) = killed {

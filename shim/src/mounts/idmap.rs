@@ -58,10 +58,10 @@ fn lines(map: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Attaches what is at one path to another one, with ids mapped.
+/// Attaches what is at a path to what was opened, with ids mapped.
 pub(super) fn map(
     from: &Path,
-    to: &Path,
+    to: &OwnedFd,
     namespace: &OwnedFd,
     read_only: bool,
 ) -> Result<(), Failure> {
@@ -69,8 +69,8 @@ pub(super) fn map(
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, from, flags).map_err(|errno| failed(errno.into()))?;
     sys::map_ids(&tree, namespace, read_only).map_err(failed)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&tree, "", CWD, to, flags).map_err(|errno| failed(errno.into()))
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, "", to, "", flags).map_err(|errno| failed(errno.into()))
 }
 
 /// Mapped lower layers of one overlay, in a folder that goes away with this.
@@ -105,7 +105,9 @@ impl Layers {
             std::fs::create_dir(&place).map_err(|error| Failure::call(place.display(), error))?;
             layers.count += 1;
             // They are in the bundle, which somebody may remove if this program is killed.
-            map(Path::new(name), &place, namespace, true)?;
+            let to = File::open(&place);
+            let to = to.map_err(|error| Failure::call(place.display(), error))?;
+            map(Path::new(name), &to.into(), namespace, true)?;
             mapped.push(place.display().to_string());
         }
         *option = format!("{LOWER}{}", mapped.join(":"));

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test program")]
 
 mod bootstrap;
+mod early;
+mod end;
 mod exec;
 mod fake;
 mod flaws;
 mod killed;
+mod mounts;
 mod sandbox;
 mod scarce;
 mod stdio;

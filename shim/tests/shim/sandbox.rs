@@ -272,11 +272,11 @@ fn a_pod_that_is_ended_while_it_is_made_ends_when_it_is() {
             let made = Command::new("mkfifo").arg(&hold).status().unwrap();
             assert!(made.success());
             let creating = pod.client.send("CreateSandbox", &pod.request());
-            let ping = pod.client.send("PingSandbox", &named("pod"));
+            let ping = pod.client.send("PingSandbox", &named("other"));
             assert_eq!(pod.client.next().0, ping, "the creation is under way");
             let mut other = pod.client.sandbox();
             let ending = other.send(method, &named("pod"));
-            let _: PlatformResponse = other.call("Platform", &named("pod")).unwrap();
+            let _: PlatformResponse = other.call("Platform", &named("other")).unwrap();
             let pid: u32 = std::fs::read_to_string(&hold).unwrap().parse().unwrap();
             pod.client.receive::<Empty>(creating).unwrap();
             other.receive::<Empty>(ending).unwrap();

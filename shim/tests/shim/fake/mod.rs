@@ -3,6 +3,7 @@
 
 pub(crate) mod container;
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -308,6 +309,7 @@ pub(crate) struct Client {
     buffer: Vec<u8>,
     service: String,
     stream: u32,
+    answers: BTreeMap<u32, Result<Vec<u8>, Status>>,
     pub(crate) path: PathBuf,
 }
 
@@ -321,6 +323,7 @@ impl Client {
             buffer: Vec::new(),
             service: format!("containerd.task.v{version}.Task"),
             stream: 1,
+            answers: BTreeMap::new(),
             path,
         }
     }
@@ -352,13 +355,14 @@ impl Client {
         stream
     }
 
-    /// The answer to a call; others that come before it are lost.
+    /// The answer to a call; others that come before it are kept.
     pub(crate) fn receive<T: Message + Default>(&mut self, stream: u32) -> Result<T, Status> {
         loop {
-            let (number, answer) = self.next();
-            if number == stream {
+            if let Some(answer) = self.answers.remove(&stream) {
                 return answer.map(|payload| T::decode(&*payload).unwrap());
             }
+            let (number, answer) = self.next();
+            self.answers.insert(number, answer);
         }
     }
 
