@@ -5,22 +5,31 @@
 # Usage: conformance native -- scripts/containerd.sh WHAT SHIM_DIR [CONTAINERD_DIR]
 #
 # WHAT is one of
-#   check    run, exec, terminal, pause, metrics; a killed shim; containerd killed while a
-#            container writes and in the middle of creates; then nothing must be left
-#   memory   PSS (kB) and threads of one shim with 1, 10, 100 containers, beside the Go shim's with PEERS;
-#            COUNTS are other numbers of containers
+#   check    run, exec, terminal, input, pause, metrics; events in their order; the shim's log; shims that are killed, by a
+#            clock; containerd killed while a container writes and in the middle of creates; then nothing must be left
+#   gobinary the same calls of the Go shim, with `corten` of SHIM_DIR as its BinaryName
+#   memory   PSS (kB), 10 s and LATER s more (30) after the last call, and threads of one shim with 1, 10, 100 containers,
+#            beside the Go shim's with PEERS; COUNTS are other numbers of containers. Go's runtime looks every 30 s for
+#            memory that it can give back
 #   latency  us of `ctr run --rm true` and `ctr task exec true`, beside the Go shim's with PEERS, and of `ctr version`,
 #            in ROUNDS rounds
 #   execs    what `ctr run --rm` executes between the shim's start and its end (needs strace)
 #
 # SHIM_DIR has containerd-shim-corten-v2, CONTAINERD_DIR containerd, ctr and the Go shim (else
 # those on the PATH); PEERS ("crun runc") are runtimes on the PATH. containerd has its own state
-# directories below /run, which is the lane's own. Versions that this was run with: 1.6, 1.7, 2.1.
+# directories below /run, which is the lane's own. `check` and `gobinary` end with `N passed, N failed, N skipped`.
+# Versions that this was run with: 1.6, 1.7, 2.1; with those of another Debian so:
+#
+#   conformance native -- scripts/in-root.sh "$(scripts/engines.sh SUITE)" SHIM_DIR /host/scripts/containerd.sh WHAT /host/bin
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
 what=$1
 PATH=$(readlink -f "$2")${3:+:$(readlink -f "$3")}:$PATH
 [ "${CORTEN_LANE:-}" ] || { echo "run me in a lane" >&2; exit 1; }
+# shellcheck source=scripts/tried.sh
+. "$here/tried.sh"
+# The others print samples, and nothing else.
+case $what in check | gobinary) ;; *) trap - EXIT ;; esac
 
 mkdir -p /run/cd
 cat >/run/cd/config.toml <<'CONFIG'
@@ -35,17 +44,30 @@ CONFIG
 
 c() { ctr -a /run/cd/c.sock "$@"; }
 engine() {
-    containerd -c /run/cd/config.toml >>/run/cd/log 2>&1 &
+    containerd -c /run/cd/config.toml >>"$log" 2>&1 &
     engine=$!
     for _ in $(seq 100); do
         c version >/dev/null 2>&1 && return
         sleep 0.1
     done
-    cat /run/cd/log >&2
+    cat "$log" >&2
     exit 1
 }
-# Without controllers containerd's default cpu.shares can't be set.
-run() { c run --cpu-shares 0 --runtime "${runtime:-io.containerd.corten.v2}" "$@"; }
+# What `ctr run` is told of a subject: corten is the shim, else it is the name of a runtime for the Go shim.
+options() {
+    case $1 in
+        corten) echo "--runtime io.containerd.corten.v2" ;;
+        *) echo "--runtime io.containerd.runc.v2 --runc-binary $(command -v "$1")" ;;
+    esac
+}
+# $1: the subject; the rest as for ctr. Without controllers containerd's default cpu.shares can't be set.
+run_by() {
+    local options
+    read -ra options <<<"$(options "$1")"
+    c run --cpu-shares 0 "${options[@]}" "${@:2}"
+}
+run() { run_by "$subject" "$@"; }
+subject=corten
 end() {
     c task kill -s KILL "$1" 2>/dev/null || true
     for _ in $(seq 50); do
@@ -55,35 +77,109 @@ end() {
     c container rm "$1" >/dev/null 2>&1 || true
 }
 shims() { pgrep -f 'containerd-shim-[a-z-]*v2 .*-id'; }
-expect() {
-    [ "$2" = "$3" ] || { echo "FAILED $1: $2, expected $3" >&2; cat /run/cd/log >&2; exit 1; }
-    echo "ok $1"
-}
-code() { local status=0; "$@" >/dev/null 2>&1 || status=$?; echo "$status"; }
 
-check() {
+# What every shim must be able to do.
+basics() {
+    # An input that ends before the task is there ctr never closes.
     expect "run" "$(run --rm "$image" one echo hello)" hello
-    expect "by path" "$(runtime=$(command -v containerd-shim-corten-v2) run --rm "$image" one echo hello)" hello
     expect "exit code" "$(code run --rm "$image" one sh -c 'exit 7')" 7
+    expect "no such program" "$(code run --rm "$image" one /nothing)" 1
+    expect "run with input" "$({ sleep 1; echo through; } | run --rm "$image" one cat)" through
+    expect "run -t" \
+        "$(on_terminal "ctr -a /run/cd/c.sock run --cpu-shares 0 $(options "$subject") -t --rm $image one tty")" /dev/pts/0
     run -d "$image" two sleep 1000
     expect "exec" "$(c task exec --exec-id a two echo hi)" hi
     expect "exec code" "$(code c task exec --exec-id a two sh -c 'exit 9')" 9
-    expect "terminal" "$(script -qec "ctr -a /run/cd/c.sock task exec -t --exec-id t two sh -c 'tty | wc -l'" /dev/null </dev/null | tr -dc '0-9')" 1
+    # Of one that has ended before ctr tells the size, the Go shim complains.
+    expect "exec -t" \
+        "$(on_terminal "ctr -a /run/cd/c.sock task exec -t --exec-id t two sh -c 'tty; sleep 1'")" /dev/pts/0
     c task pause two
-    expect "paused" "$(c task ls | awk '$1 == "two" { print $3 }')" PAUSED
+    expect "pause" "$(c task ls | awk '$1 == "two" { print $3 }')" PAUSED
     c task resume two
     expect "metrics" "$(c task metrics two | grep -c cpu.usage_usec)" 1
+    expect "ps" "$(c task ps two | tail -n +2 | wc -l)" 1
+    c task kill -s TERM two
+    c task kill -s KILL two
     end two
+    expect "nothing of it is left" "$(c task ls -q; c container ls -q)" ""
+}
 
-    run -d "$image" killed sleep 1000
-    local pid
-    pid=$(c task ls | awk '$1 == "killed" { print $2 }')
-    kill -9 "$(shims)"
-    for _ in $(seq 50); do [ -d "/proc/$pid" ] || break; sleep 0.1; done
-    expect "no process after a killed shim" "$(code test -d "/proc/$pid")" 1
-    sleep 0.5
-    c container rm killed
-    expect "no socket after a killed shim" "$(ls /run/containerd/s)" ""
+# The tasks' events of a container, in the order in which containerd told them.
+told() { grep "\"container_id\":\"$1\"" /run/cd/events | grep -o ' /tasks/[a-z-]*' | sed 's:.*/::' | tr '\n' ' '; }
+has_told() { [ "$(told "$1")" = "$2" ] && echo "$2"; }
+listens() { c namespaces label default "time=$EPOCHREALTIME" && grep -q /namespaces/ /run/cd/events; }
+events() {
+    local listener n children=() told_right=0 whole="create start exec-added exec-started exit exit delete "
+    c events >/run/cd/events 2>&1 &
+    listener=$!
+    soon listens
+    run -d "$image" ordered sleep 1000
+    c task exec --exec-id short ordered true
+    end ordered
+    expect "events" "$(soon has_told ordered "$whole")" "$whole"
+    # Its exec has not ended before its first process.
+    run -d "$image" held sleep 1000
+    c task exec -d --exec-id long held sleep 1000
+    end held
+    expect "events with an exec that is left" "$(soon has_told held "$whole")" "$whole"
+    expect "the last exit is that of the first process" \
+        "$(grep '"container_id":"held"' /run/cd/events | grep ' /tasks/exit ' | grep -o '"id":"[a-z]*"' | tr '\n' ' ')" \
+        '"id":"long" "id":"held" '
+    for n in $(seq 20); do
+        code run --rm "$image" "short$n" true >/dev/null &
+        children+=($!)
+    done
+    wait "${children[@]}"
+    for n in $(seq 20); do
+        [ "$(soon has_told "short$n" "create start exit delete ")" != "create start exit delete " ] ||
+            told_right=$((told_right + 1))
+    done
+    expect "events of twenty short ones at once" "$told_right" 20
+    kill "$listener"
+    wait "$listener" 2>/dev/null || true
+}
+
+# By the fifo `log` the shim speaks in containerd's log. SIGUSR1 makes it say what it knows.
+says() { [ "$(grep -c 'level=info msg="Shim {' "$log")" = "$1" ] && echo "$1"; }
+messages() {
+    run -d "$image" talks sleep 1000
+    kill -USR1 "$(shims)"
+    expect "the shim's words are in containerd's log" "$(soon says 1)" 1
+    kill -9 "$engine"
+    wait "$engine" 2>/dev/null || true
+    engine
+    kill -USR1 "$(shims)"
+    expect "and after another start of containerd" "$(soon says 2)" 2
+    end talks
+}
+
+# What is left of a killed shim is gone, and containerd knows: within a second, but for a machine that is busy.
+killed() {
+    local round pid from to took least=1000000
+    for round in 1 2 3; do
+        run -d "$image" "killed$round" sleep 1000
+        pid=$(c task ls | awk -v id="killed$round" '$1 == id { print $2 }')
+        from=${EPOCHREALTIME/./}
+        kill -9 "$(shims)"
+        while [ -d "/proc/$pid" ] || [ "$(c task ls -q)" ]; do sleep 0.02; done
+        to=${EPOCHREALTIME/./}
+        took=$(((to - from) / 1000))
+        echo "a killed shim's container: $took ms"
+        [ "$took" -ge "$least" ] || least=$took
+        c container rm "killed$round"
+    done
+    expect "the end of a killed shim's container within a second" "$((least < 1000))" 1
+}
+
+check() {
+    basics
+    expect "by path" "$(c run --cpu-shares 0 --runtime "$(command -v containerd-shim-corten-v2)" --rm "$image" one echo hello)" hello
+    events
+    messages
+    killed
+    # The Go shim leaves them.
+    no_sockets() { [ -z "$(ls /run/containerd/s)" ]; }
+    expect "no socket after a killed shim" "$(soon no_sockets)" ""
 
     run -d "$image" writer sh -c 'while :; do echo tick; sleep 0.1; done' >/dev/null
     kill -9 "$engine"
@@ -113,26 +209,27 @@ check() {
     expect "no shim is left" "$(code shims)" 1
     expect "no socket is left" "$(ls /run/containerd/s)" ""
     expect "no state is left" "$(ls /run/containerd/corten/default)" ""
-    expect "no mount is left" "$(grep -c ^overlay /proc/mounts || true)" 0
+    expect "no mount is left" "$(grep -c ' /run/cd/.*overlay' /proc/mounts || true)" 0
 }
 
-# What `ctr run` is told of a subject: corten, or the name of a runtime for the Go shim.
-options() {
-    case $1 in
-        corten) echo "--runtime io.containerd.corten.v2" ;;
-        *) echo "--runtime io.containerd.runc.v2 --runc-binary $(command -v "$1")" ;;
-    esac
+gobinary() {
+    local name
+    subject=$(readlink -f "$(command -v corten)")
+    command -v containerd-shim-runc-v2 >/dev/null || { skip "the Go shim" "it is not there"; return; }
+    basics
+    events
+    killed
+    no_shims() { ! shims >/dev/null; }
+    expect "no shim is left" "$(soon no_shims)" ""
+    expect "no state is left" "$(ls /run/containerd/runc/default)" ""
+    expect "no mount is left" "$(grep -c ' /run/cd/.*overlay' /proc/mounts || true)" 0
 }
-# $1: the subject; the rest as for ctr. Without controllers containerd's default cpu.shares can't be set.
-run_by() {
-    local options
-    read -ra options <<<"$(options "$1")"
-    c run --cpu-shares 0 "${options[@]}" "${@:2}"
-}
+
 read -ra subjects <<<"corten ${PEERS:-crun runc}"
 
+pss() { awk '/^Pss:/ { print $2 }' "/proc/$1/smaps_rollup"; }
 memory() {
-    local name n counts shim made
+    local name n counts shim made later=${LATER:-30}
     read -ra counts <<<"${COUNTS:-1 10 100}"
     for name in "${subjects[@]}"; do
         made=0
@@ -142,10 +239,14 @@ memory() {
                 run_by "$name" -d --annotation io.containerd.runc.v2.group=g "$image" "g$made" sleep 1000
                 [ "$made" = 1 ] && c task exec --exec-id e g1 true
             done
-            # Idle: the shim gives its pages back after two seconds.
-            sleep 10
             shim=$(shims)
-            echo "pss $name $n $(awk '/^Pss:/ { print $2 }' "/proc/$shim/smaps_rollup")"
+            # Idle: ours gives its pages back after two seconds.
+            sleep 10
+            echo "pss $name $n $(pss "$shim")"
+            if [ "$later" != 0 ]; then
+                sleep "$later"
+                echo "later $name $n $(pss "$shim")"
+            fi
             echo "threads $name $n $(find "/proc/$shim/task" -mindepth 1 -maxdepth 1 | wc -l)"
         done
         for n in $(seq "$made"); do end "g$n"; done
@@ -158,7 +259,7 @@ latency() {
     # $1: what for; the rest: a command.
     took() {
         local from=$EPOCHREALTIME to
-        "${@:2}" >/dev/null 2>>/run/cd/log
+        "${@:2}" >/dev/null 2>>"$log"
         to=$EPOCHREALTIME
         echo "$1 $((${to/./} - ${from/./}))"
     }
@@ -177,7 +278,7 @@ latency() {
 execs() {
     kill "$engine"
     wait "$engine" || true
-    strace -f -qq -e trace=execve -o /run/cd/execs containerd -c /run/cd/config.toml >>/run/cd/log 2>&1 &
+    strace -f -qq -e trace=execve -o /run/cd/execs containerd -c /run/cd/config.toml >>"$log" 2>&1 &
     engine=$!
     for _ in $(seq 100); do c version >/dev/null 2>&1 && break; sleep 0.2; done
     run --rm "$image" traced true

@@ -11,8 +11,8 @@ import sys
 import tarfile
 
 PROGRAMS = (
-    "cat date dd echo env false grep head hostname httpd id kill ls mount ps readlink seq sh sleep stty tail test touch "
-    "true tty wc wget yes"
+    "cat date dd echo env false grep head hostname httpd id kill ls mount ps readlink seq sh sleep stty tail test timeout "
+    "touch true tty wc wget yes"
 )
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n",

@@ -76,6 +76,10 @@ lives() {
 
 # Two containers that share what a pod shares.
 pods() {
+    if [[ $version == *" 4.3."* ]]; then
+        skip "a pod" "podman 4.3 forbids all devices to a pod's cgroup that systemd does not make, with runc too"
+        return
+    fi
     p pod create --name pod --infra-command 'sleep 1000' >/dev/null
     p run -d --pod pod --name server box sh -c 'echo page >/tmp/index.html; exec httpd -f -p 80 -h /tmp' >/dev/null
     fetches() { p run --rm --pod pod box wget -q -O - http://127.0.0.1/; }
@@ -94,7 +98,8 @@ builds() {
     p rmi built >/dev/null
 }
 
-echo "-- $(podman --version), of root"
+version=$(podman --version)
+echo "-- $version, of root"
 runs
 expect "run -it" "$(on_terminal podman run --rm -it box tty)" /dev/pts/0
 podman run -d --name tty -t box sleep 1000 >/dev/null
