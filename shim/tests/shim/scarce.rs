@@ -22,18 +22,6 @@ fn limit(shim: u32, count: Option<u64>) {
     prlimit(pid, Resource::Nofile, limit).unwrap();
 }
 
-/// How many descriptors a shim has once its threads have gone.
-fn descriptors(shim: u32) -> u64 {
-    let count = |name: &str| {
-        std::fs::read_dir(format!("/proc/{shim}/{name}"))
-            .unwrap()
-            .count()
-    };
-    let one = || (count("task") == 1).then_some(());
-    assert!(corten_conformance::wait::until(fake::LIMIT, one).is_some());
-    u64::try_from(count("fd")).unwrap()
-}
-
 #[test]
 fn a_create_that_has_one_descriptor_too_few_leaves_nothing() {
     lane::test(|| {
@@ -44,7 +32,7 @@ fn a_create_that_has_one_descriptor_too_few_leaves_nothing() {
         web.delete("").unwrap();
         web.topics(3);
         let shim = web.client.shim_pid();
-        let before = descriptors(shim);
+        let before = web.descriptors() as u64;
         let mut failed = 0;
         for more in 0..TRIED {
             limit(shim, Some(before + more));
@@ -64,7 +52,7 @@ fn a_create_that_has_one_descriptor_too_few_leaves_nothing() {
             }
             fake::children(shim, &[]);
             assert!(!web.bundle.join("rootfs/bin").exists(), "{more}: mounted");
-            assert_eq!(descriptors(shim), before, "{more}");
+            assert_eq!(web.descriptors() as u64, before, "{more}");
         }
         assert!((10..TRIED - 10).contains(&failed), "{failed}");
         web.client.shutdown();
@@ -81,7 +69,7 @@ fn an_exec_that_has_one_descriptor_too_few_leaves_nothing() {
         let init = web.run();
         web.topics(2);
         let shim = web.client.shim_pid();
-        let before = descriptors(shim);
+        let before = web.descriptors() as u64;
         let mut failed = 0;
         for more in 0..TRIED {
             let exec = format!("exec-{more}");
@@ -98,7 +86,7 @@ fn an_exec_that_has_one_descriptor_too_few_leaves_nothing() {
             web.wait(&exec).unwrap();
             web.delete(&exec).unwrap();
             fake::children(shim, &[init]);
-            assert_eq!(descriptors(shim), before, "{more}");
+            assert_eq!(web.descriptors() as u64, before, "{more}");
         }
         assert!((5..TRIED - 10).contains(&failed), "{failed}");
         assert!(Path::new(&format!("/proc/{init}")).exists());
@@ -163,6 +151,40 @@ fn a_shim_takes_all_descriptors_that_it_may_and_its_processes_get_what_it_was_gi
         web.add_exec_to("one", "ulimit -Sn", &name).unwrap();
         web.start("one").unwrap();
         assert_eq!(fake::container::read(&mut printed, 4), "200\n");
+        web.end();
+    });
+}
+
+#[test]
+fn a_logger_gets_the_limit_of_then_from_a_shim_that_has_more_descriptors() {
+    lane::test(|| {
+        let own = getrlimit(Resource::Nofile);
+        let given = Rlimit {
+            current: Some(64),
+            ..own
+        };
+        setrlimit(Resource::Nofile, given).unwrap();
+        let mut web = Web::new("echo hello; sleep 1000");
+        let address = format!("unix://{}", web.client.path.display());
+        // Each is a descriptor of the shim, which has raised its own limit.
+        let shim = web.client.shim_pid();
+        setrlimit(Resource::Nofile, own).unwrap();
+        let callers: Vec<Client> = (0..100).map(|_| Client::new(3, &address)).collect();
+        let taken = || {
+            let all = std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap();
+            (all.count() > 100).then_some(())
+        };
+        assert!(corten_conformance::wait::until(fake::LIMIT, taken).is_some());
+        let printed = web.fifo("printed");
+        let mut reader = fake::container::open_reader(&printed);
+        let script = format!(
+            "exec >{}; ulimit -Sn; exec 5>&-; exec cat <&3",
+            printed.display()
+        );
+        web.request.stdout = web.logger(&script);
+        web.run();
+        assert_eq!(fake::container::read(&mut reader, 9), "64\nhello\n");
+        drop(callers);
         web.end();
     });
 }

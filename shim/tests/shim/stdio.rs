@@ -5,7 +5,7 @@ use std::path::Path;
 
 use corten_conformance::lane;
 use corten_shim::proto::Empty;
-use corten_shim::proto::task::{CloseIoRequest, ResizePtyRequest};
+use corten_shim::proto::task::{CloseIoRequest, ExecProcessRequest, ResizePtyRequest};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::fake::container::{RUNNING, Web, open_reader, read};
@@ -154,6 +154,52 @@ fn a_terminal_has_a_size_and_input_and_drains_to_the_end() {
         assert_eq!(web.wait("").unwrap(), 0);
         web.delete("").unwrap();
         web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_shim_ends_after_an_exec_with_a_terminal() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        let shim = web.client.shim_pid();
+        let before = web.descriptors();
+        let (stdin, stdout) = (web.fifo("exec-stdin"), web.fifo("exec-stdout"));
+        let mut output = open_reader(&stdout);
+        // Both its ends, as those of `ctr` may stay open behind the exec.
+        let mut options = std::fs::OpenOptions::new();
+        let mut input = options.read(true).write(true).open(&stdin).unwrap();
+        let process = r#"{"args":["/bin/sh"],"cwd":"/","env":["PATH=/bin"],"terminal":true}"#;
+        let request = ExecProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "tty".to_owned(),
+            terminal: true,
+            stdin: stdin.display().to_string(),
+            stdout: stdout.display().to_string(),
+            spec: Some(corten_shim::proto::Any {
+                type_url: String::new(),
+                value: process.as_bytes().to_vec(),
+            }),
+            ..ExecProcessRequest::default()
+        };
+        web.client.call::<Empty>("Exec", &request).unwrap();
+        web.start("tty").unwrap();
+        // Something in the background has the terminal still open when the shell ends.
+        input
+            .write_all(b"stty -echo; PS1=; (sleep 0.1 &); echo h''ello; exit 7\n")
+            .unwrap();
+        assert_eq!(web.wait("tty").unwrap(), 7);
+        web.delete("tty").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut output, &mut text).unwrap();
+        assert!(text.contains("hello"), "{text}");
+        assert_eq!(web.descriptors(), before, "of the terminal nothing stays");
+        web.kill("", 9, true).unwrap();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        web.client.shutdown();
+        fake::gone(shim);
+        drop(input);
     });
 }
 

@@ -412,6 +412,30 @@ fn nothing_is_left_of_a_container_whose_shim_was_killed() {
 }
 
 #[test]
+fn what_a_killed_shim_leaves_is_removed_within_a_second() {
+    lane::test(|| {
+        // The least of three, so that what else the machine does decides nothing.
+        let took = (0..3).map(|_| {
+            let mut web = Web::new("sleep 1000 & sleep 1000");
+            let pid = web.run();
+            web.add_exec("one", "sleep 1000").unwrap();
+            web.start("one").unwrap();
+            kill(web.client.shim_pid());
+            let begin = std::time::Instant::now();
+            let deleted = web.containerd.delete("web", &web.bundle);
+            let took = begin.elapsed();
+            assert_eq!(deleted.pid, pid);
+            fake::gone(pid);
+            assert!(!web.client.path.exists());
+            std::fs::remove_dir_all("/run/fake").unwrap();
+            took
+        });
+        let least = took.min().unwrap();
+        assert!(least < std::time::Duration::from_secs(1), "{least:?}");
+    });
+}
+
+#[test]
 fn an_idle_shim_has_one_thread() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");

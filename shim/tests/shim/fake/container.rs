@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use corten_conformance::wait;
 use corten_core::spec;
 use corten_shim::proto::Any;
 use corten_shim::proto::Empty;
@@ -157,6 +158,18 @@ impl Web {
     #[track_caller]
     pub(crate) fn topics(&self, count: usize) -> Vec<String> {
         (0..count).map(|_| self.containerd.event().topic).collect()
+    }
+
+    /// How many descriptors the shim has once its threads have gone.
+    pub(crate) fn descriptors(&mut self) -> usize {
+        let shim = self.client.shim_pid();
+        let count = |name: &str| {
+            let all = std::fs::read_dir(format!("/proc/{shim}/{name}"));
+            all.unwrap().count()
+        };
+        let one = || (count("task") == 1).then_some(());
+        assert!(wait::until(super::LIMIT, one).is_some());
+        count("fd")
     }
 
     /// A fifo in the bundle.
