@@ -12,8 +12,9 @@
 //! # Layout
 //! - `args`: the command line
 //! - `start` (with `caller`), `delete`, `info`: what is done and over before the command returns
-//! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads
+//! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads; `callers`: who asks
 //! - `service`, `create` (with `make`), `exec`, `end`: the calls; `task`: what they are about
+//! - `exit`: ends of processes, and their order
 //! - `sandbox`: the calls about a pod, and its process
 //! - `stdio`, `mounts`, `stats`: one thing each
 //! - [`frame`], `server`: ttrpc; `publisher`: events to containerd
@@ -24,12 +25,14 @@
 pub mod args;
 mod bundle;
 mod caller;
+mod callers;
 mod create;
 mod daemon;
 mod delete;
 mod end;
 mod engine;
 mod exec;
+mod exit;
 mod failure;
 pub mod frame;
 mod info;

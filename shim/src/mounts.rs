@@ -145,6 +145,9 @@ pub(crate) fn layers_of(target: &Path) -> PathBuf {
 }
 
 /// Unmounts everything at and below a path, the last mounted first.
+///
+/// What somebody still uses, say a shell in it, goes out of sight now and away after that: it
+/// must not hold up the end of a pod (containerd issue 4020).
 pub(crate) fn unmount_all(path: &Path) -> Result<(), Failure> {
     let table = "/proc/self/mountinfo";
     let text = std::fs::read(table).map_err(|error| Failure::call(table, error))?;
@@ -155,7 +158,12 @@ pub(crate) fn unmount_all(path: &Path) -> Result<(), Failure> {
         .filter(|point| point.starts_with(&path))
         .collect();
     for point in below.iter().rev() {
-        match unmount(point, UnmountFlags::NOFOLLOW) {
+        let mut gone = unmount(point, UnmountFlags::NOFOLLOW);
+        if gone == Err(Errno::BUSY) {
+            log::warn!("{} is in use, and is detached", point.display());
+            gone = unmount(point, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
+        }
+        match gone {
             // Gone with what was mounted on it, or below it, meanwhile.
             Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
             Err(errno) => return Err(Failure::call(point.display(), errno)),

@@ -128,6 +128,24 @@ fn a_read_only_bind_is_read_only() {
 }
 
 #[test]
+fn a_root_file_system_that_somebody_is_in_does_not_hold_up_the_end() {
+    lane::test(|| {
+        let mut web = Web::new("exit 0");
+        web.run();
+        web.wait("").unwrap();
+        let rootfs = web.bundle.join("rootfs");
+        let mut command = std::process::Command::new("sleep");
+        let mut visitor = command.arg("1000").current_dir(&rootfs).spawn().unwrap();
+        web.delete("").unwrap();
+        assert_eq!(std::fs::read_dir(&rootfs).unwrap().count(), 0);
+        std::fs::remove_dir(&rootfs).unwrap();
+        visitor.kill().unwrap();
+        visitor.wait().unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
 fn a_file_system_of_fuse_is_mounted_by_its_helper() {
     use std::os::unix::fs::PermissionsExt as _;
 
