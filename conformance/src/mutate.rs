@@ -12,7 +12,8 @@
 //! something of the machine: `mutate --lane uml` leaves out those that write limits.
 //!
 //! The plans of `exec` are treated alike; their steps are named `exec Join ...`, and so
-//! `mutate exec` leaves out all that a plan of `exec` has.
+//! `mutate "exec "` leaves out all that a plan of `exec` has. The same with `run`, where that
+//! is one plan and not `create` and then `start`.
 //!
 //! Two sizes of step: all that do the same for the same part of config.json (one op, one
 //! origin: each `MakeNode` of the default devices), and, where most checks have it, the
@@ -259,8 +260,14 @@ fn mutants(baseline: &[Seen], words: &[String]) -> Vec<(String, Vec<Check>)> {
     mutants
 }
 
+/// A step's name without what tells a plan of `run` from one of `create`.
+fn of_creation(step: &str) -> &str {
+    step.strip_prefix("run ").unwrap_or(step)
+}
+
 /// Why no check on this machine can miss a step, if that is so.
 fn excuse(step: &str) -> Option<String> {
+    let step = of_creation(step);
     if let Some((_, why)) = EXCUSED.iter().find(|(excused, _)| *excused == step) {
         return Some((*why).to_owned());
     }
@@ -310,7 +317,7 @@ fn is_about(check: Check, kind: &str) -> bool {
         return check.facility.starts_with("exec");
     }
     // What is open too long is seen in a created container.
-    if kind.starts_with("Close") {
+    if of_creation(kind).starts_with("Close") {
         return check.facility == "lifecycle";
     }
     let origin = kind.split('\t').nth(1).unwrap_or_default();

@@ -3,7 +3,8 @@
 //!
 //! A step is named by three words with tabs between: op, origin without its numbers, what
 //! it does. The third may be missing: then all steps of this op and origin are meant. Those
-//! of `exec` have its name before the first word: many are a creation's too.
+//! of `exec`, and of a plan that starts the container at once, have `exec` or `run` before the
+//! first word: many are a creation's too.
 
 use std::io::Write as _;
 
@@ -18,7 +19,7 @@ const END: &str = "end";
 
 /// Edits a plan of a creation before it is carried out.
 pub(crate) fn edit(plan: &mut Plan) {
-    edit_of("", plan);
+    edit_of(if plan.waits_for_start() { "" } else { "run " }, plan);
 }
 
 /// Edits a plan of `exec` before it is carried out.
