@@ -47,7 +47,7 @@ pub use cgroup::stats;
 pub use check::{Finding, Level};
 pub use container::{
     Cgroups, Container, CreateOptions, Delete, Event, ExecOptions, ExecProcess, Exit, ExitStatus,
-    Runtime, RuntimeBuilder, Rusage, State, Status, Stdio, Watch,
+    OldSchemata, Runtime, RuntimeBuilder, Rusage, State, Status, Stdio, Watch,
 };
 pub use error::{Error, ErrorKind};
 pub use features::features;

@@ -30,13 +30,7 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
     }
     let before = runtime.update_schemata(&mut container, &rdt)?;
     if let Err(failure) = container.update(&resources) {
-        let before = IntelRdt {
-            schemata: before,
-            ..IntelRdt::default()
-        };
-        if !before.schemata.is_empty()
-            && let Err(error) = runtime.update_schemata(&mut container, &before)
-        {
+        if let Err(error) = runtime.restore_schemata(&mut container, before) {
             log::warn!("{error:#}");
         }
         return Err(failure.into());

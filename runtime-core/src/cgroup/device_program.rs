@@ -125,13 +125,15 @@ pub(crate) fn attach(dir: BorrowedFd<'_>, program: &DeviceProgram) -> Result<(),
     bpf::attach_device_program(dir, loaded.as_fd(), None).map_err(failed("attach"))
 }
 
-/// The same, in the place of the one that [`attach`] has attached before, if there is one:
-/// in one step, so that at no moment all is allowed, or what both allow is denied.
+/// The same, in the place of what [`attach`] has attached before, if there is something: in
+/// one step, so that at no moment all is allowed, or what both allow is denied. Of several,
+/// which all have to agree, the others go afterwards.
 pub(crate) fn replace(dir: BorrowedFd<'_>, program: &DeviceProgram) -> Result<(), CgroupError> {
     let loaded = bpf::load_device_program(&program.instructions).map_err(failed("load"))?;
     let own = bpf::own_device_programs(dir).map_err(failed("find"))?;
-    let old = own.first().map(AsFd::as_fd);
-    bpf::attach_device_program(dir, loaded.as_fd(), old).map_err(failed("attach"))
+    let mut own = own.iter().map(AsFd::as_fd);
+    bpf::attach_device_program(dir, loaded.as_fd(), own.next()).map_err(failed("attach"))?;
+    own.try_for_each(|old| bpf::detach_device_program(dir, old).map_err(failed("detach")))
 }
 
 fn failed(what: &'static str) -> impl Fn(Errno) -> CgroupError {

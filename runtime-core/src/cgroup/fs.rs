@@ -376,10 +376,22 @@ impl Cgroup {
     ///
     /// Those that can't be seen from here are left out.
     pub(crate) fn procs(&self) -> Result<Vec<i32>, CgroupError> {
-        let mut collect = Collect(Vec::new());
+        self.collect("cgroup.procs")
+    }
+
+    /// The same of their threads.
+    pub(crate) fn threads(&self) -> Result<Vec<i32>, CgroupError> {
+        self.collect("cgroup.threads")
+    }
+
+    fn collect(&self, file: &'static str) -> Result<Vec<i32>, CgroupError> {
+        let mut collect = Collect {
+            file,
+            found: Vec::new(),
+        };
         match walk(self.dir(), &mut collect) {
-            Err(errno) if !is_gone(errno) => Err(io("read cgroup.procs", &self.path)(errno)),
-            _ => Ok(collect.0),
+            Err(errno) if !is_gone(errno) => Err(io("read processes", &self.path)(errno)),
+            _ => Ok(collect.found),
         }
     }
 
@@ -456,12 +468,15 @@ impl Watch {
     }
 }
 
-/// The pids of each cgroup on the walk.
-struct Collect(Vec<i32>);
+/// The ids in this file of each cgroup on the walk.
+struct Collect {
+    file: &'static str,
+    found: Vec<i32>,
+}
 
 impl Visit for Collect {
     fn enter(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), Errno> {
-        let bytes = match file::read_at(cgroup, Path::new("cgroup.procs")) {
+        let bytes = match file::read_at(cgroup, Path::new(self.file)) {
             // A threaded cgroup lists threads only; the signal reaches their processes.
             Err(Errno::OPNOTSUPP) => file::read_at(cgroup, Path::new("cgroup.threads"))?,
             read => read?,
@@ -471,7 +486,7 @@ impl Visit for Collect {
             .filter_map(|line| str::from_utf8(line).ok()?.parse::<i32>().ok())
             // 0 is a process that this pid namespace can't see; kill(0) would be our own group.
             .filter(|pid| *pid > 0);
-        self.0.extend(pids);
+        self.found.extend(pids);
         Ok(())
     }
 

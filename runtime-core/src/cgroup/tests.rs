@@ -589,6 +589,21 @@ fn a_device_program_takes_the_place_of_another_in_one_step() {
 }
 
 #[test]
+fn a_device_program_takes_the_place_of_all_that_were_ours() {
+    in_a_lane(|lane| {
+        let cgroup = lane.create("several").unwrap();
+        let usual = other_device_program(&[]).unwrap();
+        let own = || crate::sys::bpf::own_device_programs(cgroup.dir()).unwrap();
+        for count in 1..=3 {
+            attach(cgroup.dir(), &usual).unwrap();
+            assert_eq!(own().len(), count);
+        }
+        replace(cgroup.dir(), &usual).unwrap();
+        assert_eq!(own().len(), 1);
+    });
+}
+
+#[test]
 fn a_device_program_for_a_cgroup_that_is_none_is_an_error_of_attach() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");

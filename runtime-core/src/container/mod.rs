@@ -39,6 +39,7 @@ use state::Saved;
 pub use create::{CreateOptions, Stdio};
 pub use delete::Delete;
 pub use exec::{ExecOptions, ExecProcess};
+pub use resctrl::OldSchemata;
 pub use runtime::{Cgroups, Runtime, RuntimeBuilder};
 pub use state::{State, Status};
 pub use wait::{Exit, ExitStatus, Rusage};

@@ -8,17 +8,25 @@ use std::path::{Path, PathBuf};
 use super::dir;
 use super::state::Saved;
 use super::{Container, Runtime, Status};
-use crate::cgroup;
 use crate::error::{Cause, Error};
 use crate::plan::{Group, Ownership, schemata};
 use crate::spec::IntelRdt;
-use crate::sys::file;
 
 const FIELD: &str = "linux.intelRdt";
 
+/// What a container had before [`Runtime::update_schemata`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OldSchemata {
+    /// A class with these lines.
+    Lines(Vec<String>),
+    /// No class.
+    None,
+}
+
 impl Runtime {
     /// Gives a container's class of service these shares: `l3_cache_schema`, `mem_bw_schema`
-    /// and `schemata`, of which what is not named stays. Returns the lines that it had before.
+    /// and `schemata`, of which what is not named stays. Returns what it had before, for
+    /// [`Runtime::restore_schemata`].
     ///
     /// A container without a class gets one of its own, with all its processes.
     ///
@@ -29,7 +37,7 @@ impl Runtime {
         &self,
         container: &mut Container,
         rdt: &IntelRdt,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<OldSchemata, Error> {
         let _lock = container.dir.lock()?;
         if container.status()? == Status::Stopped {
             return Err(Cause::NotRunning.into());
@@ -40,7 +48,7 @@ impl Runtime {
         let failed = |why| Error::other(format!("{FIELD}: {why}"));
         if let Some(joined) = &saved.resctrl_joined {
             let class = group(class_of(joined), Ownership::Existing, lines);
-            return class.rewrite().map_err(failed);
+            return class.rewrite().map(OldSchemata::Lines).map_err(failed);
         }
         let root = crate::host::resctrl(self.resctrl.as_deref())?;
         let root = root
@@ -51,7 +59,7 @@ impl Runtime {
         saved.resctrl_joined = Some(own.dir.clone());
         container.dir.write(dir::STATE, &saved.to_bytes())?;
         let mut made = Vec::new();
-        let tasks = || tasks(saved.cgroup.as_deref(), saved.pid);
+        let tasks = || tasks(&saved);
         let moved = own.make(&mut made).and_then(|()| own.join_all(tasks));
         if let Err(why) = moved {
             super::runtime::remove_resctrl(&made)?;
@@ -59,7 +67,35 @@ impl Runtime {
             return Err(failed(why));
         }
         container.saved = saved;
-        Ok(Vec::new())
+        Ok(OldSchemata::None)
+    }
+
+    /// Takes an update back: for who has something else to do with it that failed. Who was put
+    /// into a class that was made for it is in the kernel's default one then.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the state can't be written.
+    pub fn restore_schemata(
+        &self,
+        container: &mut Container,
+        before: OldSchemata,
+    ) -> Result<(), Error> {
+        if let OldSchemata::Lines(schemata) = before {
+            let rdt = IntelRdt {
+                schemata,
+                ..IntelRdt::default()
+            };
+            return self.update_schemata(container, &rdt).map(drop);
+        }
+        let _lock = container.dir.lock()?;
+        let bytes = container.dir.read(dir::STATE)?.ok_or(Cause::NotFound)?;
+        let mut saved = Saved::parse(&bytes, &container.dir.path().join(dir::STATE))?;
+        super::runtime::remove_resctrl(&saved.resctrl)?;
+        saved.resctrl = Vec::new();
+        saved.resctrl_joined = None;
+        container.dir.write(dir::STATE, &saved.to_bytes())?;
+        container.saved = saved;
+        Ok(())
     }
 }
 
@@ -78,18 +114,19 @@ fn class_of(joined: &Path) -> PathBuf {
     above.and_then(Path::parent).unwrap_or(joined).to_owned()
 }
 
-/// The threads of a container as they are now.
-fn tasks(cgroup: Option<&Path>, pid: i32) -> Vec<i32> {
-    let path = cgroup.map(|path| {
-        let below = path.strip_prefix("/").unwrap_or(path);
-        Path::new(cgroup::MOUNT).join(below).join("cgroup.threads")
-    });
-    let text = path.and_then(|path| file::read(&path).ok());
-    let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
-    let found = text.lines().filter_map(|line| line.parse().ok());
-    let mut all: Vec<i32> = found.collect();
-    if !all.contains(&pid) {
-        all.push(pid);
+/// The threads of a container as they are now, in cgroups of its own too.
+fn tasks(saved: &Saved) -> Vec<i32> {
+    let threads = saved.open_cgroup().map(|cgroup| cgroup.threads());
+    let mut all = match threads {
+        Some(Ok(all)) => all,
+        Some(Err(error)) => {
+            log::warn!("{FIELD}: {error}");
+            Vec::new()
+        }
+        None => Vec::new(),
+    };
+    if !all.contains(&saved.pid) {
+        all.push(saved.pid);
     }
     all
 }

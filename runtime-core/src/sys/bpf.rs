@@ -12,6 +12,7 @@ use super::{call, last_errno};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
@@ -96,7 +97,7 @@ struct ProgLoad {
     expected_attach_type: u32,
 }
 
-/// The part of `union bpf_attr` that `BPF_PROG_ATTACH` reads.
+/// The part of `union bpf_attr` that `BPF_PROG_ATTACH` and `BPF_PROG_DETACH` read.
 #[repr(C)]
 struct ProgAttach {
     target_fd: u32,
@@ -218,6 +219,34 @@ pub(crate) fn attach_device_program(
         ))
     })
     .map(|_| ())
+}
+
+/// Detaches a device program from a cgroup; one that is not there any more is fine.
+pub(crate) fn detach_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let attr = ProgAttach {
+        target_fd: cgroup.as_raw_fd().unsigned_abs(),
+        attach_bpf_fd: program.as_raw_fd().unsigned_abs(),
+        attach_type: ATTACH_CGROUP_DEVICE,
+        attach_flags: 0,
+        replace_bpf_fd: 0,
+    };
+    // SAFETY: the kernel reads `size_of::<ProgAttach>()` bytes of `attr`, which outlives
+    // the call; both fds are open for as long as they are borrowed.
+    let detached = call("bpf", || unsafe {
+        check(libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_DETACH,
+            &raw const attr,
+            size_of::<ProgAttach>(),
+        ))
+    });
+    match detached {
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The device programs of Corten that are attached to this cgroup itself.

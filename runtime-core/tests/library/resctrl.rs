@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use corten_conformance::bundle::Bundle as Folder;
 use corten_core::spec::IntelRdt;
-use corten_core::{Container, CreateOptions, Delete, Error, Runtime};
+use corten_core::{Container, CreateOptions, Delete, Error, ExecOptions, OldSchemata, Runtime};
 use serde_json::{Value, json};
 
 use crate::lab::{self, Lab};
@@ -257,8 +257,11 @@ fn an_update_changes_the_shares_of_the_containers_class() {
             ..IntelRdt::default()
         };
         let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
-        assert_eq!(before, ["L3:0=ff", "MB:0=50"]);
+        let lines = ["L3:0=ff", "MB:0=50"].map(str::to_owned);
+        assert_eq!(before, OldSchemata::Lines(lines.into()));
         assert_eq!(read(&class.join("schemata")), "L3:0=f\nMB:0=20\n");
+        lab::done(fake.runtime.restore_schemata(&mut container, before));
+        assert_eq!(read(&class.join("schemata")), "L3:0=ff\nMB:0=50\n");
         // Only what is named: the kernel leaves the rest, the fake has no other lines.
         let rdt = IntelRdt {
             mem_bw_schema: Some("MB:0=70".into()),
@@ -288,7 +291,8 @@ fn an_update_of_one_of_a_shared_class_is_for_all_of_it() {
             ..IntelRdt::default()
         };
         let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
-        assert_eq!(before, ["L3:0=ff", "MB:0=50"]);
+        let lines = ["L3:0=ff", "MB:0=50"].map(str::to_owned);
+        assert_eq!(before, OldSchemata::Lines(lines.into()));
         assert_eq!(read(&gold.join("schemata")), "L3:0=3\n");
         let monitor = gold.join("mon_groups").join(container.id());
         empty(&monitor);
@@ -323,13 +327,69 @@ fn an_update_gives_a_container_without_a_class_its_own() {
         assert_eq!(read(&class.join("schemata")), "L3:0=1\n");
         std::fs::remove_dir_all(&class).expect("the fake is writable");
         let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
-        assert_eq!(before, [""; 0]);
+        assert_eq!(before, OldSchemata::None);
         assert_eq!(read(&class.join("schemata")), "L3:0=f\n");
         // The fake keeps the last one only.
         assert_eq!(read(&class.join("tasks")), pid(&container));
         empty(&class);
         lab::done(container.delete(Delete::Force));
         assert!(!class.exists());
+        std::fs::remove_dir_all(&fake.root).expect("the fake is writable");
+    });
+}
+
+#[test]
+fn a_class_that_an_update_has_made_can_be_taken_back() {
+    lab::test(|lab| {
+        let fake = Fake::new(lab);
+        let mut container = lab.create(&lab.bundle(&["sleep"]), CreateOptions::default());
+        let rdt = IntelRdt {
+            l3_cache_schema: Some("L3:0=f".into()),
+            ..IntelRdt::default()
+        };
+        let class = fake.root.join(container.id());
+        for _ in 0..2 {
+            let before = lab::done(fake.runtime.update_schemata(&mut container, &rdt));
+            empty(&class);
+            lab::done(fake.runtime.restore_schemata(&mut container, before));
+            assert!(!class.exists());
+        }
+        // What somebody makes now is not the container's.
+        let class = fake.class(container.id(), "L3:0=1\n");
+        lab::done(container.delete(Delete::Force));
+        assert_eq!(read(&class.join("schemata")), "L3:0=1\n");
+        std::fs::remove_dir_all(&fake.root).expect("the fake is writable");
+    });
+}
+
+#[test]
+fn an_update_reaches_processes_in_cgroups_of_the_containers_own() {
+    lab::test(|lab| {
+        let fake = Fake::new(lab);
+        let mut folder: Folder = lab.bundle(&["sleep"]);
+        folder.config["linux"]["cgroupsPath"] = json!("/shares");
+        let mut container = lab.create(&folder, CreateOptions::default());
+        lab::done(container.start());
+        let process = lab::done(container.process());
+        let mut other = lab::done(container.exec(process, ExecOptions::default()));
+        let below = Path::new("/sys/fs/cgroup/shares/below");
+        std::fs::create_dir(below).expect("the lane's cgroups are writable");
+        let moved = std::fs::write(below.join("cgroup.procs"), other.pid().to_string());
+        moved.expect("the lane's cgroups are writable");
+        let rdt = IntelRdt {
+            l3_cache_schema: Some("L3:0=f".into()),
+            ..IntelRdt::default()
+        };
+        drop(lab::done(
+            fake.runtime.update_schemata(&mut container, &rdt),
+        ));
+        // The fake keeps the last one only, and the walk goes down.
+        let class = fake.root.join(container.id());
+        assert_eq!(read(&class.join("tasks")), other.pid().to_string());
+        empty(&class);
+        lab::done(other.kill(libc::SIGKILL));
+        lab::done(other.wait());
+        lab::done(container.delete(Delete::Force));
         std::fs::remove_dir_all(&fake.root).expect("the fake is writable");
     });
 }
