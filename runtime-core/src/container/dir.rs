@@ -254,16 +254,22 @@ impl StateDir {
         for name in [REPORT, CONFIG, INTENT, STATE] {
             self.unlink(name)?;
         }
-        let is_left = |removed| matches!(removed, Err(Errno::NOTEMPTY | Errno::EXIST));
-        let mut removed = self.rmdir();
-        if is_left(removed) {
+        self.remove_with_rest(|| self.rmdir())
+    }
+
+    /// Removes the directory, and what is in it that is not always there.
+    fn remove_with_rest(&self, rmdir: impl Fn() -> Result<(), Errno>) -> Result<(), Error> {
+        // Who waits for a hook makes a fifo here, and has not the lock: one for each wait.
+        const TRIES: u32 = 100;
+        let mut removed = rmdir();
+        for _ in 0..TRIES {
+            if !matches!(removed, Err(Errno::NOTEMPTY | Errno::EXIST)) {
+                break;
+            }
             self.remove_trees()?;
-            removed = self.rmdir();
-        }
-        if is_left(removed) {
-            // What a writer that was killed had not yet renamed.
+            // What a writer that was killed had not yet renamed, too.
             self.unlink_all()?;
-            removed = self.rmdir();
+            removed = rmdir();
         }
         removed.map_err(|errno| self.failed("", "rmdir", errno))
     }
@@ -323,7 +329,25 @@ fn holder_in(locks: &str, inode: u64) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_id, holder_in};
+    use super::*;
+
+    #[test]
+    fn what_is_made_there_while_the_directory_is_removed_goes_too() {
+        let root = std::env::temp_dir().join(format!("corten-remove-{}", std::process::id()));
+        make_root(&root).unwrap();
+        let dir = StateDir::make(&root, "web").unwrap();
+        let left = std::cell::Cell::new(3);
+        let removed = dir.remove_with_rest(|| {
+            if left.get() > 0 {
+                left.set(left.get() - 1);
+                drop(ipc::make_fifo(dir.fd(), "calloff"));
+            }
+            dir.rmdir()
+        });
+        removed.unwrap();
+        assert!(left.get() == 0 && !dir.path().exists());
+        std::fs::remove_dir(&root).unwrap();
+    }
 
     #[test]
     fn the_holder_of_a_lock_is_found_by_the_inode() {
