@@ -12,11 +12,11 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::notify;
-use super::state::Intent;
+use super::state::{Intent, Saved};
 use crate::cgroup::Stuck;
 use crate::error::{Cause, Error};
 use crate::plan::TREES;
-use crate::run::call_off;
+use crate::run::{call_off, is_init};
 use crate::sys::{call, file, ipc};
 
 /// How long somebody else may hold the lock.
@@ -173,6 +173,23 @@ impl StateDir {
             return Err(Cause::NotFound.into());
         }
         Ok(Lock(fd))
+    }
+
+    /// Waits, for a bounded time, while the state of a container whose program runs already has
+    /// its early name: what the program prints may be known before its creator is awake.
+    pub(super) fn settle(&self) -> Result<(), Error> {
+        const LIMIT: Duration = Duration::from_secs(2);
+        let Some(bytes) = self.read(EARLY_STATE)? else {
+            return Ok(());
+        };
+        let saved = Saved::parse(&bytes, &self.path.join(EARLY_STATE))?;
+        if is_init(saved.pid) {
+            return Ok(());
+        }
+        match self.lock_within(LIMIT, || Ok(())) {
+            Err(error) if !error.is_locked() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Replaces a file of the directory.

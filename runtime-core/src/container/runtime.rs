@@ -225,9 +225,16 @@ impl Runtime {
     pub fn container(&self, id: &str) -> Result<Container, Error> {
         dir::check_id(id)?;
         let dir = StateDir::open(&self.root, id)?;
-        let Some(bytes) = dir.read(dir::STATE)? else {
-            return Err(crate::error::Cause::NotFinished.into());
-        };
+        let mut bytes = dir.read(dir::STATE)?;
+        if bytes.is_none() {
+            dir.settle()?;
+            bytes = dir.read(dir::STATE)?;
+        }
+        self.container_in(dir, bytes)
+    }
+
+    fn container_in(&self, dir: StateDir, state: Option<Vec<u8>>) -> Result<Container, Error> {
+        let bytes = state.ok_or(crate::error::Cause::NotFinished)?;
         let saved = Saved::parse(&bytes, &dir.path().join(dir::STATE))?;
         let pidfd = saved.open_process()?;
         let trace = Trace::default();
@@ -309,7 +316,11 @@ impl Runtime {
         let names = root.and_then(file::read_dir_names).unwrap_or_default();
         let mut containers = names
             .iter()
-            .filter_map(|name| self.container(name.to_str()?).ok());
+            .filter_map(|name| StateDir::open(&self.root, name.to_str()?).ok())
+            .filter_map(|dir| {
+                let bytes = dir.read(dir::STATE).ok()?;
+                self.container_in(dir, bytes).ok()
+            });
         containers.any(|container| {
             container.saved.cgroup.as_deref() == Some(cgroup) && container.pid() != 0
         })

@@ -19,7 +19,7 @@ use crate::plan::hooks::HookState;
 use crate::run::LateStep;
 use crate::spec::Hook;
 use crate::sys::process::Ended;
-use crate::sys::{call, file, process};
+use crate::sys::{file, process};
 
 /// What a container does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,10 +237,7 @@ pub(super) fn start_time(pid: i32) -> Result<u64, Errno> {
 pub(super) fn ended_unreaped(pid: i32, start_time: u64) -> Option<Ended> {
     // Who may not look into a process is told 0 for its exit code. Asked first: a zombie
     // has no program, so ENOENT means that the caller may.
-    let exe = call("readlinkat", || {
-        rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new())
-    });
-    if matches!(exe, Err(Errno::ACCESS | Errno::PERM)) {
+    if matches!(process::program(pid), Err(Errno::ACCESS | Errno::PERM)) {
         return None;
     }
     let stat = read_stat(pid).ok()?;

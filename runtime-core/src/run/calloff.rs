@@ -34,6 +34,8 @@ pub(crate) enum CallOff<'a> {
     Fifo(BorrowedFd<'a>, Duration),
     /// A look that finds that there is nothing to wait for.
     Look(&'a dyn Fn() -> bool),
+    /// Such a look, and an opening of the fifo in this directory.
+    LookOrFifo(&'a dyn Fn() -> bool, BorrowedFd<'a>),
 }
 
 impl<'a> CallOff<'a> {
@@ -54,14 +56,18 @@ impl<'a> CallOff<'a> {
 
     /// `poll(2)` for input, without limit; `ECANCELED` once it is called off.
     pub(crate) fn wait(&self, fds: &[BorrowedFd<'_>]) -> Result<Vec<bool>, Errno> {
-        let (dir, patience) = match self {
+        let (dir, patience, is_vain): (_, _, &dyn Fn() -> bool) = match self {
             CallOff::Never => return process::poll_in(fds, None),
             CallOff::Look(is_vain) => return look(fds, is_vain),
-            CallOff::Fifo(dir, patience) => (*dir, *patience),
+            CallOff::Fifo(dir, patience) => (*dir, *patience, &|| false),
+            CallOff::LookOrFifo(is_vain, dir) => (*dir, PATIENCE, is_vain),
         };
         let ready = process::poll_in(fds, Some(patience))?;
         if ready.contains(&true) {
             return Ok(ready);
+        }
+        if is_vain() {
+            return Err(Errno::CANCELED);
         }
         let fifo = match Fifo::make(dir) {
             // The container has been deleted meanwhile.
@@ -69,7 +75,7 @@ impl<'a> CallOff<'a> {
             // It is no part of the work: for want of a descriptor nothing is ended.
             Err(errno) => {
                 log::debug!("{FIFO}: {errno}");
-                return process::poll_in(fds, None);
+                return look(fds, is_vain);
             }
             Ok(fifo) => fifo,
         };
@@ -82,7 +88,7 @@ impl<'a> CallOff<'a> {
                 return Ok(ready);
             }
             // Who deletes may have looked for a fifo before this one was made.
-            if called_off || is_removed(dir)? {
+            if called_off || is_vain() || is_removed(dir)? {
                 return Err(Errno::CANCELED);
             }
         }

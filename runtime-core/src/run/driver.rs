@@ -18,7 +18,7 @@ use super::listener::{container_process_state, send_listener};
 use super::netdevices::NetDevices;
 use super::report::{Record, Report};
 use super::trace::{Span, Trace, now, wants_times};
-use super::{InitProgram, failure, resctrl};
+use super::{InitProgram, failure, is_init, resctrl};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{self, Cgroup, CgroupError, OomKills};
 use crate::error::{Cause, Error, errno_text};
@@ -255,13 +255,15 @@ impl Driver<'_> {
             .as_ref()
             .or(process)
             .ok_or_else(out_of_step)?;
-        let is_frozen = || self.is_frozen();
+        let runs = || self.runs();
+        let runs_or_is_frozen = || self.runs() || self.is_frozen();
         let call_off = match self.container {
-            Some(_) if self.keeper.waits_for_resume() => CallOff::Never,
-            Some(_) => CallOff::Look(&is_frozen),
-            None => self.call_off(),
+            Some(_) if self.keeper.waits_for_resume() => CallOff::Look(&runs),
+            Some(_) => CallOff::Look(&runs_or_is_frozen),
+            None => CallOff::LookOrFifo(&runs, self.dir),
         };
         match self.link()?.next(pidfd.as_fd(), &call_off) {
+            Err(Errno::CANCELED) if self.runs() => Ok(Said::Gone),
             Err(Errno::CANCELED) if self.container.is_some() => Err(paused()),
             Err(Errno::CANCELED) => Err(self.called_off()),
             said => said.map_err(|errno| Error::call("init", "recvmsg", errno)),
@@ -303,6 +305,13 @@ impl Driver<'_> {
         let last = self.plan.init_steps().checked_sub(1);
         self.made.process.is_some()
             && matches!(report.map(Report::ending), Some(Ok((None, current))) if current == last)
+    }
+
+    /// Whether the program runs, seen from outside: another thread that forked while init was
+    /// started has a child with a copy of the socket, which then has no end.
+    fn runs(&self) -> bool {
+        let process = self.made.process.as_ref();
+        self.has_executed() && process.is_some_and(|process| !is_init(process.pid))
     }
 
     /// The reason in the report, if there is one.

@@ -11,7 +11,10 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags};
 
 use crate::host::{Host, MemfdExec};
-use crate::sys::{call, ipc};
+use crate::sys::{call, ipc, process};
+
+/// What /proc/PID/exe of init says: of the memfd, and of the file on a tmpfs.
+const NAMES: [&[u8]; 2] = [b"/memfd:corten-init (deleted)", b"/corten-init"];
 
 /// The file, made when first needed and kept for all containers of a runtime, and what its
 /// processes begin with.
@@ -42,6 +45,16 @@ impl InitProgram {
         };
         // Another thread may have been faster; its file serves as well.
         Ok(self.file.get_or_init(|| file).as_fd())
+    }
+}
+
+/// Whether a process is init still, and not yet the program that its plan ends with. A zombie
+/// is neither; who may not look is told that it is.
+pub(crate) fn is_init(pid: i32) -> bool {
+    match process::program(pid) {
+        Ok(path) => NAMES.contains(&path.as_slice()),
+        Err(Errno::NOENT | Errno::SRCH) => false,
+        Err(_) => true,
     }
 }
 

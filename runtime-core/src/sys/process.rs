@@ -211,6 +211,15 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     })
 }
 
+/// The path of the file that a process executes, as proc_pid_exe(5) tells it to who may trace
+/// the process; `ENOENT` for a zombie.
+pub(crate) fn program(pid: i32) -> Result<Vec<u8>, Errno> {
+    let path = call("readlinkat", || {
+        rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new())
+    });
+    path.map(std::ffi::CString::into_bytes)
+}
+
 /// The inode of a pidfd, which no other process since boot has: of pidfs, so on Linux 6.9
 /// and newer.
 pub(crate) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {

@@ -1,13 +1,15 @@
 //! What the library must leave alone: the program that it is part of.
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use corten_core::{Bundle, CreateOptions, Delete, Error, ExitStatus, Runtime};
+use corten_core::{Bundle, CreateOptions, Delete, Error, ExecOptions, ExitStatus, Runtime};
 
 use crate::lab::{self, Lab};
 use crate::snapshot::{Process, Program, read, threads};
@@ -262,6 +264,72 @@ fn a_creation_copies_nothing_of_a_large_program() {
             forked > pages / 2,
             "{forked} faults after a fork of {pages} pages"
         );
+    });
+}
+
+/// The sockets that a process has open.
+fn sockets(pid: i32) -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("an own process");
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links
+        .filter(|link| link.to_string_lossy().starts_with("socket:"))
+        .collect()
+}
+
+/// Does something while another thread forks, and tells whether one of its children has a
+/// socket that nobody else has any more.
+fn while_forking<T: Send>(act: impl FnOnce() -> T + Send) -> (T, bool) {
+    const FORKS: usize = 40;
+    let begin = Barrier::new(2);
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        let forks = scope.spawn(|| {
+            begin.wait();
+            (0..FORKS).map(|_| sys::fork_and_stay()).collect::<Vec<_>>()
+        });
+        let acts = scope.spawn(|| {
+            begin.wait();
+            let done = act();
+            sender.send(()).expect("the test waits");
+            done
+        });
+        let in_time = receiver.recv_timeout(lab::LIMIT).is_ok();
+        let children = forks.join().expect("it only forks");
+        let own = sockets(std::process::id().cast_signed());
+        let held = children
+            .iter()
+            .any(|child| !sockets(*child).is_subset(&own));
+        children.into_iter().for_each(sys::end);
+        assert!(in_time, "waited for a child of another thread");
+        (acts.join().expect("it ended"), held)
+    })
+}
+
+#[test]
+fn children_that_another_thread_forks_are_not_waited_for() {
+    const TRIES: usize = 50;
+    lab::test(|lab| {
+        let (runtime, folder) = (&lab.runtime, lab.bundle(&["sleep"]));
+        let bundle = lab::load(&folder);
+        let held = (0..TRIES).any(|_| {
+            let run = || runtime.run("forks", &bundle, CreateOptions::default());
+            let (container, held) = while_forking(run);
+            lab::delete(lab::done(container));
+            held
+        });
+        assert!(held, "no fork came while a run had its socket open");
+        let container = lab::done(runtime.run("more", &bundle, CreateOptions::default()));
+        let held = (0..TRIES).any(|_| {
+            let process = lab::done(container.process());
+            let exec = || container.exec(process, ExecOptions::default());
+            let (process, held) = while_forking(exec);
+            let mut process = lab::done(process);
+            lab::done(process.kill(libc::SIGKILL));
+            lab::done(process.wait());
+            held
+        });
+        assert!(held, "no fork came while an exec had its socket open");
+        lab::delete(container);
     });
 }
 

@@ -5,6 +5,7 @@
 //! seen, the same ones in every run, and none depends on timing.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use corten_conformance::bundle::Bundle as Folder;
 use corten_conformance::leaks::Snapshot;
 use corten_conformance::wait;
+use corten_core::Status;
 
 use crate::lab::{self, Lab};
 
@@ -301,5 +303,35 @@ fn a_create_in_which_any_system_call_fails_leaves_nothing_or_succeeds() {
         println!("{failed} failed, {created} created");
         assert!(left.is_empty(), "{left:#?}");
         assert!(failed > 30);
+    });
+}
+
+#[test]
+fn a_container_whose_program_runs_is_found_though_its_creator_sleeps() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["true"]);
+        folder.write().expect("the lab is writable");
+        let calls = calls(lab, "run", &folder);
+        let mut renames = calls.iter().filter(|(name, _)| name == "renameat");
+        // The last gives the state its name.
+        let (_, last) = renames.next_back().expect("the state is renamed");
+        let folder = lab.bundle(&["wait-signal"]);
+        folder.write().expect("the lab is writable");
+        let inject = format!("inject=renameat:delay_enter=500000:when={last}");
+        let options = ["-o", "/dev/null", "-e", "trace=renameat", "-e", &inject];
+        let mut command = strace(lab, &options, "run", &folder);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("strace is installed");
+        let mut printed = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        printed.read_line(&mut line).expect("the probe says so");
+        assert_eq!(line.trim(), "ready");
+        let container = lab::done(lab.runtime.container(ID));
+        assert_eq!(lab::done(container.state()).status, Status::Running);
+        lab::done(container.kill(libc::SIGKILL));
+        let ended = wait::child(&mut child, lab::LIMIT).expect("an own child");
+        ended.expect("it ends with its container");
     });
 }

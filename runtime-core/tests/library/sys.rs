@@ -110,6 +110,30 @@ pub(crate) fn fork_and_wait() {
     }
 }
 
+/// fork(2), a child with copies of all descriptors, which stays until it is killed.
+pub(crate) fn fork_and_stay() -> i32 {
+    // SAFETY: the child calls nothing but pause, which is safe in a program with threads.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            loop {
+                libc::pause();
+            }
+        }
+        assert!(pid > 0);
+        pid
+    }
+}
+
+/// Kills such a child, and waits for its end.
+pub(crate) fn end(child: i32) {
+    // SAFETY: neither call touches memory of this process; the child is not reaped yet.
+    unsafe {
+        assert_eq!(libc::kill(child, libc::SIGKILL), 0);
+        assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+    }
+}
+
 /// From now on this ioctl(2) fails with `ENOTTY` in this process, as on a kernel that
 /// does not know it.
 pub(crate) fn hide_ioctl(request: u32) {
