@@ -6,7 +6,7 @@
 # SHIM_DIR has containerd-shim-corten-v2, CNI_DIR CNI's plugins (package containernetworking-plugins), CONTAINERD_DIR
 # containerd and ctr (else those on the PATH). The pod is made for a runtime with runc's name and the shim's path, for
 # one with the shim's own name, and by the shim's Sandbox service, on the machine's network or its own, with shared processes
-# or without. containerd is killed in the middle of each. Versions that this was run with: 1.6, 1.7, 2.1.
+# or without. Ends with `N passed, N failed, N skipped`. containerd is killed in the middle of each. Versions that this was run with: 1.6, 1.7, 2.1.
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
 shims=$(readlink -f "$1")
@@ -69,9 +69,12 @@ done
 exit 1
 RESTART
 chmod +x /run/cd/restart
+skipped=0
 over() {
-    [ "$1" = 0 ] || tail -n 30 /run/cd/log >&2
+    local failed=0
+    [ "$1" = 0 ] || { failed=1; tail -n 30 /run/cd/log >&2; }
     kill "$(cat /run/cd/pid)" 2>/dev/null || true
+    echo "$(grep -c '^ok ' /run/cd/told) passed, $failed failed, $skipped skipped"
 }
 trap 'over $?' EXIT
 /run/cd/restart
@@ -83,13 +86,15 @@ for image in busybox pause; do c image import "/run/cd/$image.tar" >/dev/null; d
 
 pod() {
     echo "-- $1, network: $2, processes: $3"
-    "$here/cri.py" /run/cd/c.sock "$1" docker.io/library/busybox:latest /run/cd/logs "$2" "$3" /run/cd/restart
+    "$here/cri.py" /run/cd/c.sock "$1" docker.io/library/busybox:latest /run/cd/logs "$2" "$3" /run/cd/restart |
+        tee -a /run/cd/told
 }
 version=$(containerd --version)
 echo "$version"
 is_2() { [[ $version == *" v2."* || $version == *" 2."* ]]; }
 if is_2 && "$no_cgroups"; then
-    echo "-- the sandboxer podsandbox: containerd 2 needs the cpu controller for it (scripts/cri-machine.sh)"
+    echo "skip the sandboxer podsandbox: containerd 2 needs the cpu controller for it (scripts/cri-machine.sh)"
+    skipped=1
 else
     # 1.6 does not know runtime_path, and would take the Go shim.
     path=by-path
@@ -120,4 +125,4 @@ if grep ^overlay /proc/mounts; then
     echo "FAILED: a root file system is still mounted" >&2
     exit 1
 fi
-echo "ok nothing is left"
+echo "ok nothing is left" | tee -a /run/cd/told

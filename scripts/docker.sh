@@ -21,7 +21,10 @@ start() {
     "command": {"path": "/host/bin/corten"}},
  "default-runtime": "$1"}
 CONFIG
-    dockerd >>"$log" 2>&1 &
+    # BuildKit takes whatever is called runc.
+    mkdir -p /tmp/runc
+    ln -sf /host/bin/corten /tmp/runc/runc
+    PATH=/tmp/runc:$PATH dockerd >>"$log" 2>&1 &
     engine=$!
     soon docker version >/dev/null
     expect "the default runtime" "$(docker info --format '{{.DefaultRuntime}}')" "$1"
@@ -97,6 +100,9 @@ builds() {
     expect "build" "$(DOCKER_BUILDKIT=0 code docker build --no-cache -t built $context)" 0
     expect "of three layers" "$(docker history --format '{{.CreatedBy}}' built | grep -c '/bin/sh -c [^#]')" 3
     expect "what was built" "$(docker run --rm built | tr '\n' ' ')" "one two "
+    docker rmi built >/dev/null
+    expect "build with BuildKit" "$(DOCKER_BUILDKIT=1 code docker build --no-cache -t built $context)" 0
+    expect "what BuildKit built" "$(docker run --rm built | tr '\n' ' ')" "one two "
     docker rmi built >/dev/null
 }
 

@@ -14,7 +14,7 @@ suite=${1:-trixie}
 packages=(aardvark-dns busybox-static ca-certificates conmon containerd containernetworking-plugins crun curl docker.io
     fuse-overlayfs iproute2 iptables netavark nftables podman procps python3 runc slirp4netns strace uidmap util-linux)
 # Before, docker.io had the client too.
-[ "$suite" = bookworm ] || packages+=(docker-cli passt)
+[ "$suite" = bookworm ] || packages+=(docker-buildx docker-cli passt)
 recipe=$(cat "$0" <(echo "$suite") | sha256sum | cut -c 1-16)
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/corten/engines/$suite-$recipe
 
@@ -31,7 +31,8 @@ make_root() {
         --aptopt='Acquire::Check-Valid-Until "false"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' "$suite" "$work" "$mirror" >&2
-    chroot "$work" useradd --create-home --shell /bin/sh tester
+    echo 'tester:x:1000:1000::/home/tester:/bin/sh' >>"$work/etc/passwd"
+    echo 'tester:x:1000:' >>"$work/etc/group"
     echo "tester:100000:65536" | tee "$work/etc/subuid" >"$work/etc/subgid"
     # Of the machine that made it.
     echo >"$work/etc/resolv.conf"

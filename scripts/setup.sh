@@ -42,6 +42,7 @@ if [ "$what" = test ]; then
     need binutils command -v nm
     need strace command -v strace
     need shellcheck command -v shellcheck
+    need mmdebstrap command -v mmdebstrap
     # Debian's python, whatever other one comes first in PATH: a test compares filters with libseccomp's.
     need python3-seccomp /usr/bin/python3 -c 'import seccomp'
 fi

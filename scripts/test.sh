@@ -49,6 +49,8 @@ systemd"
 machine_kernel[full]=6.12
 # How many checks may be skipped in them.
 skips_in_machines=0
+# And with the engines of a Debian: podman of another user; a pod of podman 4.3.
+declare -A engine_skips=([bookworm]=2 [trixie]=1)
 
 times=()
 failed=()
@@ -174,6 +176,16 @@ run_machines() {
     fi
 }
 
+# containerd, Docker and podman of some releases of Debian.
+try_engines() {
+    local suite status
+    logged engines watched bash scripts/try-engines.sh "$@"
+    status=$?
+    for suite in "$@"; do skips_in_machines=$((skips_in_machines + engine_skips[$suite])); done
+    sed -nE 's/^([^:]*): skip ([^:]*): (.*)/\2 (\1): \3/p' "$logs/engines.log" >>"$CORTEN_SKIPS"
+    return "$status"
+}
+
 # What a container sees must be what it sees with runc, but for what docs/differences.md explains. Several times: what
 # differs now and then is noticed.
 compare_with_peers() {
@@ -236,7 +248,7 @@ compare_skips() {
     native=$(expected_skips "$here" "$(uname -r)")
     expected=$((native + skips_in_machines))
     skipped=$(sort -u "$CORTEN_SKIPS" | wc -l)
-    echo "$skipped skipped; expected $expected: $native in the native lane, $skips_in_machines in machines"
+    echo "$skipped skipped; expected $expected: $native in the native lane, $skips_in_machines in machines and with engines"
     [ "$skipped" = "$expected" ]
 }
 
@@ -253,11 +265,13 @@ part uml run_in uml
 if [ "$everything" ]; then
     part "uml, newest kernel" run_in uml-newest
     part "full lane" run_in full
+    part engines try_engines bookworm trixie
     part compare compare_with_peers
     part mutate mutate
 else
     # It is slow: what only this machine has the controllers for, and the life cycle.
     part "full lane smoke" run_in full cgroup:: disks:: lifecycle:: limits:: systemd::
+    part engines try_engines trixie
 fi
 part "lanes' machines" run_machines
 part "examples in the documentation" run_examples_in_docs

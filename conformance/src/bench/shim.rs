@@ -31,17 +31,18 @@ fn measure(lab: &Lab) -> Result<Vec<Measurement>, String> {
         return Ok(vec![nothing.note(why)]);
     }
     // With few rounds it is only to be seen that it works.
-    let counts: &[u32] = if lab.rounds < 10 {
-        &[1, 2]
+    let (counts, later): (&[u32], _) = if lab.rounds < 10 {
+        (&[1, 2], "0")
     } else {
-        &[1, 10, 100]
+        (&[1, 10, 100], "30")
     };
     let words: Vec<String> = counts.iter().map(u32::to_string).collect();
     super::progress("shim: ctr run and exec", 0, 1);
-    let rounds = ("ROUNDS", lab.rounds.div_ceil(5).to_string());
-    let mut all = latency(&parse(&printed(lab, "latency", rounds)?)?);
+    let rounds = lab.rounds.div_ceil(5).to_string();
+    let mut all = latency(&parse(&printed(lab, "latency", [("ROUNDS", &*rounds)])?)?);
     super::progress("shim: memory", 0, 1);
-    let samples = parse(&printed(lab, "memory", ("COUNTS", words.join(" ")))?)?;
+    let wanted = [("COUNTS", &*words.join(" ")), ("LATER", later)];
+    let samples = parse(&printed(lab, "memory", wanted)?)?;
     all.extend(memory(&samples, counts));
     if let Some(last) = all.last_mut() {
         last.notes.push(version()?);
@@ -73,12 +74,18 @@ fn memory(samples: &[Samples], counts: &[u32]) -> Vec<Measurement> {
         let said = if is_well { "reached" } else { "missed" };
         result.note(format!("at most {most} {unit}: {said}"))
     };
-    let mut all: Vec<Measurement> = counts
-        .iter()
-        .map(|count| {
-            let (what, name) = (format!("pss {count}"), format!("shim PSS with {count}"));
+    let moments = [("pss", ""), ("later", ", 30 s later")];
+    let both = counts.iter().flat_map(|count| moments.map(|m| (count, m)));
+    let mut all: Vec<Measurement> = both
+        .map(|(count, (word, when))| {
+            let (what, name) = (
+                format!("{word} {count}"),
+                format!("shim PSS with {count}{when}"),
+            );
             of(&what, &name, "kB", 2048 + 100 * (count - 1))
         })
+        // With few rounds nobody has waited for the later ones.
+        .filter(|one| !one.series.is_empty())
         .collect();
     let most = counts.last().copied().unwrap_or_default();
     all.push(of(&format!("threads {most}"), "shim threads", "threads", 4));
@@ -128,7 +135,11 @@ fn parse(text: &str) -> Result<Vec<Samples>, String> {
 }
 
 /// What the script prints.
-fn printed(lab: &Lab, what: &str, (name, value): (&str, String)) -> Result<String, String> {
+fn printed<const N: usize>(
+    lab: &Lab,
+    what: &str,
+    variables: [(&str, &str); N],
+) -> Result<String, String> {
     const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/containerd.sh");
     let shim = crate::built("containerd-shim-corten-v2")
         .map_err(|error| format!("{error} (with the profile of this program, -p corten-shim)"))?;
@@ -146,7 +157,7 @@ fn printed(lab: &Lab, what: &str, (name, value): (&str, String)) -> Result<Strin
         .arg(shim.parent().unwrap_or(&shim))
         .env("PATH", path)
         .env("PEERS", names.join(" "))
-        .env(name, value)
+        .envs(variables)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output();
