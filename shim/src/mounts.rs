@@ -16,6 +16,7 @@ mod overlay;
 mod target;
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,25 +96,36 @@ fn mount_one(mount: &Mount, target: Target<'_>) -> Result<(), Failure> {
             Some(folder) => overlay::in_folder(&folder, call)?.map_err(failed)?,
         }
     }
-    // What is there now.
-    let mounted = target.again()?;
+    let namespace = namespace.as_ref().filter(|_| !is_overlay);
+    adjust(&target.again()?, &options, namespace).map_err(|failure| {
+        let text = format!("mount on {}: {failure}", target.asked().display());
+        Failure::new(failure.code, text)
+    })
+}
+
+/// What mount(2) does not do in one call, on what was mounted.
+fn adjust(
+    mounted: &Target<'_>,
+    options: &Options,
+    namespace: Option<&OwnedFd>,
+) -> Result<(), Failure> {
     if !options.propagation.is_empty() {
-        rustix::mount::mount_change(mounted.place(), options.propagation).map_err(failed)?;
+        rustix::mount::mount_change(mounted.place(), options.propagation)
+            .map_err(|errno| Failure::call("propagation", errno))?;
     }
     if options
         .flags
         .contains(MountFlags::BIND | MountFlags::RDONLY)
     {
-        // The first call took no notice of `ro`.
-        let flags = options.flags - MountFlags::REC;
-        rustix::mount::mount_remount(mounted.place(), flags, "").map_err(failed)?;
+        // The first call took no notice of `ro`, and kept what the source has: `nodev` of it is
+        // not for a remount to take away.
+        let (set, clear) = options.attributes();
+        crate::sys::change_mount(&mounted.fd, set.bits(), clear.bits())
+            .map_err(|error| Failure::call("read-only", error))?;
     }
-    match &namespace {
-        Some(namespace) if !is_overlay => {
-            idmap::map(&mounted.place(), &mounted.fd, namespace, false)
-        }
-        _ => Ok(()),
-    }
+    namespace.map_or(Ok(()), |namespace| {
+        idmap::map(&mounted.place(), &mounted.fd, namespace, false)
+    })
 }
 
 /// `mount.fuse SOURCE TARGET -o OPTION... -t TYPE`.

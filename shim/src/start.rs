@@ -100,11 +100,7 @@ fn wanted(
                 .filter(|address| !address.is_empty())
                 .or_else(|| env("TTRPC_ADDRESS"))
                 .unwrap_or_default(),
-            sockets: params
-                .socket_dir
-                .filter(|directory| !directory.is_empty())
-                .unwrap_or_else(|| socket::DIRECTORY.to_owned())
-                .into(),
+            sockets: sockets(params.socket_dir, &env),
             debug: args.debug || params.log_level < 0,
         });
     }
@@ -130,9 +126,19 @@ fn wanted(
         form,
         options,
         events: env("TTRPC_ADDRESS").unwrap_or_default(),
-        sockets: PathBuf::from(socket::DIRECTORY),
+        sockets: sockets(None, &env),
         debug: args.debug,
     })
+}
+
+/// Where sockets are: as it was asked, or as containerd says to shims of before that.
+fn sockets(asked: Option<String>, env: impl Fn(&str) -> Option<String>) -> PathBuf {
+    [asked, env("SHIM_SOCKET_DIR")]
+        .into_iter()
+        .flatten()
+        .find(|directory| !directory.is_empty())
+        .unwrap_or_else(|| socket::DIRECTORY.to_owned())
+        .into()
 }
 
 fn answer(form: Form, address: String) -> Vec<u8> {
@@ -267,6 +273,17 @@ mod tests {
             assert_eq!(wanted.form, Form::Plain, "{other:?}");
         }
         assert_eq!(answer(Form::Plain, "unix:///x".to_owned()), b"unix:///x");
+    }
+
+    #[test]
+    fn sockets_are_where_the_parameters_or_the_environment_say() {
+        let asked = |asked: &str, set: &str| {
+            let set = set.to_owned();
+            sockets(Some(asked.to_owned()), |_| Some(set.clone()))
+        };
+        assert_eq!(asked("/a", "/b"), Path::new("/a"));
+        assert_eq!(asked("", "/b"), Path::new("/b"));
+        assert_eq!(asked("", ""), Path::new(socket::DIRECTORY));
     }
 
     #[test]

@@ -256,15 +256,30 @@ pub(crate) fn map_ids(tree: &OwnedFd, namespace: &OwnedFd, read_only: bool) -> i
         propagation: 0,
         userns_fd: namespace.as_raw_fd().unsigned_abs().into(),
     };
-    // SAFETY: the path is a C string, the attributes are as long as is said, and both
+    mount_setattr(tree, &attributes)
+}
+
+/// Sets some attributes of one mount and leaves the others as they are; `mount_setattr(2)`.
+pub(crate) fn change_mount(mount: &OwnedFd, set: u32, clear: u32) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: set.into(),
+        attr_clr: clear.into(),
+        propagation: 0,
+        userns_fd: 0,
+    };
+    mount_setattr(mount, &attributes)
+}
+
+fn mount_setattr(mount: &OwnedFd, attributes: &libc::mount_attr) -> io::Result<()> {
+    // SAFETY: the path is a C string, the attributes are as long as is said, and all
     // descriptors are open for the call.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };

@@ -1,6 +1,6 @@
 //! Mount options as fstab(5) writes them.
 
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags};
 
 use super::idmap::Maps;
 use crate::failure::Failure;
@@ -63,6 +63,34 @@ impl Options {
                 }
             }
         }
+    }
+
+    /// The flags as attributes of one mount: those to set, and those to clear.
+    pub(super) fn attributes(&self) -> (MountAttrFlags, MountAttrFlags) {
+        use MountAttrFlags as Attr;
+
+        let names = [
+            (MountFlags::RDONLY, Attr::MOUNT_ATTR_RDONLY),
+            (MountFlags::NOSUID, Attr::MOUNT_ATTR_NOSUID),
+            (MountFlags::NODEV, Attr::MOUNT_ATTR_NODEV),
+            (MountFlags::NOEXEC, Attr::MOUNT_ATTR_NOEXEC),
+            (MountFlags::NODIRATIME, Attr::MOUNT_ATTR_NODIRATIME),
+            // One number out of three, of which this is 0.
+            (MountFlags::RELATIME, Attr::MOUNT_ATTR_RELATIME),
+            (MountFlags::NOATIME, Attr::MOUNT_ATTR_NOATIME),
+            (MountFlags::STRICTATIME, Attr::MOUNT_ATTR_STRICTATIME),
+        ];
+        let asked = names
+            .into_iter()
+            .filter(|(flag, _)| self.flags.contains(*flag));
+        let set = asked.map(|(_, attribute)| attribute).collect();
+        let times = MountFlags::RELATIME | MountFlags::NOATIME | MountFlags::STRICTATIME;
+        let clear = if self.flags.intersects(times) {
+            Attr::MOUNT_ATTR__ATIME
+        } else {
+            Attr::empty()
+        };
+        (set, clear)
     }
 
     /// The maps of ids, if there are any; then there must be both.
@@ -146,6 +174,18 @@ mod tests {
                 .contains(MountPropagationFlags::DOWNSTREAM)
         );
         assert_eq!(options.data, ["lowerdir=/a:/b"]);
+    }
+
+    #[test]
+    fn attributes_are_what_is_asked_for_and_no_more() {
+        use MountAttrFlags as Attr;
+
+        let (set, clear) = parse(&["rbind", "ro", "nodev"]).attributes();
+        assert_eq!(set, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV);
+        assert_eq!(clear, Attr::empty());
+        let (set, clear) = parse(&["ro", "noatime"]).attributes();
+        assert_eq!(set, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOATIME);
+        assert_eq!(clear, Attr::MOUNT_ATTR__ATIME);
     }
 
     #[test]

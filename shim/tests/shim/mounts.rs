@@ -128,6 +128,34 @@ fn a_read_only_bind_is_read_only() {
 }
 
 #[test]
+fn a_read_only_bind_keeps_what_its_source_is_mounted_with() {
+    lane::test(|| {
+        let mut web = Web::new("true");
+        let source = web.containerd.folder.join("source");
+        std::fs::create_dir(&source).unwrap();
+        let mut command = std::process::Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "nodev,nosuid,noatime", "none"]);
+        assert!(command.arg(&source).status().unwrap().success());
+        web.request.rootfs.push(Mount {
+            r#type: "bind".to_owned(),
+            source: source.display().to_string(),
+            target: "tmp".to_owned(),
+            options: ["bind", "ro", "noexec"].map(str::to_owned).into(),
+        });
+        web.create().unwrap();
+        let target = web.bundle.join("rootfs/tmp").display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.contains(&target)).unwrap();
+        for word in ["ro", "nodev", "nosuid", "noatime", "noexec"] {
+            let options = line.split(' ').nth(3).unwrap();
+            assert!(options.split(',').any(|option| option == word), "{line}");
+        }
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
 fn a_root_file_system_that_somebody_is_in_does_not_hold_up_the_end() {
     lane::test(|| {
         let mut web = Web::new("exit 0");

@@ -291,11 +291,14 @@ fn a_container_that_has_ended_takes_no_signal_and_no_update_and_says_so() {
 }
 
 #[test]
-fn hooks_and_containers_begin_with_no_signal_blocked() {
+fn hooks_and_containers_begin_with_no_signal_blocked_or_ignored() {
     lane::test(|| {
-        // The shim itself blocks some.
-        let show = "grep SigBlk /proc/self/status";
-        let mut web = Web::new(&format!("busybox {show}"));
+        // The shim itself blocks some, and ignores SIGPIPE.
+        let show = "grep -E 'Sig(Blk|Ign)' /proc/self/status";
+        let mut web = Web::new("");
+        // No shell, which may ignore some itself.
+        let words = ["busybox", "grep", "-E", "Sig(Blk|Ign)", "/proc/self/status"];
+        web.config["process"]["args"] = serde_json::json!(words);
         let script = format!("{show} >/run/fake/hook");
         web.config["hooks"] = serde_json::json!({
             "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script],
@@ -307,7 +310,7 @@ fn hooks_and_containers_begin_with_no_signal_blocked() {
         web.delete("").unwrap();
         let mut text = std::fs::read_to_string("/run/fake/hook").unwrap();
         std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
-        let none = "SigBlk:\t0000000000000000\n";
+        let none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
         assert_eq!(text, none.repeat(2));
         web.client.shutdown();
     });
