@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::agent::{Agent, Answer};
 use crate::bundle::Bundle;
 use crate::check::{Need, checks};
 use crate::console::ConsoleSocket;
@@ -47,6 +48,9 @@ checks!("lifecycle":
     spec_writes_a_configuration_and_never_over_another,
     a_created_container_holds_only_its_streams_and_fifos,
     a_created_container_with_mapped_mounts_holds_only_its_streams_and_fifos [Need::Kernel(6, 3)],
+    a_run_holds_only_its_streams_and_a_socket_before_its_program_runs,
+    a_run_with_mapped_mounts_holds_only_its_streams_and_a_socket [Need::Kernel(6, 3)],
+    a_run_is_in_its_time_namespace_before_its_program_runs [Need::Namespace("time")],
     a_created_container_can_not_be_looked_into_without_the_right_to_trace,
 );
 
@@ -588,7 +592,74 @@ fn a_created_container_holds_only_its_streams_and_fifos(lab: &Lab) {
     drop(lab.runtime.call(&["delete", "--force", "tty"]).ok());
 }
 
-fn a_created_container_with_mapped_mounts_holds_only_its_streams_and_fifos(lab: &Lab) {
+/// Runs a container and looks at its process while that waits in execve(2), for an agent.
+fn before_the_program(lab: &Lab, mut bundle: Bundle, look: impl Fn(u64)) {
+    if !lab.is_corten() {
+        return; // Others make more calls of the name, and have other things open.
+    }
+    let path = lab.folder().join("agent.sock");
+    let agent = Agent::listen(&path, &[(libc::SYS_execve, Answer::Never)]);
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": path,
+        "syscalls": [{ "names": ["execve"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    bundle.write().expect("the lab is writable");
+    let mut command = lab.runtime.command();
+    command.arg("run").arg("--bundle").arg(bundle.path());
+    command.arg("waits");
+    let call = lab.runtime.spawn(command);
+    let pid = agent.state(0)["pid"].as_u64().expect("a pid");
+    let waits = || (agent.count(libc::SYS_execve) > 0).then_some(());
+    assert!(wait::until(wait::CALL, waits).is_some(), "no execve");
+    look(pid);
+    // Nobody answers any more: ENOSYS.
+    drop(agent);
+    assert!(!call.finish(wait::CALL).status.success());
+    std::fs::remove_file(path).expect("the agent made it");
+}
+
+/// execve closes them anyway, but each counts in `RLIMIT_NOFILE`.
+fn assert_holds_only_a_socket(pid: u64) {
+    let held = held(pid);
+    let is_socket = matches!(&*held, [only] if only.starts_with("socket:"));
+    assert!(is_socket, "{held:?}");
+}
+
+fn a_run_holds_only_its_streams_and_a_socket_before_its_program_runs(lab: &Lab) {
+    for mut bundle in that_open_much(lab) {
+        // With either, run is create and start.
+        let is_new = |namespace: &Value| namespace["type"] == "user";
+        let namespaces = bundle.config["linux"]["namespaces"].as_array();
+        if namespaces.is_some_and(|all| all.iter().any(is_new)) {
+            continue;
+        }
+        bundle.config["hooks"] = Value::Null;
+        before_the_program(lab, bundle, assert_holds_only_a_socket);
+    }
+}
+
+fn a_run_with_mapped_mounts_holds_only_its_streams_and_a_socket(lab: &Lab) {
+    before_the_program(lab, with_mapped_mounts(lab), assert_holds_only_a_socket);
+}
+
+fn a_run_is_in_its_time_namespace_before_its_program_runs(lab: &Lab) {
+    let mut bundle = lab.bundle_of(&["true"]);
+    bundle.push("/linux/namespaces", json!({"type": "time"}));
+    bundle.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1000}});
+    before_the_program(lab, bundle, |pid| {
+        let link = |pid: &str, name: &str| {
+            let link = std::fs::read_link(format!("/proc/{pid}/ns/{name}"));
+            link.expect("it waits")
+        };
+        let (own, pid) = (link("self", "time"), pid.to_string());
+        // Since Linux 6.2 execve enters it, before that only this.
+        assert_ne!(link(&pid, "time"), own);
+        assert_eq!(link(&pid, "time"), link(&pid, "time_for_children"));
+    });
+}
+
+fn with_mapped_mounts(lab: &Lab) -> Bundle {
     let line = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
     let mut bundle = lab.bundle_of(&["true"]);
     let by_field = json!({
@@ -604,7 +675,11 @@ fn a_created_container_with_mapped_mounts_holds_only_its_streams_and_fifos(lab: 
         });
         bundle.push("/mounts", by_option);
     }
-    assert_holds_only_the_fifos(lab, &bundle);
+    bundle
+}
+
+fn a_created_container_with_mapped_mounts_holds_only_its_streams_and_fifos(lab: &Lab) {
+    assert_holds_only_the_fifos(lab, &with_mapped_mounts(lab));
 }
 
 fn a_created_container_can_not_be_looked_into_without_the_right_to_trace(lab: &Lab) {

@@ -199,13 +199,24 @@ fn an_address_keeps_its_peer_and_its_flags(lab: &Lab) {
 }
 
 fn several_devices_move(lab: &Lab) {
-    let cables = [Cable::new("one"), Cable::new("two"), Cable::new("three")];
+    let cables = || [Cable::new("one"), Cable::new("two"), Cable::new("three")];
     let bundle = bundle(lab, json!({"one": {}, "two": {}, "three": {"name": "3"}}));
+    let all_are_up = |pid: u64| {
+        let all = ip_of(pid, "address");
+        for name in ["one", "two", "3"] {
+            assert!(is_up(crate::facts::entry(&all, "ifname", name)), "{name}");
+        }
+    };
+    let moved = cables();
     let container = lab.start(&bundle);
-    for name in ["one", "two", "3"] {
-        assert!(is_up(&device(&container, name)), "{name}");
-    }
-    drop(cables);
+    all_are_up(container.pid());
+    drop((container, moved));
+    let moved = cables();
+    drop(lab.command(&["run", "--detach"], &bundle, "ran").ok());
+    let pid = lab.runtime.call(&["state", "ran"]).json()["pid"].as_u64();
+    all_are_up(pid.expect("a pid"));
+    drop(lab.runtime.call(&["delete", "--force", "ran"]).ok());
+    drop(moved);
 }
 
 fn two_devices_of_one_name_are_refused_before_any_moves(lab: &Lab) {
