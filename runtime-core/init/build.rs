@@ -29,7 +29,7 @@ fn compile(output: &Path, strip: &str) {
         .args(["--target", &target, "-o"])
         .arg(output)
         .args([
-            "-Copt-level=2",
+            "-Copt-level=s",
             "-Cpanic=abort",
             "-Ccodegen-units=1",
             "-Clto=fat",

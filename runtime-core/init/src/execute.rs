@@ -212,6 +212,14 @@ impl Init {
         self.report.set_word(offset, word).unwrap_or_default();
     }
 
+    /// Makes the container's process, in which alone this comes back; see
+    /// [`sys::clone_and_tell`].
+    pub(crate) fn clone_and_tell(&self, flags: u64, into: Option<Fd>, text: [u8; 8]) -> Outcome {
+        let (socket, report) = (self.slot(Slot::SOCKET)?, &self.report);
+        sys::clone_and_tell(flags, into, text, socket, report, report::CLONED)?;
+        Ok(())
+    }
+
     /// The descriptor in a slot.
     pub(crate) fn slot(&self, slot: Slot) -> Result<Fd, Failure> {
         match self.slots.get(slot.0 as usize) {

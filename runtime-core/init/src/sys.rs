@@ -6,6 +6,7 @@
 use core::arch::asm;
 use core::ffi::CStr;
 
+mod clone;
 mod file;
 mod memory;
 mod mount;
@@ -13,6 +14,7 @@ mod numbers;
 mod process;
 mod socket;
 
+pub use clone::*;
 pub use file::*;
 pub use memory::*;
 pub use mount::*;
@@ -119,7 +121,9 @@ pub mod flag {
     pub const S_IFLNK: u32 = 0o120_000;
     pub const S_IFIFO: u32 = 0o010_000;
 
+    pub const CLONE_VM: u64 = 0x100;
     pub const CLONE_PARENT: u64 = 0x8000;
+    pub const CLONE_PARENT_SETTID: u64 = 0x10_0000;
     pub const CLONE_PIDFD: u64 = 0x1000;
     pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 }

@@ -37,6 +37,8 @@ pub struct ExecOptions {
     pub cgroup: Option<PathBuf>,
     /// Start it in a paused container too: it comes to its program when that is resumed.
     pub ignore_paused: bool,
+    /// Keep when each step began and ended, for [`ExecProcess::trace`].
+    pub trace: bool,
     /// Edits the plan before it is carried out: for tests of the tests.
     #[cfg(feature = "mutate")]
     pub edit: Option<fn(&mut Plan)>,
@@ -222,9 +224,13 @@ impl Container {
             poststop: &[],
         };
         let started = driver.run().map_err(|undone| undone.error)?;
-        let trace = driver.times();
-        let warnings = driver.warnings;
-        let warnings = [std::mem::take(&mut plan.warnings), warnings].concat();
+        let trace = if options.trace {
+            driver.times()
+        } else {
+            Trace::default()
+        };
+        let mut warnings = std::mem::take(&mut driver.warnings);
+        warnings.splice(0..0, std::mem::take(&mut plan.warnings));
         for warning in &warnings {
             log::warn!("{warning}");
         }
@@ -326,7 +332,8 @@ impl ExecProcess {
         &self.warnings
     }
 
-    /// When each step up to the program began and ended.
+    /// When each step up to the program began and ended; empty without
+    /// [`ExecOptions::trace`].
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace

@@ -16,6 +16,9 @@ const ORIGIN: &str = "linux.namespaces";
 /// The umask where config.json has none.
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// Of linux/sched.h.
+pub(super) const CLONE_VM: u64 = 0x100;
+
 /// Starts init.
 pub(super) fn launch(cx: &Context<'_>, entry: Entry) -> Step {
     let stage0 = clones_twice(cx);
@@ -62,7 +65,7 @@ pub(super) fn enter(
     steps.extend(join(cx));
     if clones_twice(cx) {
         let into_cgroup = entry == Entry::IntoCgroup && second_enters_cgroup(cx);
-        steps.extend(clone(&in_clone(cx), into_cgroup));
+        steps.extend(clone(cx, &in_clone(cx), into_cgroup));
     }
     steps.extend(unshare(cx));
     steps.push(new_session());
@@ -133,14 +136,18 @@ fn join(cx: &Context<'_>) -> Vec<Step> {
 
 /// Stage 0 makes the container's process: an exec before the id maps are written would
 /// drop every capability in the new user namespace.
-pub(super) fn clone(namespaces: &[NamespaceKind], into_cgroup: bool) -> Vec<Step> {
+pub(super) fn clone(
+    cx: &Context<'_>,
+    namespaces: &[NamespaceKind],
+    into_cgroup: bool,
+) -> Vec<Step> {
     let cgroup = if into_cgroup {
         Slot::CGROUP
     } else {
         Slot::NONE
     };
     let op = Op::Clone {
-        flags: flags(namespaces),
+        flags: flags(namespaces) | shared_memory(cx),
         cgroup,
     };
     let what = format!("clone{}", in_new(namespaces).replacen(" in", " into", 1));
@@ -153,6 +160,18 @@ pub(super) fn clone(namespaces: &[NamespaceKind], into_cgroup: bool) -> Vec<Step
         ));
     }
     steps
+}
+
+/// `CLONE_VM` where that is possible: stage 0 has nothing to do with its memory any more, and a
+/// copy costs as much as all else of the clone. A user namespace and a time namespace take in no
+/// process that shares its memory, see setns(2) and unshare(2).
+fn shared_memory(cx: &Context<'_>) -> u64 {
+    let apart = [NamespaceKind::User, NamespaceKind::Time];
+    if apart.iter().any(|kind| cx.other_namespace(*kind)) {
+        0
+    } else {
+        CLONE_VM
+    }
 }
 
 /// What the process makes itself, but for the cgroup namespace: that comes when it is in its

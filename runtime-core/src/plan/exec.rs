@@ -160,7 +160,7 @@ fn enter(cx: &Context<'_>, pid: i32) -> Vec<Step> {
         steps.extend(join(kinds, slot));
     }
     // A process never changes its own pid namespace.
-    steps.extend(enter::clone(&[], second_enters));
+    steps.extend(enter::clone(cx, &[], second_enters));
     steps.extend(joined.flat_map(|(kinds, slot)| join(kinds, slot)));
     steps.push(enter::new_session());
     if cx.joined_namespace(NamespaceKind::User) {

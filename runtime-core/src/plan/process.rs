@@ -2,8 +2,6 @@
 //!
 //! Nothing here is inherited from the creator: see execve(2) on what would be.
 
-use std::collections::BTreeMap;
-
 use corten_init::abi::{Barrier, Op, Slot};
 
 use super::seccomp::Late;
@@ -28,10 +26,7 @@ pub(super) fn process(cx: &Context<'_>, cpus: Option<Step>) -> Result<Vec<Step>,
         "process.cwd",
         format!("change directory to {}", process.cwd),
     ));
-    if !environment(&process.env)
-        .iter()
-        .any(|entry| entry.0.starts_with(b"HOME="))
-    {
+    if !has_home(&process.env) {
         let uid = process.user.uid;
         let op = Op::FindHome { uid };
         steps.push(Step::init(
@@ -126,15 +121,42 @@ fn name<'a>(cx: &Context<'a>) -> &'a str {
 /// The environment: of several entries with one name the last counts, and an empty
 /// HOME is as none.
 pub(super) fn environment(env: &[String]) -> Vec<Bytes> {
-    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
-    let name = |entry: &'_ str| entry.find('=').unwrap_or(entry.len());
-    for (index, entry) in env.iter().enumerate() {
-        last.insert(&entry[..name(entry)], index);
+    // By hash first: a thousand variables are not rare, and comparing their names is slow. By
+    // name too, since an image may have names of one hash.
+    let mut order: Vec<(u32, &str, usize)> = env.iter().zip(0..).map(named).collect();
+    order.sort_unstable();
+    let mut counts = vec![true; env.len()];
+    for pair in order.windows(2) {
+        if let [(hash, name, index), (next_hash, next, _)] = pair
+            && (hash, name) == (next_hash, next)
+        {
+            counts[*index] = false;
+        }
     }
-    let kept = env.iter().enumerate().filter(|(index, entry)| {
-        last.get(&entry[..name(entry)]) == Some(index) && entry.as_str() != "HOME="
-    });
-    kept.map(|(_, entry)| Bytes::from(entry)).collect()
+    let kept = env.iter().zip(counts).filter(|(_, counts)| *counts);
+    let kept = kept.filter(|(entry, _)| entry.as_str() != "HOME=");
+    kept.map(|(entry, _)| Bytes::from(entry)).collect()
+}
+
+/// A hash of an entry's name (FNV-1a), the name, and the index that comes with it.
+fn named((entry, index): (&String, usize)) -> (u32, &str, usize) {
+    let mut hash = 0x811c_9dc5_u32;
+    let mut len = 0;
+    for byte in entry.bytes().take_while(|byte| *byte != b'=') {
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        len += 1;
+    }
+    (hash, &entry[..len], index)
+}
+
+/// Whether the program gets a HOME from its environment.
+fn has_home(env: &[String]) -> bool {
+    let mut homes = env
+        .iter()
+        .rev()
+        .filter_map(|entry| entry.strip_prefix("HOME"));
+    let last = homes.find(|rest| rest.is_empty() || rest.starts_with('='));
+    last.is_some_and(|rest| rest.len() > 1)
 }
 
 /// The same with what the caller passes on; LISTEN_PID is added by init, who knows it.
@@ -158,5 +180,23 @@ mod tests {
         let env = ["A=1", "B=2", "A=3", "HOME=", "C"].map(str::to_owned);
         let kept: Vec<Bytes> = ["B=2", "A=3", "C"].map(Bytes::from).to_vec();
         assert_eq!(environment(&env), kept);
+    }
+
+    #[test]
+    fn of_names_with_one_hash_each_counts() {
+        // FNV-1a of 32 bits makes 0x5e4d_aa9d of both.
+        let env = ["costarring=1", "liquid=2", "costarring=3"].map(str::to_owned);
+        let hash = |at: usize| named((&env[at], 0)).0;
+        assert_eq!(hash(0), hash(1));
+        let kept: Vec<Bytes> = ["liquid=2", "costarring=3"].map(Bytes::from).to_vec();
+        assert_eq!(environment(&env), kept);
+    }
+
+    #[test]
+    fn a_home_is_one_if_the_last_entry_of_that_name_has_a_value() {
+        let of = |env: &[&str]| has_home(&env.iter().map(|&e| e.to_owned()).collect::<Vec<_>>());
+        assert!(of(&["HOME=/a"]) && of(&["HOME=", "HOMES=", "HOME=/a", "A=1"]));
+        assert!(!of(&[]) && !of(&["HOMES=/a"]) && !of(&["HOME=/a", "HOME="]));
+        assert!(!of(&["HOME=/a", "HOME"]));
     }
 }

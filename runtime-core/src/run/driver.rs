@@ -110,6 +110,8 @@ pub(crate) struct Made {
     link: Option<Link>,
     /// What init's own clone came from; gone when the process is known.
     stage0: Option<OwnedFd>,
+    /// The same, from then on: it ends while the process goes on, and is reaped at the end.
+    ending: Option<OwnedFd>,
     process: Option<Process>,
     /// What the process said before stage 0 told of it. With a terminal that may be two
     /// things: it does not wait for an answer to the first.
@@ -199,8 +201,13 @@ impl Driver<'_> {
                     }
                 }
                 // The socket is closed by execve.
-                Said::Gone if last == usize::MAX && self.has_executed() => return self.finish(),
-                Said::Gone => return Err(self.why_gone()),
+                Said::Gone => match self.executed() {
+                    Some(records) if last == usize::MAX => {
+                        self.records = records;
+                        return self.finish();
+                    }
+                    _ => return Err(self.why_gone()),
+                },
             }
         }
     }
@@ -294,24 +301,21 @@ impl Driver<'_> {
     /// Stage 0 has made the process: from now on that one is watched.
     fn cloned(&mut self, process: Process) {
         self.made.process = Some(process);
-        if let Some(stage0) = self.made.stage0.take() {
-            process::reap(&stage0);
-        }
+        self.made.ending = self.made.stage0.take();
     }
 
-    /// Whether init reached its last step, which is execve, and tells of no failure.
-    fn has_executed(&self) -> bool {
-        let report = self.made.report.as_ref();
-        let last = self.plan.init_steps().checked_sub(1);
-        self.made.process.is_some()
-            && matches!(report.map(Report::ending), Some(Ok((None, current))) if current == last)
+    /// The records of all steps, if init reached the last, which is execve, and tells of no
+    /// failure.
+    fn executed(&self) -> Option<Vec<Record>> {
+        self.made.process.as_ref()?;
+        self.made.report.as_ref()?.completed().ok()?
     }
 
     /// Whether the program runs, seen from outside: another thread that forked while init was
     /// started has a child with a copy of the socket, which then has no end.
     fn runs(&self) -> bool {
         let process = self.made.process.as_ref();
-        self.has_executed() && process.is_some_and(|process| !is_init(process.pid))
+        self.executed().is_some() && process.is_some_and(|process| !is_init(process.pid))
     }
 
     /// The reason in the report, if there is one.
@@ -344,6 +348,9 @@ impl Driver<'_> {
 
     fn finish(&mut self) -> Result<Process, Error> {
         self.collect();
+        if let Some(stage0) = self.made.ending.take() {
+            process::reap(&stage0);
+        }
         if !self.plan.waits_for_start() {
             self.keeper.started()?;
         }
@@ -354,10 +361,13 @@ impl Driver<'_> {
 
     /// Init's warnings and times so far.
     fn collect(&mut self) {
-        let Some(Ok(records)) = self.made.report.as_ref().map(Report::records) else {
-            return;
-        };
-        self.records = records;
+        if self.records.is_empty() {
+            let report = self.made.report.as_ref();
+            let Some(Ok(records)) = report.map(Report::records) else {
+                return;
+            };
+            self.records = records;
+        }
         let steps = self.plan.steps.iter().filter(|step| step.is_init());
         for (step, record) in steps.zip(&self.records) {
             if record.outcome == corten_init::abi::report::WARNED {
@@ -598,10 +608,10 @@ impl Driver<'_> {
         }
         // Descriptors that the rest does without: there may be no free one for it.
         self.made.fifos = None;
-        self.made.report = None;
         self.made.master = None;
         let started = self.made.stage0.is_some() || self.made.process.is_some();
         let mut undone = self.end_stage0();
+        self.made.report = None;
         // End of file tells an init that waits; one that does not gets SIGKILL.
         self.made.link = None;
         if let Some(process) = self.made.process.take() {
@@ -630,6 +640,9 @@ impl Driver<'_> {
 
     /// Ends stage 0, and looks for the process that it may have made; false if it hangs.
     fn end_stage0(&mut self) -> bool {
+        if let Some(stage0) = self.made.ending.take() {
+            process::reap(&stage0);
+        }
         let Some(stage0) = self.made.stage0.take() else {
             return true;
         };
@@ -648,7 +661,20 @@ impl Driver<'_> {
                 self.made.process = Some(Process { pid, pidfd });
             }
         }
+        if self.made.process.is_none() {
+            self.made.process = self.untold();
+        }
         ended
+    }
+
+    /// The process that stage 0 has made but did not come to tell of: somebody killed it in
+    /// between, perhaps the kernel, for memory that both have.
+    fn untold(&mut self) -> Option<Process> {
+        let pid = self.made.report.take()?.cloned().ok()??;
+        let pidfd = process::pidfd_open(pid).ok()?;
+        // Nobody else's: the embedder may have reaped it, and another one have its number.
+        let is_child = process::is_child(pidfd.as_fd());
+        is_child.then_some(Process { pid, pidfd })
     }
 
     /// Whether init has begun a hook.

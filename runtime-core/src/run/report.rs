@@ -90,6 +90,25 @@ impl Report {
         self.read()?.current()
     }
 
+    /// Pid of the process that stage 0 has made, whether or not it came to tell.
+    pub(crate) fn cloned(&self) -> Result<Option<i32>, Errno> {
+        let pid = self.read()?.word(report::CLONED)? as u32;
+        Ok(i32::try_from(pid).ok().filter(|pid| *pid > 0))
+    }
+
+    /// The records of all steps, if init is at the last of them, which no failure ended.
+    pub(crate) fn completed(&self) -> Result<Option<Vec<Record>>, Errno> {
+        let page = self.read()?;
+        let at_last = page
+            .current()?
+            .is_some_and(|current| current + 1 == self.steps);
+        if at_last && page.failure()?.is_none() {
+            page.records().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// The step that failed, if one did, and the one begun last.
     pub(crate) fn ending(&self) -> Result<(Option<ReportFailure>, Option<usize>), Errno> {
         let page = self.read()?;
@@ -204,6 +223,27 @@ mod tests {
         let report = report_of(&[]);
         assert_eq!(report.current(), Ok(None));
         assert_eq!(report.ending(), Ok((None, None)));
+    }
+
+    #[test]
+    fn a_report_is_complete_at_the_last_step_without_a_failure() {
+        let last = (report::CURRENT, 3);
+        let started = (report::MAGIC, REPORT_MAGIC);
+        let completed = report_of(&[started, last]).completed().unwrap();
+        assert_eq!(completed.map(|records| records.len()), Some(3));
+        for words in [[started, (report::CURRENT, 2)], [last, (report::FAILED, 0)]] {
+            assert_eq!(report_of(&words).completed(), Ok(None), "{words:?}");
+        }
+        let failed = report_of(&[started, last, (report::FAILED, 3)]);
+        assert_eq!(failed.completed(), Ok(None));
+    }
+
+    #[test]
+    fn a_pid_is_one_only_if_it_can_be() {
+        let cloned = |word| report_of(&[(report::CLONED, word)]).cloned();
+        assert_eq!(cloned(0), Ok(None));
+        assert_eq!(cloned(7), Ok(Some(7)));
+        assert_eq!(cloned(u64::from(u32::MAX)), Ok(None));
     }
 
     #[test]

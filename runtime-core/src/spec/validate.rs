@@ -35,12 +35,15 @@ pub(crate) fn validate_read(spec: &Spec, json: &[u8]) -> Result<(), SpecError> {
 
 /// [`validate`] of a spec of which only the process was not valid before.
 pub(crate) fn validate_process(spec: &Spec) -> Result<(), SpecError> {
-    let new = Spec {
-        process: spec.process.clone(),
-        ..Spec::default()
-    };
     let mut found = Vec::new();
-    strings::nul_bytes(&mut found, &new);
+    let process = spec.process.as_deref();
+    if process.is_some_and(strings::process_may_have_nul) {
+        let new = Spec {
+            process: spec.process.clone(),
+            ..Spec::default()
+        };
+        strings::nul_bytes(&mut found, &new);
+    }
     meaning(&mut found, spec);
     found.into_iter().next().map_or(Ok(()), Err)
 }

@@ -123,6 +123,13 @@ pub(crate) fn reap(pidfd: &OwnedFd) {
     }
 }
 
+/// Whether this is a child of the caller that nobody has reaped.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    call("waitid", || waitid(WaitId::PidFd(pidfd), options)).is_ok()
+}
+
 /// `ioctl(PIDFD_GET_INFO)`: how a reaped process ended, where the kernel keeps that
 /// (Linux 6.15 and newer); `None` where it does not, or nobody has reaped it yet.
 pub(crate) fn ended_by_info(pidfd: BorrowedFd<'_>) -> Option<Ended> {

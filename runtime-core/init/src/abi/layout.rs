@@ -14,8 +14,10 @@ pub mod report {
     pub const DETAIL_LEN: usize = 32;
     /// errno of a hook that could not be executed, written by the hook's own process.
     pub const HOOK: usize = 40;
+    /// Pid of the process that stage 0 has made, in the namespace of stage 0.
+    pub const CLONED: usize = 48;
     /// The detail text.
-    pub const DETAIL: usize = 48;
+    pub const DETAIL: usize = 56;
     /// The first step's record.
     pub const STEPS: usize = DETAIL + super::super::DETAIL_MAX;
     /// Bytes of one step's record: start time in ns, then outcome and errno.

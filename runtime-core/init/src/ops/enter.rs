@@ -61,14 +61,10 @@ pub(crate) fn clone(init: &Init, flags: u64, cgroup: Slot) -> Outcome {
     } else {
         None
     };
-    let Some((pid, pidfd)) = sys::clone3(flags | flag::CLONE_PARENT, into)? else {
-        return Ok(());
-    };
-    let [a, b, c, d] = pid.to_ne_bytes();
-    let text = [message::CLONED, 0, 0, 0, a, b, c, d];
-    let sent = sys::send(init.slot(Slot::SOCKET)?, &text, Some(pidfd));
+    let text = [message::CLONED, 0, 0, 0, 0, 0, 0, 0];
+    let flags = flags | flag::CLONE_PARENT;
     // If nobody is there any more, the child finds out at its first barrier.
-    sys::exit(if sent.is_ok() { 0 } else { 1 })
+    init.clone_and_tell(flags, into, text)
 }
 
 /// Tells the runtime half which step is reached and waits for its byte.

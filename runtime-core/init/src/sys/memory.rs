@@ -90,6 +90,11 @@ impl Map {
         })
     }
 
+    /// The address of the word at a byte offset that is a multiple of 8.
+    pub(super) fn address(&self, offset: usize) -> Option<u64> {
+        self.word_at(offset).map(|at| at as u64)
+    }
+
     /// Stores one byte.
     pub fn set_byte(&self, offset: usize, byte: u8) -> Option<()> {
         if offset >= self.len {

@@ -6,7 +6,7 @@ use core::ffi::CStr;
 
 use super::memory::Table;
 use super::numbers as nr;
-use super::{Errno, Fd, Result, call, errno, fd, flag, path, to_fd};
+use super::{Errno, Fd, Result, call, errno, fd, path, to_fd};
 
 /// `sethostname(2)`.
 pub fn sethostname(name: &CStr) -> Result<()> {
@@ -192,35 +192,6 @@ pub fn monotonic() -> u64 {
     call(nr::CLOCK_GETTIME, &[1, time.as_mut_ptr() as u64]).unwrap_or_default();
     let [seconds, nanos] = time;
     seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
-}
-
-/// `clone3(2)` as fork(2) does it, with namespaces, a pidfd and maybe a cgroup.
-/// `None` in the child; pid and pidfd in the parent.
-pub fn clone3(flags: u64, cgroup: Option<Fd>) -> Result<Option<(i32, Fd)>> {
-    let mut pidfd = -1i32;
-    let into = cgroup.map_or(0, |_| flag::CLONE_INTO_CGROUP);
-    let args = [
-        flags | flag::CLONE_PIDFD | into,
-        &raw mut pidfd as u64,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        cgroup.map_or(0, fd),
-    ];
-    let pid = call(
-        nr::CLONE3,
-        &[args.as_ptr() as u64, size_of_val(&args) as u64],
-    )?;
-    Ok(if pid == 0 {
-        None
-    } else {
-        Some((pid as i32, Fd(pidfd)))
-    })
 }
 
 /// `clone(2)` as fork(2) does it; `flags` have a pidfd and the signal at the child's end.

@@ -49,19 +49,27 @@ pub fn set_controlling_terminal(tty: Fd) -> Result<()> {
     call(nr::IOCTL, &[fd(tty), 0x540e, 0]).map(drop)
 }
 
+pub(super) const MSG_NOSIGNAL: u64 = 0x4000;
+
+/// `struct cmsghdr` and what follows: length 16 + 4, SOL_SOCKET (1), SCM_RIGHTS (1), a descriptor.
+pub(super) const fn control(passed: u64) -> [u64; 3] {
+    [20, 1 | 1 << 32, passed]
+}
+
+/// `struct msghdr`: name, namelen, iov, iovlen, control, controllen, flags.
+pub(super) const fn message_header(iov: u64, control: u64, control_len: u64) -> [u64; 7] {
+    [0, 0, iov, 1, control, control_len, 0]
+}
+
 /// `sendmsg(2)` of a short message, with a descriptor if there is one.
 pub fn send(socket: Fd, message: &[u8], passed: Option<Fd>) -> Result<()> {
     let iov = [message.as_ptr() as u64, message.len() as u64];
-    // struct cmsghdr: length 16 + 4, SOL_SOCKET (1), SCM_RIGHTS (1), the descriptor.
-    let number = passed.map_or(0, |p| p.0 as u32 as u64);
-    let control = [20u64, 1 | 1 << 32, number];
+    let control = control(passed.map_or(0, |p| p.0 as u32 as u64));
     let (at, len) = match passed {
         Some(_) => (control.as_ptr() as u64, size_of_val(&control) as u64),
         None => (0, 0),
     };
-    // struct msghdr: name, namelen, iov, iovlen, control, controllen, flags.
-    let header = [0u64, 0, iov.as_ptr() as u64, 1, at, len, 0];
-    const MSG_NOSIGNAL: u64 = 0x4000;
+    let header = message_header(iov.as_ptr() as u64, at, len);
     call(
         nr::SENDMSG,
         &[fd(socket), header.as_ptr() as u64, MSG_NOSIGNAL],

@@ -4,13 +4,15 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-use corten_init::abi::{Barrier, Kind, Op, Slot, message};
+use corten_init::abi::{Barrier, Kind, Op, Slot, message, report};
 use corten_init::sys::errno;
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::flat::{Hand, Step};
 use super::trial::{DONE, EXEC_FIFO, Trial, fifo, must};
 
+const CLONE_VM: u64 = 0x0000_0100;
+const CLONE_THREAD: u64 = 0x0001_0000;
 const CLONE_NEWUTS: u64 = 0x0400_0000;
 const CLONE_NEWNS: u64 = 0x0002_0000;
 
@@ -163,12 +165,24 @@ fn a_namespace_is_unshared_and_no_other() {
 
 #[test]
 fn stage_0_reports_the_process_and_ends_and_the_process_goes_on() {
-    let mut init = Trial::new("clone")
+    stage_0_makes_the_process("clone", CLONE_NEWUTS | CLONE_NEWNS);
+}
+
+#[test]
+fn a_process_goes_on_with_the_memory_of_stage_0() {
+    stage_0_makes_the_process("shared", CLONE_VM | CLONE_NEWUTS | CLONE_NEWNS);
+}
+
+fn stage_0_makes_the_process(name: &str, flags: u64) {
+    let mut init = Trial::new(name)
         .step(Op::Clone {
-            flags: CLONE_NEWUTS | CLONE_NEWNS,
+            flags,
             cgroup: Slot::NONE,
         })
         .step(wait(Barrier::Entered))
+        // Deep in the stack that stage 0 had, too.
+        .step(Op::FindHome { uid: 0 })
+        .step(wait(Barrier::Ready))
         .go();
     // Both write to one socket, so either may be heard first.
     let mut cloned = None;
@@ -183,13 +197,31 @@ fn stage_0_reports_the_process_and_ends_and_the_process_goes_on() {
     }
     let (pid, pidfd) = cloned.expect("a message with a pidfd");
     assert_eq!(init.end(), Some(0), "stage 0");
+    let told = u64::try_from(pid).unwrap();
+    assert_eq!(init.trial.report().word(report::CLONED), told);
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let parent = format!("PPid:\t{}", std::process::id());
     assert!(status.contains(&parent), "{status}");
     init.go_on();
+    assert_eq!(init.hear_barrier(Barrier::Ready), 3);
+    init.go_on();
     // It is this program's child: no other step follows, so it ends.
     let wait = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     assert_eq!(wait.unwrap().unwrap().exit_status(), Some(0));
+}
+
+#[test]
+fn nobody_is_told_of_a_process_that_could_not_be_made() {
+    let mut init = Trial::new("unborn")
+        .step(Op::Clone {
+            flags: CLONE_VM | CLONE_THREAD,
+            cgroup: Slot::NONE,
+        })
+        .go();
+    assert_eq!(init.end(), Some(1));
+    let told = init.trial.report();
+    assert_eq!(told.failed().unwrap().errno, errno::EINVAL);
+    assert_eq!(told.word(report::CLONED), 0);
 }
 
 #[test]

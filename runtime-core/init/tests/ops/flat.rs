@@ -132,7 +132,7 @@ pub(crate) struct Failed {
 }
 
 impl Report {
-    fn word(&self, at: usize) -> u64 {
+    pub(crate) fn word(&self, at: usize) -> u64 {
         u64::from_ne_bytes(self.0[at..at + 8].try_into().unwrap())
     }
 

@@ -8,6 +8,7 @@ use corten_init::abi::{Op, Slot};
 use super::cases::{self, Case};
 use super::golden::{assert_none, compare};
 use crate::host::Joined;
+use crate::plan::enter::CLONE_VM;
 use crate::plan::namespaces::{Origin, origin};
 use crate::plan::{Action, Context, Plan, RunOp};
 use crate::spec::{IdMapping, Namespace, NamespaceKind, Spec};
@@ -126,7 +127,12 @@ fn calls(plan: &Plan) -> String {
                     Slot::NONE => "",
                     other => panic!("the cgroup in slot {other:?}"),
                 };
-                format!("clone({}{into})", names(*flags))
+                let memory = if flags & CLONE_VM == 0 {
+                    ""
+                } else {
+                    ", memory"
+                };
+                format!("clone({}{memory}{into})", names(*flags & !CLONE_VM))
             }
             Action::Init(Op::Unshare { flags }) => format!("unshare({})", names(*flags)),
             Action::Init(Op::Join { kinds, .. }) => format!("join({})", names(*kinds)),
@@ -282,6 +288,23 @@ fn what_the_host_owns_is_joined_before_the_user_namespace_and_what_that_owns_aft
                 clones.is_none_or(|clones| joins < clones),
                 "{kind} of {kinds:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn memory_is_shared_with_stage_0_unless_a_user_or_time_namespace_forbids_it() {
+    use NamespaceKind::{Time, User};
+    for kinds in combinations() {
+        let plan = case_with(&kinds).plan().unwrap();
+        let of_host = |(kind, from): &(NamespaceKind, From)| {
+            !matches!(kind, User | Time) || *from == From::Host
+        };
+        for step in &plan.steps {
+            if let Action::Init(Op::Clone { flags, .. }) = step.action {
+                let is_shared = flags & CLONE_VM != 0;
+                assert_eq!(is_shared, kinds.iter().all(of_host), "{kinds:?}");
+            }
         }
     }
 }

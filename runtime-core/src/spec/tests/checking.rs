@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::with;
 use crate::spec::{
-    default_spec, problems, rootless_spec, to_json, validate, validate_read, warnings,
+    SpecError, default_spec, parse_process, problems, rootless_spec, to_json, validate,
+    validate_process, validate_read, warnings,
 };
 
 /// The config with these changes has exactly this problem.
@@ -422,6 +423,41 @@ fn a_nul_byte_is_found_wherever_it_is() {
         refused(changes, &format!("{path}: contains a nul byte"));
     }
     accepted(json!({ "/process/args": ["sh", "a\\u0000b"] }));
+}
+
+#[test]
+fn a_nul_byte_in_a_process_of_exec_is_found_in_any_of_its_texts() {
+    let sets = |set: &str| json!({ "capabilities": { set: ["CAP_KILL", "\0"] } });
+    let process = [
+        json!({ "args": ["sh", "a\0b"] }),
+        json!({ "env": ["A=1", "A=\0"] }),
+        json!({ "cwd": "/\0" }),
+        json!({ "apparmorProfile": "\0" }),
+        json!({ "selinuxLabel": "\0" }),
+        json!({ "rlimits": [{ "type": "RLIMIT_NOFILE\0", "soft": 1, "hard": 1 }] }),
+        json!({ "scheduler": { "policy": "SCHED_OTHER\0" } }),
+        json!({ "scheduler": { "policy": "SCHED_OTHER", "flags": ["\0"] } }),
+        json!({ "ioPriority": { "class": "IOPRIO_CLASS_BE\0" } }),
+        json!({ "execCPUAffinity": { "initial": "0\0" } }),
+        json!({ "execCPUAffinity": { "final": "0\0" } }),
+    ];
+    let kinds = [
+        "bounding",
+        "effective",
+        "inheritable",
+        "permitted",
+        "ambient",
+    ];
+    for process in process.into_iter().chain(kinds.map(sets)) {
+        let mut spec = with(json!({}));
+        let parsed = parse_process(process.to_string().as_bytes()).unwrap();
+        spec.process = Some(parsed.into());
+        let error = validate_process(&spec).unwrap_err();
+        assert!(
+            matches!(error, SpecError::NulByte { .. }),
+            "{process}: {error}"
+        );
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::super::error::member;
-use super::super::{Spec, SpecError, to_json};
+use super::super::{Process, Spec, SpecError, to_json};
 
 /// How JSON writes the byte.
 const ESCAPE: &str = r"\u0000";
@@ -28,6 +28,43 @@ pub(super) fn nul_bytes(found: &mut Vec<SpecError>, spec: &Spec) {
     {
         walk(found, String::new(), &value);
     }
+}
+
+/// Whether a process can have one, for less than its JSON costs.
+pub(super) fn process_may_have_nul(process: &Process) -> bool {
+    let Process {
+        args,
+        env,
+        cwd,
+        capabilities,
+        rlimits,
+        apparmor_profile,
+        scheduler,
+        selinux_label,
+        io_priority,
+        exec_cpu_affinity,
+        // Numbers only.
+        terminal: _,
+        console_size: _,
+        user: _,
+        no_new_privileges: _,
+        oom_score_adj: _,
+    } = process;
+    let sets = capabilities.iter().flat_map(|sets| sets.sets());
+    let sets = sets.flat_map(|(_, set)| set);
+    let lists = [args, env].into_iter().flatten().chain(sets);
+    let texts = [apparmor_profile, selinux_label].into_iter().flatten();
+    let names = rlimits.iter().map(|limit| &limit.kind);
+    let policy = scheduler
+        .iter()
+        .flat_map(|it| it.flags.iter().chain([&it.policy]));
+    let class = io_priority.iter().map(|it| &it.class);
+    let cpus = exec_cpu_affinity
+        .iter()
+        .flat_map(|it| [&it.initial, &it.final_]);
+    let rest = names.chain(policy).chain(class).chain(cpus.flatten());
+    let mut all = lists.chain(texts).chain(rest).chain([cwd]);
+    all.any(|text| text.contains('\0'))
 }
 
 fn walk(found: &mut Vec<SpecError>, path: String, value: &Value) {
