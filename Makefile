@@ -16,7 +16,7 @@ test-full: ## the same with all checks in every lane: uml with two kernels, the 
 
 build: ## build the release binary of corten
 	@bash scripts/setup.sh build
-	cargo build --release -p corten-cli
+	@bash scripts/build.sh corten
 
 install: ## build, and copy binaries, manual pages and completions below PREFIX (/usr/local), for packages below DESTDIR
 	@bash scripts/setup.sh build
@@ -39,7 +39,8 @@ measure: ## repeat the measurements of docs/measured.md
 
 bench: ## measure containers beside crun, runc and the kernel's floor into docs/bench (root)
 	@bash scripts/setup.sh measure
-	cargo build --release -p corten-cli -p corten-conformance -p corten-examples -p corten-shim
+	@bash scripts/build.sh corten
+	cargo build --release -p corten-conformance -p corten-examples -p corten-shim
 	cargo run --release -p corten-conformance -- bench --output docs/bench
 
 clean: ## remove everything that was built

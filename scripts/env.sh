@@ -1,4 +1,4 @@
-# What the other scripts share; sourced, never run. Sets $repo, $target_dir and $triple, puts cargo on the PATH.
+# What the other scripts share; sourced, never run. Sets $repo, $target_dir, $triple and $bin, puts cargo on the PATH.
 # shellcheck shell=bash
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -41,13 +41,25 @@ static_busybox() {
     return 1
 }
 
+# Rust's target that links with musl, which it brings along: on the machine, or to be had from rustup.
+musl_target() {
+    local target
+    target=$(uname -m)-unknown-linux-musl
+    if [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
+        command -v rustup >/dev/null && rustup -q target add "$target" >&2 || return
+    fi
+    echo "$target"
+}
+
 set_target() {
     command -v cargo >/dev/null || die "no cargo: install Rust first (https://rustup.rs)"
     target_dir=${CARGO_TARGET_DIR:-$repo/target}
     # .cargo/config.toml builds for the host by name, which adds a folder.
     triple=$(cd "$repo" && rustc -vV | sed -n 's/^host: //p')
+    # What scripts/build.sh has built for use.
+    bin=$target_dir/bin
     # Read by the scripts that source this one.
-    export target_dir triple
+    export target_dir triple bin
 }
 
 # The first of this machine's Debian archives that is not the security archive.

@@ -14,9 +14,9 @@ case $prefix in
 esac
 to=${DESTDIR:-}$prefix
 
-cargo build --release -p corten-cli -p corten-shim
+bash scripts/build.sh
 for program in corten containerd-shim-corten-v2; do
-    install -Dm755 "$target_dir/$triple/release/$program" "$to/bin/$program"
+    install -Dm755 "$bin/$program" "$to/bin/$program"
 done
 for page in runtime-cli/man/*.8; do
     install -Dm644 "$page" "$to/share/man/man8/${page##*/}"

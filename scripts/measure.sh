@@ -60,16 +60,19 @@ cd "$here/.."
 for tool in strace hyperfine jq; do
     command -v "$tool" >/dev/null || { echo "measure: $tool is missing" >&2; exit 1; }
 done
-cargo build --release --quiet -p corten-cli -p corten-conformance
-built=$(cargo metadata --format-version 1 --no-deps | jq -r .target_directory)
-built=$(dirname "$(find "$built" -path '*/release/corten' ! -path '*/deps/*' | head -1)")
+bash scripts/build.sh corten
+cargo build --release --quiet -p corten-conformance
+# shellcheck source=scripts/env.sh
+. scripts/env.sh
+set_target
+built=$target_dir/$triple/release
 mapfile -t peers < <("$here/peers.sh")
 crun=${peers[0]} runc=${peers[1]}
 
 echo "$(uname -sr), $(nproc) CPUs; $("$runc" --version | head -1); $("$crun" --version | head -1)."
 echo
 "$built/conformance" native -- "$here/measure.sh" --in-lane "$built" "$runs" \
-    "$built/corten" "$runc" "$crun"
+    "$bin/corten" "$runc" "$crun"
 
 # From a small program and from one with 2 GiB resident, in turn, in a lane of its own.
 echo

@@ -12,9 +12,9 @@ step "set-up: Debian packages that are missing"
 bash "$repo/scripts/setup.sh" run
 set_target
 
-step "build: cargo build --release"
-(cd "$repo" && cargo build --release -p corten-cli)
-corten=$target_dir/$triple/release/corten
+step "build: scripts/build.sh corten"
+bash "$repo/scripts/build.sh" corten
+corten=$bin/corten
 echo "$corten: $(($(stat -c %s "$corten") / 1024)) KiB, static"
 
 # On a file system of its own, since a checkout may be on one that is mounted nosuid or owned by somebody else.

@@ -8,7 +8,8 @@ takes every function that is executed, and lists them in the order of the comman
     sudo scripts/with-cgroup2.sh python3 scripts/start-order.py
 
 Again when page faults or memory in `conformance bench` go up. Names are without the compiler's hashes: one that no
-longer exists is passed over by the linker, a new one lies with the rest. Only lld writes the link map that this reads.
+longer exists is passed over by the linker, a new one lies with the rest. The link map that this reads is GNU ld's,
+as of programs that are linked with musl.
 """
 import bisect
 import ctypes
@@ -35,7 +36,9 @@ WALL = 0x40000000
 
 def build(link_map):
     """A release build with symbols and a link map. Nothing else differs from the usual one."""
-    command = ["cargo", "rustc", "--release", "-p", "corten-cli", "--bin", "corten",
+    target = subprocess.run(["bash", "-ec", ". scripts/env.sh; musl_target"], cwd=REPO, check=True,
+                            stdout=subprocess.PIPE, text=True).stdout.strip()
+    command = ["cargo", "rustc", "--profile", "dist", "--target", target, "-p", "corten-cli", "--bin", "corten",
                "--config", "profile.release.strip='none'", "--message-format=json",
                "--", "-C", f"link-arg=-Wl,-Map={link_map}"]
     out = subprocess.run(command, cwd=REPO, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -46,11 +49,14 @@ def build(link_map):
 def sections(link_map):
     """Input sections of the code, by address: (address, size, file, section)."""
     found = []
-    for line in open(link_map, encoding="utf-8"):
-        fields = line.split(None, 4)
-        match = re.search(r"([^/]+):\((\.text[^)]*)\)\s*$", fields[4]) if len(fields) == 5 else None
-        if match and int(fields[2], 16):
-            found.append((int(fields[0], 16), int(fields[2], 16), match[1], match[2]))
+    # A long name has a line of its own; what was left out has the address 0.
+    line = re.compile(r"^ (\.text\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)$", re.MULTILINE)
+    for match in line.finditer(link_map.read_text(encoding="utf-8")):
+        address, size = int(match[2], 16), int(match[3], 16)
+        if address and size:
+            found.append((address, size, match[4].rsplit("/", 1)[-1], match[1]))
+    if not found:
+        sys.exit("no map of GNU ld")
     return sorted(found)
 
 
@@ -87,13 +93,13 @@ def executed(command):
 
 def pattern(file, section):
     """What to call an input section in the script, whatever the compiler's hashes are."""
-    library = re.match(r"(lib[a-z_]+)[^(]*\.a\((.*)\)$", file)
-    if library:
-        return f"*{library[1]}*.a:{library[2]}({section})"
+    library = re.match(r"(lib[a-z_]+)[^(]*\.(a|rlib)\((.*\.l?o)\)$", file)
+    if library and not library[3].endswith(".rcgu.o"):
+        return f"*{library[1]}*.{library[2]}:{library[3]}({section})"
     section = re.sub(r"17h[0-9a-f]{16}E.*", "17h*", section)
     section = re.sub(r"Cs[0-9A-Za-z]+_(?=\d)", "Cs*_", section)
     section = re.sub(r"\.\d+$", "*", section)
-    return f"*({section})" if file.endswith(".rcgu.o") else f"*{file}({section})" if file == "crt1.o" else None
+    return f"*({section})" if file.rstrip(")").endswith(".rcgu.o") else f"*{file}({section})" if file == "crt1.o" else None
 
 
 def bundle(folder, arguments, seccomp):

@@ -189,11 +189,11 @@ fn chosen(words: &[String]) -> Result<Vec<&'static Group>, String> {
     Ok(groups)
 }
 
-/// The corten built beside this program, and the peers: those that `scripts/peers.sh` fetches, in
-/// a lane's machine its own.
+/// The corten that scripts/build.sh has built, and the peers: those that `scripts/peers.sh` fetches,
+/// in a lane's machine its own.
 fn usual_runtimes() -> Result<Vec<PathBuf>, String> {
     const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/peers.sh");
-    let mut all = vec![crate::built("corten")?];
+    let mut all = vec![ours()?];
     if lane::is_machine() {
         all.extend(["/usr/bin/crun", "/usr/sbin/runc"].map(PathBuf::from));
         return Ok(all);
@@ -209,6 +209,18 @@ fn usual_runtimes() -> Result<Vec<PathBuf>, String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     all.extend(text.lines().map(PathBuf::from));
     Ok(all)
+}
+
+/// `bin/corten` of the target directory, where users have theirs from; else the one beside this
+/// program.
+fn ours() -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = this.ancestors().nth(3);
+    let bin = target.map(|target| target.join("bin/corten"));
+    match bin.filter(|corten| corten.is_file()) {
+        Some(corten) => Ok(corten),
+        None => crate::built("corten"),
+    }
 }
 
 /// The inside of [`run`]: `ROUNDS COUNT RUNTIME... GROUP...`. Prints JSON.

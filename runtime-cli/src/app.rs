@@ -1,6 +1,5 @@
 //! The program as a whole: its name, its global flags, and the way to a command.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -19,9 +18,8 @@ pub(crate) struct App {
     global: Matches,
 }
 
-/// Runs the command line of this process and returns its exit status.
-pub(crate) fn main() -> u8 {
-    let mut words = env::args_os();
+/// Runs a command line, beginning with the program's name, and returns its exit status.
+pub(crate) fn main(mut words: impl Iterator<Item = OsString>) -> u8 {
     let program = program(words.next().as_deref());
     run(program, words).unwrap_or_else(|failure| {
         logging::failure(program, &failure);

@@ -17,6 +17,8 @@ mod help;
 mod logging;
 #[cfg(test)]
 mod manual;
+#[cfg(target_env = "musl")]
+mod memory;
 #[cfg(feature = "mutate")]
 mod mutate;
 mod notify;
@@ -32,5 +34,5 @@ mod time;
 /// For libtest, which brings a `main` of its own; the program's is in [`sys`].
 #[cfg(test)]
 fn main() -> std::process::ExitCode {
-    sys::program().into()
+    sys::program(std::env::args_os()).into()
 }

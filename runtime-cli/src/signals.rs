@@ -1,9 +1,10 @@
 //! Names of signals, and the signals a foreground `run` takes to pass them on. See signal(7).
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::failure::Failure;
+use crate::sys;
 
 /// Lowest and highest real-time signal as C programs count them; glibc keeps 32 and 33.
 const SIGRTMIN: i32 = 34;
@@ -75,7 +76,7 @@ pub(crate) fn is_passed_on(signal: i32) -> bool {
 /// Done before the container is made, so that a signal that comes meanwhile is passed on later and
 /// leaves nothing half made.
 pub(crate) fn take() -> Result<SignalFd, Failure> {
-    let mut set = SigSet::all();
+    let mut set = sys::all_signals();
     set.remove(Signal::SIGPIPE);
     set.remove(Signal::SIGURG);
     set.thread_block()
@@ -103,6 +104,23 @@ mod tests {
             ("0", 0),
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_signals_are_taken_but_those_of_own_files() {
+        let blocked = std::thread::spawn(|| {
+            let _file = take().unwrap();
+            std::fs::read_to_string("/proc/thread-self/status").unwrap()
+        });
+        let status = blocked.join().unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let blocked = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+        let is_blocked = |signal: i32| blocked & 1 << (signal - 1) != 0;
+        // 32 and 33 may be the C library's own.
+        for signal in (1..32).chain(34..=64) {
+            let never = ["KILL", "STOP", "PIPE", "URG"].map(|name| parse(name).unwrap());
+            assert_eq!(is_blocked(signal), !never.contains(&signal), "{signal}");
         }
     }
 

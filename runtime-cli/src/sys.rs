@@ -1,9 +1,13 @@
 //! The calls of this program that Rust can't see to be safe.
 #![allow(unsafe_code)]
 
+use std::ffi::OsString;
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
+#[cfg(not(test))]
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use rustix::io::{Errno, FdFlags, fcntl_getfd};
 
 /// Where the C library starts the program.
@@ -14,17 +18,23 @@ use rustix::io::{Errno, FdFlags, fcntl_getfd};
 // SAFETY: this is the one definition of `main`, with the C signature.
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: i32, _argv: *const *const std::ffi::c_char) -> i32 {
-    i32::from(program())
+extern "C" fn main(argc: i32, argv: *const *const std::ffi::c_char) -> i32 {
+    let word = |index| {
+        // SAFETY: the C library passes `argc` strings, which live as long as the program.
+        let word = unsafe { std::ffi::CStr::from_ptr(*argv.add(index)) };
+        OsStr::from_bytes(word.to_bytes()).to_owned()
+    };
+    let count = usize::try_from(argc).unwrap_or_default();
+    i32::from(program((0..count).map(word)))
 }
 
 /// The program, from its start to its exit status.
-pub(crate) fn program() -> u8 {
+pub(crate) fn program(words: impl Iterator<Item = OsString>) -> u8 {
     if ignore_sigpipe().is_err() || fill_standard_files().is_err() {
         // Nothing could be told.
         return 1;
     }
-    crate::app::main()
+    crate::app::main(words)
 }
 
 /// A reader that went away is an error of a write, and not the end of this program.
@@ -57,6 +67,17 @@ pub(crate) fn default_sigchld() -> nix::Result<()> {
     // SAFETY: the default disposition runs no code of ours in a signal handler, and no handler was
     // installed that could be lost.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
+}
+
+/// All signals, as the kernel counts them. A C library leaves out those that it uses itself; of
+/// musl's one is what programs for glibc know as their first real-time signal.
+pub(crate) fn all_signals() -> SigSet {
+    let mut set = MaybeUninit::<nix::libc::sigset_t>::uninit();
+    // SAFETY: a set is an array of bits, any of which may be one.
+    unsafe {
+        set.as_mut_ptr().write_bytes(0xff, 1);
+        SigSet::from_sigset_t_unchecked(set.assume_init())
+    }
 }
 
 /// Whether the caller of this program has left the file `number` open for it.

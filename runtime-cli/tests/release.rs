@@ -7,15 +7,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The release binary beside the one that the tests use.
+/// What scripts/build.sh has put into the target directory of these tests.
 fn release(test: &str) -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_BIN_EXE_corten"));
-    let target = built.parent()?.parent()?;
-    let release = target.join("release/corten");
+    let target = built.ancestors().nth(3)?;
+    let release = target.join("bin/corten");
     if release.is_file() {
         return Some(release);
     }
-    let text = format!("{test}: no release binary: cargo build --release -p corten-cli\n");
+    let text = format!("{test}: no release binary: scripts/build.sh corten\n");
     eprint!("{text}");
     if let Some(file) = std::env::var_os("CORTEN_SKIPS") {
         let mut file = std::fs::File::options()

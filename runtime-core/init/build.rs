@@ -5,6 +5,7 @@
 //! to link it with a test harness.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,6 +55,16 @@ fn compile(output: &Path, strip: &str) {
         "-Wl,--no-eh-frame-hdr",
     ] {
         command.arg(format!("-Clink-arg={arg}"));
+    }
+    // As cargo's configuration has it, for another machine's target.
+    if let Some(linker) = env::var_os("RUSTC_LINKER") {
+        let mut option = OsString::from("-Clinker=");
+        option.push(linker);
+        command.arg(option);
+    }
+    // Where Rust brings the C library's files itself, it would link them in spite of -nostartfiles.
+    if target.contains("musl") {
+        command.arg("-Clink-self-contained=no");
     }
     let status = command.status().expect("the compiler runs");
     assert!(status.success(), "compiling corten-init failed");

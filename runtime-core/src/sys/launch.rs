@@ -302,7 +302,7 @@ extern "C" fn guard_main(guard: *const c_void) -> ! {
     let guard = unsafe { &*guard.cast::<Guard>() };
     let child = &*guard.birth.child;
     let limit = libc::timespec {
-        tv_sec: LIMIT.as_secs() as libc::time_t,
+        tv_sec: LIMIT.as_secs() as _,
         tv_nsec: 0,
     };
     let word = child.alive.as_ptr() as u64;
@@ -338,7 +338,7 @@ pub(super) fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
             return false;
         }
         let timeout = libc::timespec {
-            tv_sec: left.as_secs() as libc::time_t,
+            tv_sec: left.as_secs() as _,
             tv_nsec: libc::c_long::from(left.subsec_nanos()),
         };
         // SAFETY: the word and the timeout live through the call. Not a private futex:
@@ -466,7 +466,7 @@ extern "C" fn child_main(child: *const c_void) -> ! {
     let limited = child.nofile.map_or(0, |limits| {
         // Two words, as `struct rlimit64` has them; 0 is the caller.
         let limits = limits.as_ptr() as u64;
-        let nofile = u64::from(libc::RLIMIT_NOFILE);
+        let nofile = libc::RLIMIT_NOFILE as u64;
         raw_call(libc::SYS_prlimit64, [0, nofile, limits, 0, 0])
     });
     let execute = || {

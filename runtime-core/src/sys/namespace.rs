@@ -11,9 +11,9 @@ use super::{call, last_errno};
 /// Of linux/magic.h.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
-const NS_GET_USERNS: libc::c_ulong = 0xb701;
-const NS_GET_PARENT: libc::c_ulong = 0xb702;
-const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+const NS_GET_USERNS: libc::Ioctl = 0xb701;
+const NS_GET_PARENT: libc::Ioctl = 0xb702;
+const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 
 /// `fstatfs(2)`: whether a file is a namespace.
 pub(crate) fn is_namespace(file: BorrowedFd<'_>) -> Result<bool, Errno> {
@@ -38,7 +38,7 @@ pub(crate) fn parent(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     to_fd(ioctl(namespace, NS_GET_PARENT)?)
 }
 
-fn ioctl(namespace: BorrowedFd<'_>, request: libc::c_ulong) -> Result<i32, Errno> {
+fn ioctl(namespace: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32, Errno> {
     call("ioctl", || {
         // SAFETY: these requests take no argument and touch no memory of the caller.
         match unsafe { libc::ioctl(namespace.as_raw_fd(), request) } {

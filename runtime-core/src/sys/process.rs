@@ -144,7 +144,7 @@ pub(crate) fn ended_by_info(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     }
     const PIDFD_INFO_EXIT: u64 = 1 << 3;
     // _IOWR(0xff, 11, 64)
-    const PIDFD_GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
     let mut info = Info {
         mask: PIDFD_INFO_EXIT,
         ..Info::default()
@@ -318,7 +318,9 @@ pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(
     };
     call("prlimit", || {
         // SAFETY: the new limit is valid for reads, the old one is not asked for.
-        let rc = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
+        // The type of a resource is the C library's own.
+        let rc =
+            unsafe { libc::prlimit(pid, resource as _, &raw const limit, std::ptr::null_mut()) };
         if rc == 0 { Ok(()) } else { Err(last_errno()) }
     })
 }
