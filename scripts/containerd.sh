@@ -42,7 +42,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 address = "/run/cd/c.sock"
 CONFIG
 
-c() { ctr -a /run/cd/c.sock "$@"; }
+on_terminal() { "$here/on-terminal.py" "$@"; }
+c() { ${runner:-} ctr -a /run/cd/c.sock "$@"; }
 engine() {
     containerd -c /run/cd/config.toml >>"$log" 2>&1 &
     engine=$!
@@ -85,14 +86,12 @@ basics() {
     expect "exit code" "$(code run --rm "$image" one sh -c 'exit 7')" 7
     expect "no such program" "$(code run --rm "$image" one /nothing)" 1
     expect "run with input" "$({ sleep 1; echo through; } | run --rm "$image" one cat)" through
-    expect "run -t" \
-        "$(on_terminal "ctr -a /run/cd/c.sock run --cpu-shares 0 $(options "$subject") -t --rm $image one tty")" /dev/pts/0
+    expect "run -t" "$(runner=on_terminal run -t --rm "$image" one tty)" /dev/pts/0
     run -d "$image" two sleep 1000
     expect "exec" "$(c task exec --exec-id a two echo hi)" hi
     expect "exec code" "$(code c task exec --exec-id a two sh -c 'exit 9')" 9
     # Of one that has ended before ctr tells the size, the Go shim complains.
-    expect "exec -t" \
-        "$(on_terminal "ctr -a /run/cd/c.sock task exec -t --exec-id t two sh -c 'tty; sleep 1'")" /dev/pts/0
+    expect "exec -t" "$(runner=on_terminal c task exec -t --exec-id t two sh -c 'tty; sleep 1')" /dev/pts/0
     c task pause two
     expect "pause" "$(c task ls | awk '$1 == "two" { print $3 }')" PAUSED
     c task resume two
@@ -106,22 +105,24 @@ basics() {
 
 # The tasks' events of a container, in the order in which containerd told them.
 told() { grep "\"container_id\":\"$1\"" /run/cd/events | grep -o ' /tasks/[a-z-]*' | sed 's:.*/::' | tr '\n' ' '; }
-has_told() { [ "$(told "$1")" = "$2" ] && echo "$2"; }
+has_told() { [ "$(told "$1")" = "$2" ]; }
 listens() { c namespaces label default "time=$EPOCHREALTIME" && grep -q /namespaces/ /run/cd/events; }
 events() {
     local listener n children=() told_right=0 whole="create start exec-added exec-started exit exit delete "
     c events >/run/cd/events 2>&1 &
     listener=$!
-    soon listens
+    soon listens >/dev/null
     run -d "$image" ordered sleep 1000
     c task exec --exec-id short ordered true
     end ordered
-    expect "events" "$(soon has_told ordered "$whole")" "$whole"
+    soon has_told ordered "$whole" >/dev/null
+    expect "events" "$(told ordered)" "$whole"
     # Its exec has not ended before its first process.
     run -d "$image" held sleep 1000
     c task exec -d --exec-id long held sleep 1000
     end held
-    expect "events with an exec that is left" "$(soon has_told held "$whole")" "$whole"
+    soon has_told held "$whole" >/dev/null
+    expect "events with an exec that is left" "$(told held)" "$whole"
     expect "the last exit is that of the first process" \
         "$(grep '"container_id":"held"' /run/cd/events | grep ' /tasks/exit ' | grep -o '"id":"[a-z]*"' | tr '\n' ' ')" \
         '"id":"long" "id":"held" '
@@ -131,8 +132,8 @@ events() {
     done
     wait "${children[@]}"
     for n in $(seq 20); do
-        [ "$(soon has_told "short$n" "create start exit delete ")" != "create start exit delete " ] ||
-            told_right=$((told_right + 1))
+        soon has_told "short$n" "create start exit delete " >/dev/null
+        [ "$(told "short$n")" != "create start exit delete " ] || told_right=$((told_right + 1))
     done
     expect "events of twenty short ones at once" "$told_right" 20
     kill "$listener"
@@ -210,6 +211,16 @@ check() {
     expect "no socket is left" "$(ls /run/containerd/s)" ""
     expect "no state is left" "$(ls /run/containerd/corten/default)" ""
     expect "no mount is left" "$(grep -c ' /run/cd/.*overlay' /proc/mounts || true)" 0
+
+    # The shim's `start`, the shim, the container's program, the shim's `delete`.
+    local shim
+    shim=$(readlink -f "$(command -v containerd-shim-corten-v2)")
+    if command -v strace >/dev/null; then
+        expect "what a run executes" "$(execs | cut -d'"' -f2 | tail -n +2 | tr '\n' ' ')" \
+            "$shim /proc/self/exe /bin/true $shim "
+    else
+        skip "what a run executes" "there is no strace"
+    fi
 }
 
 gobinary() {
@@ -217,7 +228,11 @@ gobinary() {
     subject=$(readlink -f "$(command -v corten)")
     command -v containerd-shim-runc-v2 >/dev/null || { skip "the Go shim" "it is not there"; return; }
     basics
-    events
+    if [[ $(containerd --version) =~ [\ v]2\. ]]; then
+        skip "events" "the Go shim of containerd 2 may end before it has told of a delete, with runc too"
+    else
+        events
+    fi
     killed
     no_shims() { ! shims >/dev/null; }
     expect "no shim is left" "$(soon no_shims)" ""
@@ -277,7 +292,7 @@ latency() {
 
 execs() {
     kill "$engine"
-    wait "$engine" || true
+    wait "$engine" 2>/dev/null || true
     strace -f -qq -e trace=execve -o /run/cd/execs containerd -c /run/cd/config.toml >>"$log" 2>&1 &
     engine=$!
     for _ in $(seq 100); do c version >/dev/null 2>&1 && break; sleep 0.2; done

@@ -45,7 +45,7 @@ runs() {
     expect "run" "$(docker run --rm box echo hello)" hello
     expect "exit code" "$(code docker run --rm box sh -c 'exit 7')" 7
     expect "no such program" "$(code docker run --rm box /nothing)" 127
-    expect "run -it" "$(on_terminal docker run --rm -it box tty)" /dev/pts/0
+    expect "run -it" "$("$here/on-terminal.py" docker run --rm -it box tty)" /dev/pts/0
     expect "run -i" "$(echo through | docker run --rm -i box cat)" through
     expect "a user, read-only, no capabilities" \
         "$(docker run --rm --user 1000:1000 --read-only --cap-drop all --security-opt no-new-privileges box id -u)" 1000
@@ -66,7 +66,7 @@ serves() {
     expect "a volume" "$(docker run --rm -v data:/x:ro box cat /x/index.html)" page
     expect "exec" "$(docker exec web echo hi)" hi
     expect "exec code" "$(code docker exec web sh -c 'exit 9')" 9
-    expect "exec -it" "$(on_terminal docker exec -it web tty)" /dev/pts/0
+    expect "exec -it" "$("$here/on-terminal.py" docker exec -it web tty)" /dev/pts/0
     expect "exec of another user" "$(docker exec -u 1000 web id -u)" 1000
     expect "logs" "$(docker logs web 2>/dev/null) $(docker logs web 2>&1 >/dev/null)" "started complaint"
     expect "top" "$(docker top web | grep -c httpd)" 1

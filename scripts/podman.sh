@@ -21,8 +21,10 @@ default_ulimits = ["nofile=1024:4096", "nproc=1024:1024"]
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-runtime = "/host/bin/corten"
 infra_image = "localhost/box:latest"
+runtime = "corten"
+[engine.runtimes]
+corten = ["/host/bin/corten"]
 CONFIG
 cat >/etc/containers/policy.json <<'CONFIG'
 {"default": [{"type": "insecureAcceptAnything"}]}
@@ -40,13 +42,15 @@ p() {
     fi
 }
 as_user() {
-    setpriv --reuid tester --regid tester --init-groups --inh-caps=-all \
+    # shellcheck disable=SC2016  # the inner shell expands it
+    sh -c 'echo $$ >/sys/fs/cgroup/tester/session/cgroup.procs; exec "$@"' sh \
+        setpriv --reuid tester --regid tester --init-groups --inh-caps=-all \
         env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/1000 "$@"
 }
 
 runs() {
     expect "import" "$(code p import --change 'ENV PATH=/bin' /tmp/image.tar box)" 0
-    expect "the runtime" "$(p info --format '{{.Host.OCIRuntime.Name}}')" /host/bin/corten
+    expect "the runtime" "$(p info --format '{{.Host.OCIRuntime.Name}}')" corten
     expect "run" "$(p run --rm box echo hello)" hello
     expect "exit code" "$(code p run --rm box sh -c 'exit 7')" 7
     expect "no such program" "$(code p run --rm box /nothing)" 127
@@ -101,9 +105,9 @@ builds() {
 version=$(podman --version)
 echo "-- $version, of root"
 runs
-expect "run -it" "$(on_terminal podman run --rm -it box tty)" /dev/pts/0
+expect "run -it" "$("$here/on-terminal.py" podman run --rm -it box tty)" /dev/pts/0
 podman run -d --name tty -t box sleep 1000 >/dev/null
-expect "exec -it" "$(on_terminal podman exec -it tty tty)" /dev/pts/1
+expect "exec -it" "$("$here/on-terminal.py" podman exec -it tty tty)" /dev/pts/1
 podman pause tty >/dev/null
 expect "pause" "$(podman inspect -f '{{.State.Status}}' tty)" paused
 podman unpause tty >/dev/null
@@ -127,6 +131,9 @@ fi
 echo "-- of another user"
 who=tester
 install -d -m 0700 -o tester -g tester /run/user/1000
+# As systemd hands them over.
+mkdir -p /sys/fs/cgroup/tester/session
+chown tester: /sys/fs/cgroup/tester{,/session}{,/cgroup.procs,/cgroup.subtree_control,/cgroup.threads}
 runs
 expect "who it is outside" "$(p run --rm box cat /proc/self/uid_map | tr -s ' ' | head -n1)" " 0 1000 1"
 lives

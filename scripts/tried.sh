@@ -42,14 +42,6 @@ soon() {
     echo "not in ten seconds, $tries tries"
 }
 
-# on_terminal COMMAND...: what it prints on a terminal of its own where nobody types, without carriage returns.
-on_terminal() {
-    local nobody=/tmp/nobody
-    [ -p "$nobody" ] || mkfifo "$nobody"
-    # An end of the input would reach the terminal as a character.
-    script -qec "$*" /dev/null <>"$nobody" | tr -d '\r'
-}
-
 over() {
     local status=$1
     # It did not come to its end.
