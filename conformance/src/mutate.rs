@@ -13,7 +13,8 @@
 //!
 //! The plans of `exec` are treated alike; their steps are named `exec Join ...`, and so
 //! `mutate "exec "` leaves out all that a plan of `exec` has. The same with `run`, where that
-//! is one plan and not `create` and then `start`.
+//! is one plan and not `create` and then `start`; while a step of `create` is left out, the
+//! test build makes two of it, so that every check is one of `create` too.
 //!
 //! Two sizes of step: all that do the same for the same part of config.json (one op, one
 //! origin: each `MakeNode` of the default devices), and, where most checks have it, the
@@ -227,15 +228,16 @@ fn kind(step: &str) -> &str {
 /// What to leave out, and the checks that have it: likely killers first.
 fn mutants(baseline: &[Seen], words: &[String]) -> Vec<(String, Vec<Check>)> {
     let mut kinds: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for step in baseline.iter().flat_map(|seen| &seen.steps) {
+        kinds.entry(kind(step)).or_default().insert(step);
+    }
     let mut having: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
     for seen in baseline {
-        let of_check: BTreeSet<&str> = seen.steps.iter().map(|step| kind(step)).collect();
-        for step in &seen.steps {
-            kinds.entry(kind(step)).or_default().insert(step);
-            having.entry(step).or_default().push(seen);
-        }
-        for kind in of_check {
-            having.entry(kind).or_default().push(seen);
+        let steps = seen.steps.iter();
+        let names = steps.flat_map(|step| [step, of_creation(step)]);
+        let names: BTreeSet<&str> = names.flat_map(|step| [step, kind(step)]).collect();
+        for name in names {
+            having.entry(name).or_default().push(seen);
         }
     }
     let wanted = |step: &str| words.is_empty() || words.iter().any(|word| step.contains(word));

@@ -169,7 +169,7 @@ impl App {
         let root = root::directory(self.global.value("root"))?;
         let builder = Runtime::builder().root(root).cgroups(cgroups);
         #[cfg(feature = "mutate")]
-        let builder = builder.edit_plans(crate::mutate::edit);
+        let builder = builder.edit_plans(crate::mutate::edit, crate::mutate::two_steps());
         Ok(builder.build()?)
     }
 }

@@ -122,6 +122,8 @@ impl Runtime {
         options: CreateOptions,
         start: bool,
     ) -> Result<Container, Error> {
+        #[cfg(feature = "mutate")]
+        let start = start && !self.two_steps;
         dir::check_id(id)?;
         check_options(bundle, &options)?;
         let given = bundle;

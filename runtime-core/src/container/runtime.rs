@@ -53,6 +53,8 @@ pub struct Runtime {
     pub(super) program: Arc<InitProgram>,
     #[cfg(feature = "mutate")]
     pub(super) edit: Option<fn(&mut Plan)>,
+    #[cfg(feature = "mutate")]
+    pub(super) two_steps: bool,
 }
 
 /// Settings of a [`Runtime`].
@@ -64,6 +66,8 @@ pub struct RuntimeBuilder {
     nofile: Option<[u64; 2]>,
     #[cfg(feature = "mutate")]
     edit: Option<fn(&mut Plan)>,
+    #[cfg(feature = "mutate")]
+    two_steps: bool,
 }
 
 impl RuntimeBuilder {
@@ -98,11 +102,13 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Edits every plan before [`Runtime::create`] carries it out: for tests of the tests.
+    /// Edits every plan before [`Runtime::create`] carries it out, also that of a
+    /// [`Runtime::run`] in two steps: for tests of the tests.
     #[cfg(feature = "mutate")]
     #[must_use]
-    pub fn edit_plans(mut self, edit: fn(&mut Plan)) -> Self {
+    pub fn edit_plans(mut self, edit: fn(&mut Plan), two_steps: bool) -> Self {
         self.edit = Some(edit);
+        self.two_steps = two_steps;
         self
     }
 
@@ -125,6 +131,8 @@ impl RuntimeBuilder {
             program: Arc::new(InitProgram::new(self.nofile)),
             #[cfg(feature = "mutate")]
             edit: self.edit,
+            #[cfg(feature = "mutate")]
+            two_steps: self.two_steps,
         })
     }
 }
@@ -140,6 +148,8 @@ impl Runtime {
             nofile: None,
             #[cfg(feature = "mutate")]
             edit: None,
+            #[cfg(feature = "mutate")]
+            two_steps: false,
         }
     }
 
