@@ -92,7 +92,8 @@ impl Shim {
         self.answer(reply, Err(Failure::new(Code::ResourceExhausted, text)));
     }
 
-    fn request(&mut self, connection: Token, frame: &Frame) {
+    pub(crate) fn request(&mut self, connection: Token, frame: &Frame) {
+        self.unwanted = None;
         let reply = Reply {
             connection,
             stream: frame.stream,

@@ -34,8 +34,8 @@ const LAST_EVENTS: Duration = Duration::from_secs(15);
 /// once may be taken for lost. (ttrpc in Go chooses one of both.)
 const LAST_CALLERS: Duration = Duration::from_secs(1);
 
-/// How long a shim without containers and without callers lives: containerd was killed before
-/// it could use it.
+/// How long a shim without containers lives that nobody calls: containerd was killed before it
+/// could use it. Up to 1.6 it connects with such a one when it is back, and never asks for more.
 const UNWANTED: Duration = Duration::from_secs(60);
 
 /// After how much quiet unused memory is given back.
@@ -66,8 +66,8 @@ pub(crate) struct Shim {
     pub(crate) accept_again: Option<Instant>,
     /// Since when it has been asked to end.
     leaving: Option<Instant>,
-    /// Since when there is neither a container nor a caller.
-    unwanted: Option<Instant>,
+    /// Since when there is neither a container nor a call.
+    pub(crate) unwanted: Option<Instant>,
     /// When memory is to be given back.
     trim: Option<Instant>,
 }
@@ -278,7 +278,7 @@ impl Shim {
             let alone = self.connections.is_empty() || since + LAST_CALLERS <= now;
             return done && alone || since + LAST_EVENTS <= now;
         }
-        let idle = self.connections.is_empty() && self.tasks.is_empty() && !self.is_busy();
+        let idle = self.tasks.is_empty() && !self.is_busy();
         self.unwanted = match self.unwanted {
             Some(since) if idle => Some(since),
             None if idle => Some(now),
@@ -346,5 +346,26 @@ impl Shim {
             let done = work();
             Box::new(move |shim: &mut Shim| then(shim, done))
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    #[test]
+    fn a_shim_without_containers_that_nobody_calls_ends_though_somebody_is_connected() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut shim = Shim::new("test", "").unwrap();
+        let connection = Connection::new(ours).unwrap();
+        shim.connections.insert(0, connection);
+        assert!(!shim.is_over(), "it has just begun");
+        shim.unwanted = Instant::now().checked_sub(UNWANTED);
+        assert!(shim.is_over());
+        let mut bytes = frame::request(1, "containerd.task.v2.Task", "Connect", vec![]);
+        let call = frame::take(&mut bytes).unwrap().unwrap();
+        shim.request(0, &call);
+        assert!(!shim.is_over(), "somebody asks");
     }
 }
