@@ -105,7 +105,7 @@ fn segments(policy: &Policy, token: u32) -> Vec<Segment<'_>> {
         if let Some(calls) = all.find(|calls| calls.architecture.token() == token) {
             line.add(calls, policy.default);
         }
-        return line.0;
+        return line.finish();
     }
     let x86_64 = find(Architecture::X86_64);
     match x86_64 {
@@ -124,21 +124,53 @@ fn segments(policy: &Policy, token: u32) -> Vec<Segment<'_>> {
             line.push(u32::MAX, Verdict::Always(policy.default));
         }
     }
-    line.0
+    line.finish()
 }
 
 /// Segments in order, no two neighbours equal.
 #[derive(Default)]
-struct Line<'a>(Vec<Segment<'a>>);
+struct Line<'a> {
+    segments: Vec<Segment<'a>>,
+    /// Where the last segment ends if nothing begins there, and what comes behind it then.
+    gap: Option<(u32, Verdict<'a>)>,
+}
 
 impl<'a> Line<'a> {
     /// The numbers from `first` on.
     fn push(&mut self, first: u32, verdict: Verdict<'a>) {
+        self.close_gap(first);
         // Given twice for one number, the later one counts.
-        self.0.pop_if(|last| last.first == first);
-        if self.0.last().is_none_or(|last| last.verdict != verdict) {
-            self.0.push(Segment { first, verdict });
+        self.segments.pop_if(|last| last.first == first);
+        self.append(first, verdict);
+    }
+
+    /// The numbers from `first` to `last`, and `behind` them something else.
+    fn range(&mut self, first: u32, last: u32, verdict: Verdict<'a>, behind: Verdict<'a>) {
+        self.push(first, verdict);
+        // Most calls that a profile names have neighbours that it names too.
+        self.gap = last.checked_add(1).map(|after| (after, behind));
+    }
+
+    fn close_gap(&mut self, first: u32) {
+        if let Some((from, verdict)) = self.gap.take()
+            && from < first
+        {
+            self.append(from, verdict);
         }
+    }
+
+    fn append(&mut self, first: u32, verdict: Verdict<'a>) {
+        let last = self.segments.last();
+        if last.is_none_or(|last| last.verdict != verdict) {
+            self.segments.push(Segment { first, verdict });
+        }
+    }
+
+    fn finish(mut self) -> Vec<Segment<'a>> {
+        if let Some((from, verdict)) = self.gap.take() {
+            self.append(from, verdict);
+        }
+        self.segments
     }
 
     /// The numbers of one architecture.
@@ -153,26 +185,16 @@ impl<'a> Line<'a> {
         let mut newer = calls.newer.iter().peekable();
         for (number, rules) in calls.all() {
             while let Some((from, to)) = newer.next_if(|(from, _)| *from < number) {
-                self.range(*from, *to, default);
+                self.range(*from, *to, Verdict::Always(NOT_THERE), default);
             }
             let verdict = match rules {
                 [only] if only.conditions.is_empty() => Verdict::Always(only.answer),
                 rules => Verdict::Test(tests(rules)),
             };
-            self.push(number, verdict);
-            if let Some(after) = number.checked_add(1) {
-                self.push(after, default);
-            }
+            self.range(number, number, verdict, default);
         }
         for (from, to) in newer {
-            self.range(*from, *to, default);
-        }
-    }
-
-    fn range(&mut self, from: u32, to: u32, default: Verdict<'a>) {
-        self.push(from, Verdict::Always(NOT_THERE));
-        if let Some(after) = to.checked_add(1) {
-            self.push(after, default);
+            self.range(*from, *to, Verdict::Always(NOT_THERE), default);
         }
     }
 }
