@@ -6,6 +6,8 @@ use corten_conformance::{lane, wait};
 use corten_shim::proto::Empty;
 use corten_shim::proto::task::{DeleteResponse, WaitResponse};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use crate::fake;
 use crate::fake::container::{FAILED_PRECONDITION, NOT_FOUND, RUNNING, Web, open_reader};
 
@@ -131,12 +133,19 @@ fn a_delete_that_waits_for_output_is_none_of_the_next_exec_of_that_name() {
         // More than anybody takes.
         let reader = open_reader(&fifo);
         web.add_exec_to("one", "seq 1000000", &name).unwrap();
-        web.start("one").unwrap();
+        let pid = web.start("one").unwrap();
+        let mut options = std::fs::OpenOptions::new();
+        let pipe = options.write(true).open(format!("/proc/{pid}/fd/1"));
+        let pipe = pipe.unwrap();
+        // Both are: the fifo, and the pipe that the exec writes to.
         let is_full = || {
             let length = rustix::io::ioctl_fionread(&reader).unwrap();
-            (length == 64 << 10).then_some(())
+            let mut fds = [PollFd::new(&pipe, PollFlags::OUT)];
+            let room = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+            (length == 64 << 10 && room.unwrap() == 0).then_some(())
         };
         assert!(wait::until(fake::LIMIT, is_full).is_some());
+        drop(pipe);
         web.kill("one", 9, false).unwrap();
         web.wait("one").unwrap();
         let draining = web.ask("Delete", "one");
