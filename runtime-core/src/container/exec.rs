@@ -115,7 +115,6 @@ impl Container {
         spec::validate_process(&spec)?;
         let host = Host::probe_in_container(&spec)?;
         let facts = self.facts(&spec, &options, cgroup.as_ref())?;
-        drop(cgroup);
         // Only now is it sure that all of that was the container's.
         process::pidfd_send_signal(pidfd, 0).map_err(|_| Cause::NotRunning)?;
         let wanted = PlanOptions {
@@ -126,7 +125,8 @@ impl Container {
         };
         let hand_on = options.pidfd_socket.is_some();
         let plan = Plan::exec(spec, &host, &facts, &wanted, hand_on, self.saved.pid)?;
-        self.carry_out(plan, &host, &facts, options, pidfd)
+        let cgroup = cgroup.filter(|it| Some(it.path()) == facts.cgroup.as_deref());
+        self.carry_out(plan, &host, &facts, options, (pidfd, cgroup))
     }
 
     /// The container's cgroup, if it has one and its state allows an `exec`.
@@ -185,7 +185,7 @@ impl Container {
         host: &Host,
         facts: &Facts,
         options: ExecOptions,
-        pidfd: BorrowedFd<'_>,
+        (pidfd, cgroup): (BorrowedFd<'_>, Option<Cgroup>),
     ) -> Result<ExecProcess, Error> {
         if !plan.obstacles.is_empty() {
             return Err(plan.obstacles.swap_remove(0).into());
@@ -216,7 +216,7 @@ impl Container {
             stdio: [stdin, stdout, stderr],
             container: Some(pidfd),
             keeper: &mut keeper,
-            made: Made::default(),
+            made: Made::within(cgroup),
             trace: Trace::default(),
             warnings: Vec::new(),
             records: Vec::new(),

@@ -127,6 +127,16 @@ pub(crate) struct Made {
     hooked: bool,
 }
 
+impl Made {
+    /// Nothing yet, in a cgroup that is open already.
+    pub(crate) fn within(cgroup: Option<Cgroup>) -> Made {
+        Made {
+            cgroup,
+            ..Made::default()
+        }
+    }
+}
+
 /// A creation that failed, and was taken back.
 pub(crate) struct Undone {
     pub(crate) error: Error,
@@ -474,6 +484,8 @@ impl Driver<'_> {
     /// Steps of a plan for a container that is there.
     fn perform_in_container(&mut self, op: &RunOp) -> Result<(), Failed> {
         match op {
+            // It was looked at before.
+            RunOp::OpenCgroup if self.made.cgroup.is_some() => Ok(()),
             RunOp::OpenCgroup => {
                 let path = self.facts.cgroup.as_deref().ok_or_else(out_of_step)?;
                 let opened = Cgroup::open(Path::new(cgroup::MOUNT), path).map_err(told)?;
