@@ -31,6 +31,8 @@ use crate::runner::{self, Outcome, Record, Setting};
 
 /// Names the step to leave out; read by the test build.
 const LEAVE_OUT: &str = "CORTEN_MUTATE";
+/// No step; with it `run` is `create` and then `start` as while a step of `create` is left out.
+const NOTHING: &str = "nothing";
 /// Names the file where the test build writes its plans' steps.
 const LOG: &str = "CORTEN_MUTATE_LOG";
 /// What both names begin with: the lab hands such variables on to the runtime.
@@ -103,7 +105,10 @@ pub(crate) fn print_steps() {
 /// If the test build fails, a check fails with nothing left out, or no step is wanted.
 pub fn run(options: &Options) -> Result<bool, String> {
     let runtime = options.runtime.clone().map_or_else(build, Ok)?;
-    let baseline = baseline(&runtime, options.jobs)?;
+    let mut baseline = baseline(&runtime, options.jobs)?;
+    if !options.list {
+        find_unfit(&mut baseline, &runtime, options.jobs);
+    }
     let mut mutants = mutants(&baseline, &options.words);
     if options.needy && options.words.is_empty() {
         mutants.retain(|(_, checks)| checks.iter().all(|check| !check.needs.is_empty()));
@@ -182,6 +187,8 @@ struct Seen {
     check: Check,
     steps: BTreeSet<String>,
     took: Duration,
+    /// It needs run's own plan: it fails where `run` is `create` and then `start`.
+    of_run: bool,
 }
 
 fn baseline(runtime: &Path, jobs: usize) -> Result<Vec<Seen>, String> {
@@ -216,7 +223,32 @@ fn seen(record: &Record) -> Seen {
         check: record.check,
         steps: steps.map(str::to_owned).collect(),
         took: record.took,
+        of_run: false,
     }
+}
+
+/// Tells which checks are none of create's, while `run` is two steps.
+fn find_unfit(baseline: &mut [Seen], runtime: &Path, jobs: usize) {
+    let setting = Setting {
+        environment: &[(LEAVE_OUT, NOTHING)],
+        ..Setting::of(runtime)
+    };
+    let checks: Vec<Check> = baseline.iter().map(|seen| seen.check).collect();
+    let mut unfit = BTreeSet::new();
+    runner::each(&checks, jobs, &setting, |record| {
+        if matches!(record.outcome, Outcome::Failed(_)) {
+            unfit.insert(record.check.path());
+        }
+        ControlFlow::Continue(())
+    });
+    for seen in baseline {
+        seen.of_run = unfit.contains(&seen.check.path());
+    }
+}
+
+/// Whether a step is of a plan that waits for `start`.
+fn is_of_create(step: &str) -> bool {
+    !step.starts_with("run ") && !step.starts_with("exec ")
 }
 
 /// Op and origin of a step, without what it does.
@@ -237,6 +269,9 @@ fn mutants(baseline: &[Seen], words: &[String]) -> Vec<(String, Vec<Check>)> {
         let names = steps.flat_map(|step| [step, of_creation(step)]);
         let names: BTreeSet<&str> = names.flat_map(|step| [step, kind(step)]).collect();
         for name in names {
+            if seen.of_run && is_of_create(name) {
+                continue;
+            }
             having.entry(name).or_default().push(seen);
         }
     }
@@ -336,9 +371,16 @@ fn killer(runtime: &Path, jobs: usize, step: &str, checks: &[Check]) -> Option<C
         limit: CHECK,
         ..Setting::of(runtime)
     };
+    let in_place = Setting {
+        environment: match is_of_create(step) {
+            true => &[(LEAVE_OUT, NOTHING)],
+            false => &[],
+        },
+        ..Setting::of(runtime)
+    };
     let mut checks = checks.to_vec();
     while let Some(failed) = first_failure(&checks, jobs, &without) {
-        if first_failure(&[failed], 1, &Setting::of(runtime)).is_none() {
+        if first_failure(&[failed], 1, &in_place).is_none() {
             return Some(failed);
         }
         eprintln!("{}: fails with the step in place too", failed.path());
@@ -387,6 +429,7 @@ mod tests {
             check,
             steps: steps.iter().map(|step| (*step).to_owned()).collect(),
             took: Duration::ZERO,
+            of_run: false,
         };
         let baseline: Vec<Seen> = (0..COMMON)
             .map(|n| {
