@@ -3,7 +3,8 @@
 #
 # Usage: scripts/cri-machine.sh CONFORMANCE SHIM_DIR CNI_DIR CONTAINERD_DIR
 #
-# The machine gets this machine's Python and curl, which its image lacks; CONFORMANCE is the built program.
+# The last two may be `"$(scripts/engines.sh sid)"/usr/{lib/cni,bin}`. The machine gets this machine's Python and curl, which its
+# image lacks; CONFORMANCE is the built program.
 set -euo pipefail
 here=$(readlink -f "$(dirname "$0")")
 conformance=$(readlink -f "$1")

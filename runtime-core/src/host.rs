@@ -76,6 +76,9 @@ pub struct Host {
     pub memfd_exec: MemfdExec,
     /// Whether /proc/kcore exists.
     pub kcore: bool,
+    /// Whether the caller is in another user namespace than the machine's first, as in a container
+    /// or where an engine of a user without privileges runs.
+    pub user_namespace: bool,
     /// Whether something is mounted over a part of /proc: a user namespace then has no other.
     pub proc_hidden: bool,
     /// Whether AppArmor confines processes.
@@ -115,7 +118,7 @@ pub struct Facts {
 struct Asked {
     namespaces: Vec<NamespaceKind>,
     /// What a creation depends on and a process in a container does not: the mode of the
-    /// cgroups, systemd, /proc/kcore.
+    /// cgroups, systemd, /proc/kcore, the caller's user namespace.
     creation: bool,
     apparmor: bool,
     selinux: bool,
@@ -192,6 +195,7 @@ impl Host {
             namespaces: joined::known(&asked.namespaces),
             memfd_exec: memfd_exec(),
             kcore: asked.creation && is_there("/proc/kcore"),
+            user_namespace: asked.creation && in_user_namespace(),
             proc_hidden: user && proc_hidden()?,
             apparmor: asked.apparmor && apparmor(),
             selinux: asked.selinux && is_there("/sys/fs/selinux/enforce"),
@@ -292,6 +296,12 @@ fn kernel() -> Result<String, Error> {
     let uname = call("uname", || Ok(rustix::system::uname()))
         .map_err(|errno| Error::call("kernel", "uname", errno))?;
     Ok(uname.release().to_string_lossy().into_owned())
+}
+
+/// The first user namespace has an inode number of its own: `USER_NS_INIT_INO` in linux/nsfs.h.
+fn in_user_namespace() -> bool {
+    const FIRST: u64 = 0xEFFF_FFFD;
+    call("stat", || rustix::fs::stat("/proc/self/ns/user")).is_ok_and(|own| own.st_ino != FIRST)
 }
 
 fn permitted_caps() -> Result<u64, Error> {

@@ -64,7 +64,7 @@ pub(super) fn devices(cx: &Context<'_>, dev_is_open: bool) -> Result<Vec<Step>, 
         .rev()
         .find(|mount| *clean(&mount.absolute_destination()) == *"/dev" && !is_remount(mount));
     let bound = dev.is_some_and(is_bind);
-    let bind = cx.other_namespace(NamespaceKind::User);
+    let bind = cx.in_user_namespace();
     let own_mounts = cx.new_namespace(NamespaceKind::Mount);
     if bind && !own_mounts {
         // There is no way to make one, nor to mount one.

@@ -168,6 +168,12 @@ impl<'a> Context<'a> {
         self.new_namespace(kind) || self.joined_namespace(kind)
     }
 
+    /// Whether the container is in a user namespace, be it its creator's: no device can be made
+    /// there.
+    pub(crate) fn in_user_namespace(&self) -> bool {
+        self.host.user_namespace || self.other_namespace(NamespaceKind::User)
+    }
+
     /// The place of a kind of namespace that config.json names by path.
     pub(crate) fn origin(&self, kind: NamespaceKind) -> String {
         let mut all = self.spec.namespaces().iter();

@@ -134,7 +134,7 @@ pub(super) fn check(cx: &mut Context<'_>) -> Result<(), PlanError> {
         (PROPAGATION, list(|l| l.rootfs_propagation.is_some())),
         (
             "linux.devices",
-            list(|l| !l.devices.is_empty()) && cx.other_namespace(NamespaceKind::User),
+            list(|l| !l.devices.is_empty()) && cx.in_user_namespace(),
         ),
     ];
     if let Some((field, _)) = asked.iter().find(|(_, asked)| *asked) {
