@@ -215,6 +215,7 @@ impl Shim {
         let answer = started.map(|()| self.start_response(&key.id, pid));
         self.answer(reply, answer);
         self.settle(key);
+        self.call_late();
     }
 
     /// The runtime for these options: all containers with the same share one.

@@ -55,7 +55,7 @@ pub(crate) struct Shim {
     pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
     pub(crate) draining: Vec<Draining>,
     workers: Workers,
-    /// Calls about what is being made: they wait for that.
+    /// Calls about what is being made or started: they wait for that.
     pub(crate) late: Vec<(Reply, Request)>,
     /// It has been asked to end, while something was being made that may come to nothing.
     pub(crate) leave_later: bool,

@@ -1,12 +1,13 @@
 //! Kill, Delete and Shutdown.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_core::{Delete, ErrorKind, Runtime};
 use prost::Message as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::daemon::Shim;
 use crate::engine::Key;
@@ -170,13 +171,15 @@ impl Shim {
         task.deleting = true;
         let runtime = Arc::clone(&task.runtime);
         let (id, bundle) = (key.id.clone(), task.bundle.clone());
+        let waits = task.init.pidfd.clone().filter(|_| !task.init.started);
         self.work(
-            move || remove(&runtime, &id, Path::new(&bundle), how),
+            move || remove(&runtime, &id, Path::new(&bundle), how, waits.as_deref()),
             move |shim, done: Result<(), Failure>| {
                 let answer = shim.deleted(&key, serial, done);
                 shim.answer(reply, answer.map(|answer| answer.encode_to_vec()));
                 // Others have waited for this one.
                 shim.delete_drained();
+                shim.call_late();
             },
         );
     }
@@ -271,11 +274,35 @@ impl Shim {
     }
 }
 
-/// Deletes a container and its root file system; on its own thread.
-fn remove(runtime: &Runtime, id: &str, bundle: &Path, how: Delete) -> Result<(), Failure> {
-    let deleted = match runtime.container(id) {
-        Ok(container) => container.delete(how),
-        Err(error) => Err(error),
+/// How long a process that was killed may take to end.
+const DYING: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+/// Deletes a container and its root file system; on its own thread. `waits` is its first process,
+/// if that was not started.
+fn remove(
+    runtime: &Runtime,
+    id: &str,
+    bundle: &Path,
+    how: Delete,
+    waits: Option<&OwnedFd>,
+) -> Result<(), Failure> {
+    let delete = || {
+        let container = runtime.container(id)?;
+        container.delete(how)
+    };
+    let ends = |pidfd| poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&DYING));
+    let deleted = match (delete(), waits) {
+        // One that was just killed has let go of what shows that it waits, and is not dead yet:
+        // so it looks like one that was started.
+        (Err(error), Some(pidfd))
+            if error.kind() == ErrorKind::WrongState && ends(pidfd) == Ok(1) =>
+        {
+            delete()
+        }
+        (done, _) => done,
     };
     match deleted {
         // Somebody has deleted it with the command; its bundle is still there.

@@ -66,7 +66,10 @@ impl Shim {
         let id = key.id.clone();
         self.work(
             move || exec(&runtime, &id, &spec, &names, &owner),
-            move |shim, made| shim.exec_started(reply, &key, serial, made),
+            move |shim, made| {
+                shim.exec_started(reply, &key, serial, made);
+                shim.call_late();
+            },
         );
         Ok(())
     }

@@ -72,22 +72,40 @@ impl Shim {
         }
     }
 
-    /// Whether a call names a container or a sandbox that is being made. It waits until that is
-    /// decided, as at the lock of the Go shim: a caller that has given up on a creation asks to
-    /// delete what may still come of it. A shim that is to end can say so at once.
+    /// Whether a call has to wait, as at a lock of the Go shim. A caller that has given up on a
+    /// creation or a start asks to kill and delete what may still come of it.
+    ///
+    /// A shim that is to end can say so at once, and a first process can be killed before its
+    /// start is over.
     fn is_early(&self, request: &Request) -> bool {
-        if self.creating.is_empty() || request.method == "Shutdown" {
+        let method = request.method.as_str();
+        if !self.creating.is_empty() && method != "Shutdown" {
+            // The first field of every request is a name.
+            let named = read::<SandboxRequest>(&request.payload);
+            if named.is_ok_and(|named| self.creating.contains(&named.sandbox_id)) {
+                return true;
+            }
+        }
+        if method != "Delete" && method != "Kill" {
             return false;
         }
-        // The first field of every other request is a name.
-        let named = read::<SandboxRequest>(&request.payload);
-        named.is_ok_and(|named| self.creating.contains(&named.sandbox_id))
+        let Ok(named) = read::<ProcessRequest>(&request.payload) else {
+            return false;
+        };
+        let waits = method == "Delete" || !named.exec_id.is_empty();
+        let task = self.tasks.get(&named.id).filter(|_| waits);
+        let process = task.and_then(|task| task.process(&named.exec_id));
+        process.is_some_and(|process| process.starting)
     }
 
     /// Goes on with what has waited for this creation, done or failed.
     pub(crate) fn decided(&mut self, id: &str) {
         self.creating.remove(id);
-        // What still has to wait, for this name or another, comes back in its order.
+        self.call_late();
+    }
+
+    /// Makes the calls that have waited. Those that still have to come back in their order.
+    pub(crate) fn call_late(&mut self) {
         for (reply, request) in std::mem::take(&mut self.late) {
             self.call(reply, request);
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use corten_conformance::{lane, wait};
 use corten_shim::proto::Empty;
-use corten_shim::proto::task::{DeleteResponse, WaitResponse};
+use corten_shim::proto::task::{DeleteResponse, KillRequest, WaitResponse};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -90,6 +90,25 @@ fn of_a_delete_and_a_start_at_once_each_event_is_told_once_and_in_order() {
             }
             assert_eq!(web.containerd.event().exit().exit_status, 137, "{number}");
             assert_eq!(web.containerd.event().delete().exit_status, 137, "{number}");
+        }
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_container_that_was_killed_before_its_start_can_be_deleted_at_once() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        for _ in 0..50 {
+            web.create().unwrap();
+            let kill = KillRequest {
+                id: "web".to_owned(),
+                signal: 9,
+                ..KillRequest::default()
+            };
+            // While the process dies.
+            web.client.send("Kill", &kill);
+            web.delete("").unwrap();
         }
         web.client.shutdown();
     });

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use corten_conformance::lane;
 use corten_shim::proto::Empty;
 use corten_shim::proto::options::ProcessDetails;
-use corten_shim::proto::task::{DeleteResponse, PidsResponse, WaitResponse};
+use corten_shim::proto::task::{
+    DeleteResponse, ExecProcessRequest, KillRequest, PidsResponse, WaitResponse,
+};
 use prost::Message as _;
 
 use crate::fake;
@@ -203,6 +205,53 @@ fn the_status_of_an_exec_that_ends_while_it_is_started_is_kept_and_holds_up_no_o
         web.client.receive::<Empty>(starting).unwrap();
         assert_eq!(web.wait("fast").unwrap(), 5);
         drop(reader);
+        web.end();
+    });
+}
+
+#[test]
+fn a_kill_and_a_delete_of_an_exec_that_is_being_started_wait_for_that() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        let (fifo, starting) = start_slowly(&mut web, "exec sleep 1000");
+        let request = KillRequest {
+            id: "web".to_owned(),
+            exec_id: "slow".to_owned(),
+            signal: 9,
+            all: false,
+        };
+        let killing = web.client.send("Kill", &request);
+        let asked = web.client.ask("Connect", "", "");
+        assert_eq!(web.client.next().0, asked, "nothing else is answered yet");
+        std::fs::write(&fifo, "\n").unwrap();
+        web.client.receive::<Empty>(starting).unwrap();
+        web.client.receive::<Empty>(killing).unwrap();
+        assert_eq!(web.wait("slow").unwrap(), 137);
+        web.delete("slow").unwrap();
+        // One whose start fails: its input is not there.
+        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+        let request = ExecProcessRequest {
+            id: "web".to_owned(),
+            exec_id: "bad".to_owned(),
+            stdin: "/run/fake/nothing".to_owned(),
+            stdout: logger,
+            spec: Some(corten_shim::proto::Any {
+                type_url: String::new(),
+                value: br#"{"args":["/bin/true"],"cwd":"/"}"#.to_vec(),
+            }),
+            ..ExecProcessRequest::default()
+        };
+        web.client.call::<Empty>("Exec", &request).unwrap();
+        let starting = web.ask("Start", "bad");
+        let deleting = web.ask("Delete", "bad");
+        let asked = web.client.ask("Connect", "", "");
+        assert_eq!(web.client.next().0, asked, "nothing else is answered yet");
+        std::fs::write(&fifo, "\n").unwrap();
+        let failed = web.client.receive::<Empty>(starting).unwrap_err();
+        assert!(failed.message.contains("nothing"), "{}", failed.message);
+        web.client.receive::<DeleteResponse>(deleting).unwrap();
+        assert_eq!(web.state("bad").unwrap_err().code, NOT_FOUND);
         web.end();
     });
 }
