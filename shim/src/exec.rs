@@ -167,6 +167,8 @@ fn exec_with(
     // Before what can take long, when the name may be another container's.
     let container = runtime.container(id)?;
     let mut wanted = ExecOptions::default();
+    // This thread ends with the start.
+    wanted.stay_on_cpu = true;
     if !names.terminal {
         (wanted.stdio, *files) = stdio::open(names, owner)?;
     }

@@ -56,6 +56,8 @@ fn options(matches: &Matches) -> Result<ExecOptions, Failure> {
     options.pidfd_socket = path(matches, "pidfd-socket");
     options.preserve_fds = matches.number("preserve-fds");
     options.cgroup = cgroup(&matches.values("cgroup"))?;
+    // Nothing is to be done here meanwhile.
+    options.stay_on_cpu = true;
     options.trace = matches.value("trace").is_some();
     options.ignore_paused = matches.switch("ignore-paused");
     #[cfg(feature = "mutate")]

@@ -37,6 +37,11 @@ pub struct ExecOptions {
     pub cgroup: Option<PathBuf>,
     /// Start it in a paused container too: it comes to its program when that is resumed.
     pub ignore_paused: bool,
+    /// Start it on the CPU of the calling thread, which is kept there for that time: sooner,
+    /// since no other CPU is to be woken. The program may run wherever it may without this; but
+    /// the thread counts as one whose CPUs were chosen (sched_setaffinity(2)) from then on, and
+    /// gets none that its cpuset may get later.
+    pub stay_on_cpu: bool,
     /// Keep when each step began and ended, for [`ExecProcess::trace`].
     pub trace: bool,
     /// Edits the plan before it is carried out: for tests of the tests.
@@ -204,6 +209,7 @@ impl Container {
             plain_console: options.plain_console,
             pidfd_socket: options.pidfd_socket.as_deref(),
             ignore_paused: options.ignore_paused,
+            stay_on_cpu: options.stay_on_cpu,
             container: self.saved.pid,
             console: None,
         };
@@ -282,6 +288,7 @@ struct ExecKeeper<'a> {
     plain_console: bool,
     pidfd_socket: Option<&'a Path>,
     ignore_paused: bool,
+    stay_on_cpu: bool,
     /// The container's own process.
     container: i32,
     console: Option<OwnedFd>,
@@ -290,6 +297,10 @@ struct ExecKeeper<'a> {
 impl Keeper for ExecKeeper<'_> {
     fn waits_for_resume(&self) -> bool {
         self.ignore_paused
+    }
+
+    fn stays_on_cpu(&self) -> bool {
+        self.stay_on_cpu
     }
 
     fn container(&self, _pid: i32) -> (&'static str, i32) {

@@ -46,6 +46,10 @@ pub(crate) trait Keeper {
     fn waits_for_resume(&self) -> bool {
         true
     }
+    /// Whether init begins on this CPU: only for a plan that says where the program runs.
+    fn stays_on_cpu(&self) -> bool {
+        false
+    }
     /// Status and process of the container, for which `pid` was made.
     fn container(&self, pid: i32) -> (&'static str, i32) {
         ("creating", pid)

@@ -1,4 +1,4 @@
-//! How another process is scheduled, see sched_setattr(2) and ioprio_set(2).
+//! How a process is scheduled, see sched_setattr(2), ioprio_set(2), sched_setaffinity(2).
 
 use rustix::io::Errno;
 
@@ -67,4 +67,81 @@ pub(crate) fn ioprio_set(pid: i32, priority: u32) -> Result<(), Errno> {
         let rc = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) };
         if rc == 0 { Ok(()) } else { Err(last_errno()) }
     })
+}
+
+/// CPUs as bits, as many as any kernel is built for: see `NR_CPUS` in arch/x86/Kconfig.
+type Cpus = [u64; 128];
+
+/// Does something with the calling thread kept on the CPU that it is on, so that what it clones
+/// begins there. It can run where it could before when this comes back; where that can't be
+/// found out or changed, it is not kept at all.
+///
+/// A new process is placed on an idle CPU, which sleeps and has nothing of it in its caches.
+/// That is a waste for one that its maker waits for.
+pub(crate) fn on_this_cpu<T>(run: impl FnOnce() -> T) -> T {
+    let Ok((before, words)) = affinity() else {
+        return run();
+    };
+    let mut here: Cpus = [0; 128];
+    let number = this_cpu().unwrap_or(usize::MAX);
+    if let Some(place) = here.get_mut(number / 64) {
+        *place = 1 << (number % 64);
+    }
+    // Without any CPU in it this is refused.
+    let was_kept = here != before && set_affinity(&here, words).is_ok();
+    let done = run();
+    if was_kept && let Err(errno) = set_affinity(&before, words) {
+        // Its cpuset has changed meanwhile, and the kernel has chosen.
+        log::debug!("sched_setaffinity: {errno}");
+    }
+    done
+}
+
+/// Where the calling thread may run, and how many words of it the kernel has.
+fn affinity() -> Result<(Cpus, usize), Errno> {
+    let mut cpus: Cpus = [0; 128];
+    let bytes = call("sched_getaffinity", || {
+        let (at, len) = (cpus.as_mut_ptr(), size_of_val(&cpus));
+        // SAFETY: the memory is valid for writes of that many bytes.
+        let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, len, at) };
+        usize::try_from(bytes).map_err(|_| last_errno())
+    })?;
+    Ok((cpus, bytes / 8))
+}
+
+fn set_affinity(cpus: &Cpus, words: usize) -> Result<(), Errno> {
+    let cpus = cpus.get(..words).unwrap_or(cpus);
+    call("sched_setaffinity", || {
+        let (at, len) = (cpus.as_ptr(), size_of_val(cpus));
+        // SAFETY: the memory is valid for reads of that many bytes.
+        let rc = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, len, at) };
+        if rc == 0 { Ok(()) } else { Err(last_errno()) }
+    })
+}
+
+/// By a system call: rustix panics where the vDSO lacks getcpu, as that of User Mode Linux 7.2.
+fn this_cpu() -> Result<usize, Errno> {
+    let mut number = 0_u32;
+    call("getcpu", || {
+        let none = std::ptr::null_mut::<u32>();
+        // SAFETY: the number is valid for writes; the kernel takes null for what is not asked.
+        let rc = unsafe { libc::syscall(libc::SYS_getcpu, &raw mut number, none, none) };
+        if rc == 0 { Ok(()) } else { Err(last_errno()) }
+    })?;
+    Ok(number as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_stays_on_its_cpu_and_is_then_as_free_as_before() {
+        let before = affinity().unwrap();
+        let (during, here) = on_this_cpu(|| (affinity().unwrap().0, this_cpu().unwrap()));
+        let bits = |cpus: &Cpus| cpus.iter().map(|word| word.count_ones()).sum::<u32>();
+        assert_eq!(bits(&during), 1);
+        assert_eq!(during[here / 64], 1 << (here % 64));
+        assert_eq!(affinity().unwrap(), before);
+    }
 }

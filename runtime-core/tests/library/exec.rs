@@ -96,6 +96,29 @@ fn a_process_has_no_descriptor_but_its_stdio_and_its_own_exit_status() {
 }
 
 #[test]
+fn a_process_that_begins_on_its_makers_cpu_may_run_where_the_container_may() {
+    lab::test(|lab| {
+        let (_folder, container) = sleeping(lab, |_| {});
+        let cpus = |of: &str| {
+            let status = std::fs::read_to_string(format!("/proc/{of}/status")).unwrap();
+            let mut lines = status.lines();
+            let line = lines.find(|line| line.starts_with("Cpus_allowed:"));
+            line.expect("every process has CPUs").to_owned()
+        };
+        let own = cpus("thread-self");
+        let mut options = ExecOptions::default();
+        options.stay_on_cpu = true;
+        let mut process = start(&container, &["sleep"], options);
+        let of_container = cpus(&container.pid().to_string());
+        assert_eq!(cpus(&process.pid().to_string()), of_container);
+        assert_eq!(cpus("thread-self"), own);
+        lab::done(process.kill(libc::SIGKILL));
+        lab::done(process.wait());
+        lab::delete(container);
+    });
+}
+
+#[test]
 fn a_process_in_a_user_namespace_is_root_of_that() {
     lab::test(|lab| {
         let (_folder, container) = sleeping(lab, lab::in_user_namespace);

@@ -14,7 +14,7 @@ use crate::plan::{Fds, Flat};
 use crate::run::link::Link;
 use crate::run::report::Report;
 use crate::sys::launch::{Launch, NotBorn, launch};
-use crate::sys::{file, ipc};
+use crate::sys::{file, ipc, scheduling};
 
 impl Driver<'_> {
     /// Makes or takes all that init gets, each with a number of at least `least`.
@@ -73,7 +73,7 @@ impl Driver<'_> {
         inherit.extend(stdio);
         inherit.extend(3..least);
         let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
-        let launched = launch(&Launch {
+        let request = Launch {
             namespaces,
             cgroup: self
                 .made
@@ -85,7 +85,12 @@ impl Driver<'_> {
             argument: &argument,
             inherit: &inherit,
             nofile: self.program.nofile,
-        });
+        };
+        let launched = if self.keeper.stays_on_cpu() {
+            scheduling::on_this_cpu(|| launch(&request))
+        } else {
+            launch(&request)
+        };
         let launched = match launched {
             Err(NotBorn::Child(Errno::TIMEDOUT)) if into_cgroup && self.is_frozen() => {
                 return Err(Failed::Because("its cgroup is frozen".to_owned()));
