@@ -1,6 +1,7 @@
 //! Compiles `floor/main.rs`, by one compiler call: it has no C library, whose start alone would
 //! be a large part of what it measures, and so needs link options that no target of cargo can have.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -22,6 +23,12 @@ fn main() {
         .map(|word| format!("link-arg={word}"));
     for option in codegen.chain(link) {
         command.arg("-C").arg(option);
+    }
+    // As cargo's configuration has it, for another machine's target.
+    if let Some(linker) = std::env::var_os("RUSTC_LINKER") {
+        let mut option = OsString::from("-Clinker=");
+        option.push(linker);
+        command.arg(option);
     }
     let status = command.status().expect("the compiler runs");
     assert!(status.success(), "compiling floor failed");

@@ -85,7 +85,7 @@ pub(crate) fn loopback_up(socket: &OwnedFd) -> io::Result<()> {
     // SAFETY: the structure is plain numbers, for which zero is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
+        *to = *from as std::ffi::c_char;
     }
     request.ifr_ifru.ifru_flags = 1; // IFF_UP
     // SAFETY: the request lives through the call and its name ends in a zero byte.
