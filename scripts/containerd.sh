@@ -179,7 +179,7 @@ check() {
     messages
     killed
     # The Go shim leaves them.
-    no_sockets() { [ -z "$(ls /run/containerd/s)" ]; }
+    no_sockets() { [ -z "$(ls /run/containerd/s 2>&1)" ]; }
     expect "no socket after a killed shim" "$(soon no_sockets)" ""
 
     run -d "$image" writer sh -c 'while :; do echo tick; sleep 0.1; done' >/dev/null
@@ -199,7 +199,7 @@ check() {
 
     for n in 1 2 3 4 5 6; do
         run -d "$image" "mid$n" sleep 1000 >/dev/null 2>&1 &
-        sleep "0.0$((n * 2))"
+        sleep "$(printf '0.%02d' $((n * 2)))"
         kill -9 "$engine"
         wait %% 2>/dev/null || true
         engine
@@ -208,8 +208,8 @@ check() {
     done
     for _ in $(seq 80); do shims >/dev/null || break; sleep 1; done
     expect "no shim is left" "$(code shims)" 1
-    expect "no socket is left" "$(ls /run/containerd/s)" ""
-    expect "no state is left" "$(ls /run/containerd/corten/default)" ""
+    expect "no socket is left" "$(ls /run/containerd/s 2>&1)" ""
+    expect "no state is left" "$(ls /run/containerd/corten/default 2>&1)" ""
     expect "no mount is left" "$(grep -c ' /run/cd/.*overlay' /proc/mounts || true)" 0
 
     # The shim's `start`, the shim, the container's program, the shim's `delete`.
@@ -236,7 +236,7 @@ gobinary() {
     killed
     no_shims() { ! shims >/dev/null; }
     expect "no shim is left" "$(soon no_shims)" ""
-    expect "no state is left" "$(ls /run/containerd/runc/default)" ""
+    expect "no state is left" "$(ls /run/containerd/runc/default 2>&1)" ""
     expect "no mount is left" "$(grep -c ' /run/cd/.*overlay' /proc/mounts || true)" 0
 }
 

@@ -41,12 +41,18 @@ make_image() {
     docker import --change 'ENV PATH=/bin' /tmp/image.tar box >/dev/null
 }
 
+# Of a container that ends at once the Go shim loses the output now and then, whatever the runtime (runc: 2 of 45).
+input() {
+    echo through
+    [ "$runtime" = shim ] || sleep 1
+}
+
 runs() {
     expect "run" "$(docker run --rm box echo hello)" hello
     expect "exit code" "$(code docker run --rm box sh -c 'exit 7')" 7
     expect "no such program" "$(code docker run --rm box /nothing)" 127
     expect "run -it" "$("$here/on-terminal.py" docker run --rm -it box tty)" /dev/pts/0
-    expect "run -i" "$(echo through | docker run --rm -i box cat)" through
+    expect "run -i" "$(input | docker run --rm -i box cat)" through
     expect "a user, read-only, no capabilities" \
         "$(docker run --rm --user 1000:1000 --read-only --cap-drop all --security-opt no-new-privileges box id -u)" 1000
     expect "a hostname and a variable" "$(docker run --rm -h there -e A=b box sh -c 'hostname; echo $A' | tr '\n' ' ')" "there b "
@@ -130,3 +136,4 @@ for runtime in shim command; do
     expect "no mount is left" "$(grep -c ' /var/lib/docker/.*overlay' /proc/mounts || true)" 0
 done
 expect "the shim's state" "$(find /run/containerd /run/docker -path '*corten*' -mindepth 2 -name '[0-9a-f]*' 2>/dev/null | wc -l)" 0
+expect "the command's state" "$(find /run/docker/runtime-* -mindepth 2 2>&1)" ""

@@ -33,5 +33,7 @@ umount -l /old
 rmdir /old
 mount --make-rshared /
 cd /
+# Folders of the user outside are none in here.
+unset "${!XDG_@}"
 export PATH=/host/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/tmp
 exec "$@"

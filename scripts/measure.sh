@@ -60,11 +60,11 @@ cd "$here/.."
 for tool in strace hyperfine jq; do
     command -v "$tool" >/dev/null || { echo "measure: $tool is missing" >&2; exit 1; }
 done
-bash scripts/build.sh corten
-cargo build --release --quiet -p corten-conformance
 # shellcheck source=scripts/env.sh
 . scripts/env.sh
 set_target
+bash scripts/build.sh corten
+cargo build --release --quiet -p corten-conformance
 built=$target_dir/$triple/release
 mapfile -t peers < <("$here/peers.sh")
 crun=${peers[0]} runc=${peers[1]}

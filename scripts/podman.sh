@@ -122,7 +122,7 @@ lives
 pods
 builds
 expect "no container is left" "$(podman ps -aq)" ""
-expect "no state is left" "$(ls /run/corten 2>/dev/null)" ""
+expect "no state is left" "$(ls /run/corten 2>&1)" ""
 
 echo "-- of another user"
 who=tester

@@ -16,20 +16,23 @@ declare -A sum=([passed]=0 [failed]=0 [skipped]=0)
 
 # try SUITE ROOT SCRIPT ARGUMENT...
 try() {
-    local name="$1, ${3%.sh}" root=$2 said word status
+    local name="$1, ${3%.sh}" root=$2 said sum_line word status
     [[ ${4:-/} = /* ]] || name+=" $4"
     said=$(mktemp)
     as_root "$programs/conformance" native --limit 300 -- "$repo/scripts/in-root.sh" "$root" "$programs" \
         "/host/scripts/$3" "${@:4}" 2>&1 | tee "$said" | sed "s:^:$name\: :"
     status=$?
+    sum_line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$said" | tail -n1) || sum_line="no sum: 0 passed, 1 failed"
     for word in passed failed skipped; do
-        sum[$word]=$((sum[$word] + $(sed -nE "s/^.*\\b([0-9]+) $word.*/\\1/p" <(tail -n1 "$said") | grep . || echo 0)))
+        sum[$word]=$((sum[$word] + $(sed -nE "s/^.*\\b([0-9]+) $word.*/\\1/p" <<<"$sum_line" | grep . || echo 0)))
     done
-    # Killed, so that it could not say so itself.
-    [ "$status" = 0 ] || grep -q '^[0-9]* passed, [1-9][0-9]* failed' "$said" || sum[failed]=$((sum[failed] + 1))
+    # What it left behind, say, is in no sum of its own.
+    [ "$status" = 0 ] || [[ $sum_line =~ [1-9][0-9]*\ failed ]] || sum[failed]=$((sum[failed] + 1))
     rm -f -- "$said"
 }
 
+# The roots in it are root's, the folder itself is not.
+mkdir -p "${XDG_CACHE_HOME:-$HOME/.cache}/corten"
 for suite in "${@:-trixie}"; do
     if ! root=$(as_root env "XDG_CACHE_HOME=${XDG_CACHE_HOME:-$HOME/.cache}" "$repo/scripts/engines.sh" "$suite"); then
         sum[failed]=$((sum[failed] + 1))

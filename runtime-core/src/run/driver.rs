@@ -18,7 +18,7 @@ use super::listener::{container_process_state, send_listener};
 use super::netdevices::NetDevices;
 use super::report::{Record, Report};
 use super::trace::{Span, Trace, now, wants_times};
-use super::{InitProgram, failure, is_init, resctrl};
+use super::{InitProgram, failure, is_program, resctrl};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{self, Cgroup, CgroupError, OomKills};
 use crate::error::{Cause, Error, errno_text};
@@ -329,7 +329,7 @@ impl Driver<'_> {
     /// started has a child with a copy of the socket, which then has no end.
     fn runs(&self) -> bool {
         let process = self.made.process.as_ref();
-        self.executed().is_some() && process.is_some_and(|process| !is_init(process.pid))
+        self.executed().is_some() && process.is_some_and(|process| is_program(process.pid))
     }
 
     /// The reason in the report, if there is one.

@@ -58,6 +58,11 @@ pub(crate) fn is_init(pid: i32) -> bool {
     }
 }
 
+/// Whether a process is seen to be something else than init by now.
+pub(crate) fn is_program(pid: i32) -> bool {
+    process::program(pid).is_ok_and(|path| !NAMES.contains(&path.as_slice()))
+}
+
 fn memfd(flags: MemfdFlags) -> Result<OwnedFd, Errno> {
     ipc::sealed_memfd(c"corten-init", corten_init::PROGRAM, flags)
 }

@@ -360,21 +360,24 @@ pub(super) fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
 
 /// Blocks every signal of the calling thread meanwhile: a handler must not run in the
 /// child, on its small stack, with the caller's memory. Init unblocks them.
+///
+/// By raw calls: musl's own take the signals that it uses itself out of both masks, and would
+/// leave one of them, glibc's first real-time signal, unblocked where the caller has blocked it.
 pub(super) fn with_signals_blocked<T>(run: impl FnOnce() -> T) -> T {
-    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    let mut old = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigfillset initialises `all`; both pointers are valid for the calls; `old`
-    // is written by the first pthread_sigmask, which can't fail with these arguments.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
-    }
+    let old = signal_mask(u64::MAX);
     let result = run();
-    // SAFETY: as above.
-    unsafe {
-        libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut());
-    }
+    signal_mask(old);
     result
+}
+
+/// `rt_sigprocmask(2)` with SIG_SETMASK; what the mask was, a bit per signal from 1.
+fn signal_mask(mask: u64) -> u64 {
+    let mut old = 0_u64;
+    let [how, size] = [libc::SIG_SETMASK as u64, size_of::<u64>() as u64];
+    let [new, old_at] = [&raw const mask as u64, &raw mut old as u64];
+    // It fails for a bad size or address only.
+    raw_call(libc::SYS_rt_sigprocmask, [how, new, old_at, size, 0]);
+    old
 }
 
 /// `clone3(2)`; the child calls `main` on its stack and never returns.
@@ -526,6 +529,20 @@ pub(crate) fn has_clone3() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mask_of_signals_is_as_it_was_behind_a_launch() {
+        let mine = 1 << (34 - 1) | 1 << (libc::SIGUSR1 - 1);
+        let before = signal_mask(mine);
+        let meanwhile = with_signals_blocked(|| {
+            let meanwhile = signal_mask(u64::MAX);
+            signal_mask(meanwhile);
+            meanwhile
+        });
+        assert_eq!(signal_mask(before), mine);
+        // But SIGKILL and SIGSTOP.
+        assert_eq!(meanwhile, !(1 << 8 | 1 << 18));
+    }
 
     #[test]
     fn a_clone_gives_a_pid_or_an_errno() {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use corten_conformance::lane;
+use corten_conformance::{lane, wait};
 use corten_shim::proto::Empty;
 use corten_shim::proto::options::ProcessDetails;
 use corten_shim::proto::task::{
@@ -114,12 +114,18 @@ fn execs_of_a_container_that_is_deleted_before_its_start_have_an_end() {
     });
 }
 
-/// Starts an exec whose logger is not ready until somebody writes to the fifo.
+/// Starts an exec whose logger is not ready until somebody writes to the fifo. Comes back when
+/// the logger is there.
 fn start_slowly(web: &mut Web, script: &str) -> (PathBuf, u32) {
     let fifo = web.fifo("hold");
-    let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+    let begun = web.containerd.folder.join("logging");
+    let [mark, hold] = [&begun, &fifo].map(|path| path.display());
+    let logger = web.logger(&format!(": >{mark}; read x <{hold}; exec 5>&-; cat <&3"));
     web.add_exec_to("slow", script, &logger).unwrap();
-    (fifo, web.ask("Start", "slow"))
+    let starting = web.ask("Start", "slow");
+    let has_begun = || begun.exists().then_some(());
+    assert!(wait::until(fake::LIMIT, has_begun).is_some());
+    (fifo, starting)
 }
 
 #[test]
