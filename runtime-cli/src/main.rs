@@ -17,8 +17,6 @@ mod help;
 mod logging;
 #[cfg(test)]
 mod manual;
-#[cfg(target_env = "musl")]
-mod memory;
 #[cfg(feature = "mutate")]
 mod mutate;
 mod notify;

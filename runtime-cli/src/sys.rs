@@ -1,6 +1,9 @@
 //! The calls of this program that Rust can't see to be safe.
 #![allow(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+mod memory;
+
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};

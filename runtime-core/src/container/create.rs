@@ -180,6 +180,15 @@ fn check_options(bundle: &Bundle, options: &CreateOptions) -> Result<(), Error> 
     check_preserved(options.preserve_fds.saturating_add(options.listen_fds))
 }
 
+/// The warnings of a plan and of its execution, which are logged.
+pub(super) fn told(mut warnings: Vec<String>, later: Vec<String>) -> Vec<String> {
+    warnings.extend(later);
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
+    warnings
+}
+
 /// Each descriptor that the container is to keep must be open.
 pub(super) fn check_preserved(count: u32) -> Result<(), Error> {
     for number in (0..count).filter_map(|n| i32::try_from(n).ok()) {
@@ -301,10 +310,7 @@ impl New<'_> {
             .take()
             .ok_or_else(|| Error::other("no state was recorded"))?;
         let console = keeper.console.take();
-        let warnings = [self.plan.warnings.as_slice(), &run_warnings].concat();
-        for warning in &warnings {
-            log::warn!("{warning}");
-        }
+        let warnings = told(self.plan.warnings.clone(), run_warnings);
         let is_started = !self.plan.waits_for_start();
         let init = self.plan.steps.into_iter().filter(|step| step.is_init());
         let steps = init.map(|step| (step.origin, step.what)).collect();

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
-use super::create::{check_preserved, hand_on_console, send_pidfd, wrong_state};
+use super::create::{check_preserved, hand_on_console, send_pidfd, told, wrong_state};
 use super::state::is_frozen;
 use super::wait::wait_for;
 use super::{Container, Exit, Stdio, dir};
@@ -235,11 +235,8 @@ impl Container {
         } else {
             Trace::default()
         };
-        let mut warnings = std::mem::take(&mut driver.warnings);
-        warnings.splice(0..0, std::mem::take(&mut plan.warnings));
-        for warning in &warnings {
-            log::warn!("{warning}");
-        }
+        let later = std::mem::take(&mut driver.warnings);
+        let warnings = told(std::mem::take(&mut plan.warnings), later);
         Ok(ExecProcess {
             pid: started.pid,
             pidfd: started.pidfd,

@@ -3,8 +3,6 @@
 //! musl's own allocator is made against misuse more than for speed: with it `create` and `run` take longer than with
 //! glibc. Of `dlmalloc` only the lock is ours: the crate's is a call into the C library each time, a tenth of all that a
 //! start executes. Nearly always there is one thread; a second one is seldom here at the same moment.
-#![allow(unsafe_code)]
-
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
