@@ -66,7 +66,7 @@ pub fn run(plan_fd: Fd) -> u32 {
     };
     // What is made on the way has the mode that its step says, not the caller's umask.
     sys::umask(0);
-    // A name for ps(1); nothing depends on it.
+    // A name for ps(1); the library knows by it whose zombie it sees.
     sys::set_name(c"corten-init").unwrap_or_default();
     let count = init.header(header::STEP_COUNT) as usize;
     let mut index = 0usize;

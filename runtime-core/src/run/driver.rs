@@ -18,7 +18,7 @@ use super::listener::{container_process_state, send_listener};
 use super::netdevices::NetDevices;
 use super::report::{Record, Report};
 use super::trace::{Span, Trace, now, wants_times};
-use super::{InitProgram, failure, is_program, resctrl};
+use super::{InitProgram, failure, is_program, resctrl, was_init};
 use crate::cgroup::systemd::{self, Scope};
 use crate::cgroup::{self, Cgroup, CgroupError, OomKills};
 use crate::error::{Cause, Error, errno_text};
@@ -291,14 +291,6 @@ impl Driver<'_> {
         }
     }
 
-    /// Who creates a container has its lock, and can be told to give up.
-    fn call_off(&self) -> CallOff<'_> {
-        match self.container {
-            Some(_) => CallOff::Never,
-            None => CallOff::within(self.dir),
-        }
-    }
-
     /// Whether what runs in the cgroup stands still: then init does too.
     fn is_frozen(&self) -> bool {
         let events = self.made.cgroup.as_ref().map(Cgroup::events);
@@ -526,7 +518,8 @@ impl Driver<'_> {
         let pid = self.made.process.as_ref().map(|process| process.pid);
         let state = self.hook_state.json("creating", pid);
         let what = step.what.strip_prefix("run ").unwrap_or(&step.what);
-        let hooks = self.hooks(self.call_off());
+        // Who creates a container has its lock, and can be told to give up.
+        let hooks = self.hooks(CallOff::within(self.dir));
         hooks.run(what, hook, &state).map_err(Failed::Text)
     }
 
@@ -688,9 +681,10 @@ impl Driver<'_> {
     fn untold(&mut self) -> Option<Process> {
         let pid = self.made.report.take()?.cloned().ok()??;
         let pidfd = process::pidfd_open(pid).ok()?;
-        // Nobody else's: the embedder may have reaped it, and another one have its number.
-        let is_child = process::is_child(pidfd.as_fd());
-        is_child.then_some(Process { pid, pidfd })
+        // Nobody else's: the embedder may have reaped it, and another one have its number,
+        // perhaps another child.
+        let is_ours = process::is_child(pidfd.as_fd()) && was_init(pid);
+        is_ours.then_some(Process { pid, pidfd })
     }
 
     /// Whether init has begun a hook.

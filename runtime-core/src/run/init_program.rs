@@ -3,6 +3,7 @@
 //! See memfd_create(2); `vm.memfd_noexec` in the kernel's admin-guide/sysctl/vm.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags};
 
 use crate::host::{Host, MemfdExec};
-use crate::sys::{call, ipc, process};
+use crate::sys::{call, file, ipc, process};
 
 /// What /proc/PID/exe of init says: of the memfd, and of the file on a tmpfs.
 const NAMES: [&[u8]; 2] = [b"/memfd:corten-init (deleted)", b"/corten-init"];
@@ -56,6 +57,16 @@ pub(crate) fn is_init(pid: i32) -> bool {
         Err(Errno::NOENT | Errno::SRCH) => false,
         Err(_) => true,
     }
+}
+
+/// Whether a process is init still, or a zombie that was it when it ended: such a one has no
+/// program, but the name that init gives itself first of all.
+pub(crate) fn was_init(pid: i32) -> bool {
+    if process::program(pid) != Err(Errno::NOENT) {
+        return is_init(pid);
+    }
+    let comm = file::read(Path::new(&format!("/proc/{pid}/comm")));
+    comm.is_ok_and(|comm| comm == b"corten-init\n")
 }
 
 /// Whether a process is seen to be something else than init by now.
@@ -135,6 +146,26 @@ mod tests {
             writable.write(b"x").unwrap_err().raw_os_error(),
             Some(libc::EPERM)
         );
+    }
+
+    #[test]
+    fn another_child_of_the_caller_is_not_taken_for_init_nor_is_its_zombie() {
+        let named = std::env::temp_dir().join(format!("corten-name-{}", std::process::id()));
+        std::fs::create_dir(&named).unwrap();
+        let init = named.join("corten-init");
+        std::fs::copy("/bin/true", &init).unwrap();
+        for (program, is_it) in [(init.as_path(), true), (Path::new("/bin/true"), false)] {
+            let mut child = std::process::Command::new(program).spawn().unwrap();
+            let pid = child.id().cast_signed();
+            let pidfd = process::pidfd_open(pid).unwrap();
+            assert_eq!(process::has_ended(pidfd.as_fd(), None), Ok(true));
+            assert!(process::is_child(pidfd.as_fd()), "nobody has reaped it");
+            assert_eq!(was_init(pid), is_it, "the zombie of {program:?}");
+            child.wait().unwrap();
+            assert!(!was_init(pid), "{program:?} is gone");
+        }
+        assert!(!was_init(std::process::id().cast_signed()));
+        std::fs::remove_dir_all(named).unwrap();
     }
 
     #[test]

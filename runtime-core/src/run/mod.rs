@@ -36,7 +36,7 @@ pub(crate) use console::hand_on;
 pub(crate) use driver::{Driver, Keeper, Made, Process, Undone, paused};
 pub(crate) use failure::{LateStep, killed_in, late_steps, sentence};
 pub(crate) use hooks::Hooks;
-pub(crate) use init_program::{InitProgram, is_init, is_program};
+pub(crate) use init_program::{InitProgram, is_init, is_program, was_init};
 pub(crate) use report::{Record, Report};
 pub(crate) use resctrl::remove as remove_resctrl;
 pub use trace::Trace;
