@@ -264,7 +264,7 @@ impl Runtime {
         })
     }
 
-    /// The state of every container, ordered by id.
+    /// The state of every container, ordered by id. Waits for nobody.
     ///
     /// # Errors
     /// When the root can't be read. A container that vanishes meanwhile is left out.
@@ -279,7 +279,7 @@ impl Runtime {
             let Some(id) = name.to_str().filter(|id| dir::check_id(id).is_ok()) else {
                 continue;
             };
-            match self.container(id).and_then(|container| container.state()) {
+            match self.seen(id) {
                 Ok(state) => states.push(state),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 // One that can't be read must not hide the others.
@@ -287,6 +287,25 @@ impl Runtime {
             }
         }
         Ok(states)
+    }
+
+    /// What a container is and does, without a wait for its creator: of one whose program runs
+    /// the state may have its early name only.
+    fn seen(&self, id: &str) -> Result<State, Error> {
+        let dir = StateDir::open(&self.root, id)?;
+        if let Some(bytes) = dir.read(dir::STATE)? {
+            return self.container_in(dir, Some(bytes))?.state();
+        }
+        let Some(early) = dir.read(dir::EARLY_STATE)? else {
+            // It may have got its name in between.
+            let bytes = dir.read(dir::STATE)?;
+            return self.container_in(dir, bytes)?.state();
+        };
+        let container = self.container_in(dir, Some(early))?;
+        if container.pid() != 0 && run::is_program(container.first_pid()) {
+            return container.state();
+        }
+        Err(crate::error::Cause::NotFinished.into())
     }
 
     /// Removes what a creator that was killed left behind: a state directory without

@@ -317,7 +317,7 @@ fn a_container_whose_program_runs_is_found_though_its_creator_sleeps() {
         let (_, last) = renames.next_back().expect("the state is renamed");
         let folder = lab.bundle(&["wait-signal"]);
         folder.write().expect("the lab is writable");
-        let inject = format!("inject=renameat:delay_enter=500000:when={last}");
+        let inject = format!("inject=renameat:delay_enter=1500000:when={last}");
         let options = ["-o", "/dev/null", "-e", "trace=renameat", "-e", &inject];
         let mut command = strace(lab, &options, "run", &folder);
         let mut child = command
@@ -328,6 +328,12 @@ fn a_container_whose_program_runs_is_found_though_its_creator_sleeps() {
         let mut line = String::new();
         printed.read_line(&mut line).expect("the probe says so");
         assert_eq!(line.trim(), "ready");
+        // The list does not even wait for the creator.
+        let listed = lab::done(lab.runtime.list());
+        let renamed = lab.runtime.root().join(ID).join("state.json").exists();
+        let listed: Vec<_> = listed.iter().map(|it| (&*it.id, it.status)).collect();
+        assert_eq!(listed, [(ID, Status::Running)]);
+        assert!(!renamed, "the creator was awake too soon");
         let container = lab::done(lab.runtime.container(ID));
         assert_eq!(lab::done(container.state()).status, Status::Running);
         lab::done(container.kill(libc::SIGKILL));
