@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::sys::file;
+use rustix::fs::CWD;
+
+use crate::sys::{call, file};
 
 /// A process of a cgroup, as /proc shows it; see proc_pid_stat(5) and proc_pid_wchan(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,26 @@ impl Stuck {
             state,
             channel,
         }
+    }
+
+    /// What a killed process may still wait for that nobody else tells: one of its pid
+    /// namespace that has ended, and whose parent has not waited for it.
+    pub(crate) fn unreaped(&self) -> Option<String> {
+        let of = |pid: i32| call("stat", || rustix::fs::stat(format!("/proc/{pid}/ns/pid"))).ok();
+        let own = of(self.pid)?.st_ino;
+        let proc = file::open_dir_at(CWD, Path::new("/proc")).ok()?;
+        let pids = file::read_dir_names(&proc).ok()?;
+        let mut pids = pids.iter().filter_map(|name| name.to_str()?.parse().ok());
+        pids.find_map(|pid: i32| {
+            let stat = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
+            let stat = String::from_utf8_lossy(&stat).into_owned();
+            let mut words = stat.rsplit_once(") ")?.1.split(' ');
+            let (state, parent) = (words.next()?, words.next()?);
+            let is_it = pid != self.pid && state == "Z" && of(pid)?.st_ino == own;
+            is_it.then(|| {
+                format!(": process {pid} has ended, and process {parent} does not wait for it")
+            })
+        })
     }
 
     /// Looks at each process. Those that no signal reaches come first: they are the cause.

@@ -10,7 +10,7 @@ use super::create::wrong_state;
 use super::dir::{self, Lock, StateDir};
 use super::runtime::{remove_cgroup, remove_resctrl};
 use super::state::{Intent, Saved};
-use super::{Container, Status};
+use super::{Container, Status, execs};
 use crate::cgroup::{self, Cgroup, Stuck};
 use crate::error::Error;
 use crate::host::Host;
@@ -109,7 +109,12 @@ impl Container {
         let mut strangers = false;
         match self.status()? {
             Status::Stopped => {
-                self.reap();
+                // Also one that has yet to end.
+                if self.has_ended() {
+                    self.reap();
+                } else {
+                    self.end()?;
+                }
                 strangers = self.saved.own_pid_namespace && how == Delete::IfStopped;
             }
             Status::Created => self.end()?,
@@ -124,6 +129,7 @@ impl Container {
             self.remove_cgroup(path, strangers)?;
         }
         remove_resctrl(&self.saved.resctrl)?;
+        execs::forget();
         if how == Delete::Force {
             // One that has begun to wait only now.
             self.dir.call_off()?;
@@ -179,14 +185,16 @@ impl Container {
         if let Some(cgroup) = self.saved.open_cgroup() {
             cgroup.kill()?;
         }
-        if process::has_ended(pidfd.as_fd(), Some(LIMIT)).map_err(failed("poll"))? {
+        let container = (self.saved.pid, self.saved.start_time);
+        if execs::end(pidfd, container, LIMIT).map_err(failed("poll"))? {
             self.reap();
             return Ok(());
         }
         let stuck = Stuck::look(self.saved.pid);
+        let seconds = LIMIT.as_secs();
+        let why = stuck.unreaped().unwrap_or_default();
         Err(Error::other(format!(
-            "{stuck} was killed {} s ago and is still there",
-            LIMIT.as_secs()
+            "{stuck} was killed {seconds} s ago and is still there{why}"
         )))
     }
 }

@@ -40,6 +40,17 @@ pub(super) struct StateDir {
     fd: OwnedFd,
 }
 
+/// exec.fifo, by which a container is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartFifo {
+    /// Init has it open: the container is *created*.
+    Held,
+    /// Nobody has.
+    Left,
+    /// A `start` has removed it, or there was none.
+    Gone,
+}
+
 /// The lock on a state directory; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Lock(#[allow(dead_code, reason = "held for its drop")] OwnedFd);
@@ -235,11 +246,12 @@ impl StateDir {
         Ok(stat.st_nlink > 0)
     }
 
-    /// Whether init holds exec.fifo open: the container is *created*.
-    pub(super) fn waits_for_start(&self) -> Result<bool, Error> {
+    /// What became of exec.fifo.
+    pub(super) fn start(&self) -> Result<StartFifo, Error> {
         match ipc::open_fifo(self.fd(), EXEC_FIFO, OFlags::WRONLY) {
-            Ok(_) => Ok(true),
-            Err(Errno::NXIO | Errno::NOENT) => Ok(false),
+            Ok(_) => Ok(StartFifo::Held),
+            Err(Errno::NXIO) => Ok(StartFifo::Left),
+            Err(Errno::NOENT) => Ok(StartFifo::Gone),
             Err(errno) => Err(self.failed(EXEC_FIFO, "open", errno)),
         }
     }

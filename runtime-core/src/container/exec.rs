@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::create::{check_preserved, hand_on_console, send_pidfd, told, wrong_state};
+use super::execs::Started as OfExec;
 use super::state::is_frozen;
-use super::wait::wait_for;
 use super::{Container, Exit, Stdio, dir};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Cause, Error};
@@ -52,12 +52,13 @@ pub struct ExecOptions {
 /// A process that was started by [`Container::exec`]: a child of the caller.
 ///
 /// `AsFd` gives its pidfd, which is readable once the process has ended. Dropping it does
-/// nothing to the process, but then nobody reaps it.
+/// nothing to the process, but then nobody reaps it, and a container with a pid namespace of
+/// its own ends only when all that was in it is reaped. A delete that kills the container reaps
+/// what the same program has started there; a [`ExecProcess::wait`] after it says how that ended.
 #[derive(Debug)]
 pub struct ExecProcess {
     pid: i32,
-    pidfd: OwnedFd,
-    exit: Option<Exit>,
+    started: Arc<OfExec>,
     console: Option<OwnedFd>,
     warnings: Vec<String>,
     trace: Trace,
@@ -237,10 +238,14 @@ impl Container {
         };
         let later = std::mem::take(&mut driver.warnings);
         let warnings = told(std::mem::take(&mut plan.warnings), later);
+        let pid = started.pid;
+        let started = OfExec::new(started.pidfd, (self.saved.pid, self.saved.start_time));
+        if self.saved.own_pid_namespace {
+            started.remember();
+        }
         Ok(ExecProcess {
-            pid: started.pid,
-            pidfd: started.pidfd,
-            exit: None,
+            pid,
+            started,
             console: keeper.console,
             warnings,
             trace,
@@ -353,7 +358,7 @@ impl ExecProcess {
     /// [`crate::ErrorKind::NotRunning`] if it has ended; `EINVAL` for a number that is no
     /// signal.
     pub fn kill(&self, signal: i32) -> Result<(), Error> {
-        super::kill::send(self.pidfd.as_fd(), signal, || self.pid.to_string())
+        super::kill::send(self.as_fd(), signal, || self.pid.to_string())
     }
 
     /// Waits until it has ended, and reaps it. Asked again, it says the same.
@@ -361,20 +366,14 @@ impl ExecProcess {
     /// # Errors
     /// When it can't be waited for at all.
     pub fn wait(&mut self) -> Result<Exit, Error> {
-        if let Some(exit) = self.exit {
-            return Ok(exit);
-        }
-        let elsewhere = |pidfd: BorrowedFd<'_>| process::ended_by_info(pidfd);
-        let exit = wait_for(self.pidfd.as_fd(), &self.pid.to_string(), elsewhere)?;
-        self.exit = Some(exit);
-        Ok(exit)
+        self.started.wait(self.pid)
     }
 }
 
 impl AsFd for ExecProcess {
     /// The pidfd.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.started.pidfd().as_fd()
     }
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 
 use super::delete::LIMIT;
-use super::dir::{EXEC_FIFO, StateDir};
+use super::dir::{EXEC_FIFO, StartFifo, StateDir};
 use crate::cgroup::Stuck;
 use crate::error::Error;
 use crate::sys::{call, file, process};
@@ -19,7 +19,7 @@ use crate::sys::{call, file, process};
 /// Kills every process that has the fifo open, and waits until they are gone.
 pub(super) fn kill(dir: &StateDir) -> Result<(), Error> {
     // As a rule nobody has, and the others need not be looked at.
-    if !dir.waits_for_start()? {
+    if dir.start()? != StartFifo::Held {
         return Ok(());
     }
     let failed = |errno| dir.failed(EXEC_FIFO, "find who has it open", errno);

@@ -4,6 +4,7 @@
 //! - `runtime`: [`Runtime`], where containers are kept
 //! - `create`, `start`, `exec`, `kill`, `pause`, `stats`, `update`, `wait`, `watch`, `delete`:
 //!   operations of [`Container`]
+//! - `execs`: what `exec` has started and nobody has waited for
 //! - `holders`: an init whose creator was killed
 //! - `notify`: the socket for sd_notify(3)
 //! - `state`: [`State`] and what is kept on disk
@@ -13,6 +14,7 @@ mod create;
 mod delete;
 mod dir;
 mod exec;
+mod execs;
 mod holders;
 mod kill;
 mod notify;
@@ -31,9 +33,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
 use crate::host::Host;
-use crate::run::{CallOff, Hooks, InitProgram, Record, Report, Trace};
+use crate::run::{CallOff, Hooks, InitProgram, Record, Report, Trace, is_init};
 use crate::spec::Spec;
-use dir::StateDir;
+use dir::{StartFifo, StateDir};
 use state::Saved;
 
 pub use create::{CreateOptions, Stdio};
@@ -164,10 +166,28 @@ impl Container {
         if self.saved.is_frozen() {
             return Ok(Status::Paused);
         }
-        Ok(if self.dir.waits_for_start()? {
-            Status::Created
-        } else {
-            Status::Running
+        Ok(match self.dir.start()? {
+            StartFifo::Held => Status::Created,
+            StartFifo::Left if self.never_started() => Status::Stopped,
+            _ => Status::Running,
+        })
+    }
+
+    /// Whether init is about to end, or has just ended, and did not come to the program: it has
+    /// let go of its fifo, and nobody has taken that away.
+    fn never_started(&self) -> bool {
+        // A `start` that was killed leaves the fifo too, and one that is under way.
+        !is_init(self.saved.pid) && !self.has_executed()
+    }
+
+    /// Whether the report says that init came to its last step, which is execve; so does one
+    /// that can't be read.
+    fn has_executed(&self) -> bool {
+        let report = Report::open(self.dir.fd(), self.saved.init_steps);
+        let ended = report.and_then(|report| report.ending());
+        ended.map_or(true, |(failed, current)| {
+            let last = current.is_some_and(|current| current + 1 == self.saved.init_steps);
+            failed.is_none() && last
         })
     }
 }

@@ -1,13 +1,17 @@
 //! One more process in a container.
 
 use std::io::Read as _;
+use std::process::Stdio;
+use std::time::Duration;
 
 use corten_conformance::agent::{Agent, Answer};
 use corten_conformance::bundle::Bundle as Folder;
 use corten_conformance::leaks::Snapshot;
+use corten_conformance::wait;
 use corten_core::{
-    Container, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus,
+    Container, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus, Status,
 };
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::{Value, json};
 
 use crate::killed::{Call, RUNTIME, calls_in, corten_under_strace, finish};
@@ -80,6 +84,85 @@ fn a_process_is_in_all_namespaces_and_the_cgroup_of_its_container() {
         let error = process.kill(0).expect_err("it has ended");
         assert_eq!(error.kind(), ErrorKind::NotRunning);
         lab::delete(container);
+    });
+}
+
+#[test]
+fn a_forced_delete_does_not_wait_for_processes_that_the_caller_has_not_waited_for() {
+    lab::test(|lab| {
+        for own_pid_namespace in [true, false] {
+            let (_folder, container) = sleeping(lab, |folder| {
+                if !own_pid_namespace {
+                    folder.without_namespace("pid");
+                }
+            });
+            let mut running = start(&container, &["sleep"], ExecOptions::default());
+            let mut ended = start(&container, &["exit", "7"], ExecOptions::default());
+            let dropped = start(&container, &["true"], ExecOptions::default()).pid();
+            let seen = wait::readable(&ended, lab::LIMIT);
+            assert!(seen.expect("a pidfd can be polled"));
+            lab::done(container.delete(Delete::Force));
+            // Nothing of how they ended is lost.
+            let (exit, killed) = (lab::done(ended.wait()), lab::done(running.wait()));
+            assert_eq!(exit.status, ExitStatus::Code(7));
+            assert_eq!(killed.status, ExitStatus::Signal(libc::SIGKILL));
+            assert!(exit.rusage.is_some() && killed.rusage.is_some());
+            assert_eq!(lab::done(ended.wait()), exit);
+            // Without the namespace nothing depends on it, and it is left to the caller.
+            let dropped = waitpid(Pid::from_raw(dropped), WaitOptions::empty());
+            assert_eq!(dropped.is_err(), own_pid_namespace);
+        }
+    });
+}
+
+#[test]
+fn a_forced_delete_names_who_does_not_wait_for_its_child() {
+    lab::test(|lab| {
+        let (_folder, container) = sleeping(lab, |_| {});
+        let mut command = lab.corten();
+        command.args(["exec", container.id(), "/probe", "wait-signal"]);
+        let mut parent = command.stdout(Stdio::piped()).spawn().expect("corten");
+        let output = parent.stdout.as_ref().expect("a pipe");
+        assert!(wait::readable(output, lab::LIMIT).expect("a pipe can be polled"));
+        let pid = Pid::from_child(&parent);
+        kill_process(pid, Signal::STOP).expect("an own child");
+
+        let again = lab::done(lab.runtime.container(container.id()));
+        let error = container.delete(Delete::Force);
+        let error = error.expect_err("the namespace can't end").to_string();
+        let words = format!(
+            " has ended, and process {} does not wait for it",
+            parent.id()
+        );
+        assert!(error.ends_with(&words), "{error}");
+
+        kill_process(pid, Signal::CONT).expect("an own child");
+        lab::delete(again);
+        parent.wait().expect("an own child");
+    });
+}
+
+#[test]
+fn an_init_that_is_about_to_end_does_not_run() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["sleep"]);
+        let mut container = lab.create(&folder, CreateOptions::default());
+        // As long as nobody has waited for this one, init can't end.
+        let mut process = start(&container, &["true"], ExecOptions::default());
+        assert!(wait::readable(&process, lab::LIMIT).expect("a pidfd can be polled"));
+        lab::done(container.kill(libc::SIGKILL));
+        let mut seen = Vec::new();
+        let stopped = wait::until(lab::LIMIT, || {
+            seen.push(lab::done(container.state()).status);
+            (seen.last() != Some(&Status::Created)).then_some(())
+        });
+        assert!(stopped.is_some());
+        assert_eq!(seen.last(), Some(&Status::Stopped));
+        assert!(!wait::readable(&container, Duration::ZERO).expect("it can be polled"));
+        let error = container.start().expect_err("it has stopped").to_string();
+        assert_eq!(error, "cannot start a container that has stopped");
+        lab::done(container.delete(Delete::IfStopped));
+        assert_eq!(lab::done(process.wait()).status, ExitStatus::Code(0));
     });
 }
 
