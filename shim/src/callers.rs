@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
+use crate::calloff;
 use crate::daemon::Shim;
+use crate::deadline;
 use crate::engine::{Ready, Source, Token};
 use crate::failure::{Code, Failure};
 use crate::frame::{self, Frame, Kind, TooLong};
 use crate::proto::rpc::Request;
 use crate::server::{Connection, Reply};
-use crate::service;
 
 /// How long callers wait where there is no descriptor for one more.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -103,13 +104,17 @@ impl Shim {
             return self.answer(reply, Err(Failure::invalid(text)));
         }
         match Request::decode(&*frame.body) {
-            Ok(request) => self.call(reply, request),
+            Ok(request) if self.begin(reply, request.timeout_nano) => self.call(reply, request),
+            Ok(_) => self.answer(reply, Err(deadline::exceeded())),
             Err(error) => self.answer(reply, Err(Failure::invalid(error.to_string()))),
         }
     }
 
     /// Answers a call; a caller that has gone away needs none.
     pub(crate) fn answer(&mut self, reply: Reply, answer: Result<Vec<u8>, Failure>) {
+        if self.was_told(reply) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(&reply.connection) else {
             return;
         };
@@ -125,7 +130,8 @@ impl Shim {
 
     /// Whether somebody waits for this answer.
     pub(crate) fn hears(&self, reply: Reply) -> bool {
-        self.connections.contains_key(&reply.connection)
+        let caller = self.connections.get(&reply.connection);
+        caller.is_some_and(Connection::is_open) && !self.told.contains(&reply)
     }
 
     /// Waits for a caller to take what it was sent, if it has not.
@@ -144,9 +150,11 @@ impl Shim {
             self.poller.remove(&connection, token);
         }
         for task in self.tasks.values_mut() {
-            task.forget_caller(token);
+            task.forget_waiters(|waiter| waiter.connection == token);
         }
-        self.late
-            .retain(|(reply, call)| reply.connection != token || service::is_end(call));
+        self.forget_deadlines(token);
+        self.forget_late();
+        let why = calloff::called_off();
+        self.call_off(&why, |_, creation| creation.reply.connection == token);
     }
 }

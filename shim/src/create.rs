@@ -1,139 +1,162 @@
 //! Create and Start of a container, in the order in which they are told.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use corten_core::Runtime;
 use prost::Message as _;
 
 use crate::bundle;
+use crate::calloff::{self, CallOff};
 use crate::daemon::Shim;
 use crate::engine::{Key, Ready, Source};
 use crate::failure::{Code, Failure};
-use crate::make::{self, Asked, Created, Made, names};
+use crate::make::{self, Asked, Created, Made, Plan, names};
 use crate::proto::events::{TaskCreate, TaskIo, TaskStart};
-use crate::proto::options::Options;
 use crate::proto::task::{CreateTaskRequest, PidResponse, ProcessRequest};
-use crate::sandbox::Sandbox;
 use crate::server::Reply;
-use crate::stdio::Owner;
+use crate::service::Answer;
 use crate::task::{Process, Task};
+use crate::worker::{Job, Wanted};
+
+/// A container that is being made.
+#[derive(Debug)]
+pub(crate) struct Creation {
+    pub(crate) reply: Reply,
+    off: Arc<CallOff>,
+    /// Why it was called off.
+    pub(crate) refused: Option<Failure>,
+}
 
 impl Shim {
-    pub(crate) fn create(&mut self, reply: Reply, request: CreateTaskRequest) {
-        match bundle::options(request.options.as_ref()) {
-            Ok(options) => self.create_as(reply, request, options, None),
-            Err(failure) => self.answer(reply, Err(failure)),
-        }
-    }
-
-    /// Creates a container, or a sandbox.
-    pub(crate) fn create_as(
-        &mut self,
-        reply: Reply,
-        request: CreateTaskRequest,
-        options: Options,
-        sandbox: Option<Sandbox>,
-    ) {
-        let runtime = match self.prepare(&request, &options) {
-            Ok(runtime) => runtime,
-            Err(failure) => return self.answer(reply, Err(failure)),
-        };
-        self.creating.insert(request.id.clone());
-        let owner = Owner {
-            id: request.id.clone(),
-            namespace: self.namespace.clone(),
-            uid: options.io_uid,
-            gid: options.io_gid,
-        };
-        let mut task = Task::new(
-            request.bundle.clone(),
-            Arc::clone(&runtime),
-            Process::new(names(&request)),
-        );
-        task.owner = owner.clone();
-        task.sandbox = sandbox;
-        self.serial += 1;
-        task.serial = self.serial;
-        let asked = Asked {
-            request: request.clone(),
-            options,
-            owner,
-            runtime,
-        };
-        self.work(
-            move || make::create(&asked),
-            move |shim, created| match created {
-                Ok(created) if shim.hears(reply) => shim.created(reply, &request, task, created),
-                Ok(created) => shim.unwanted_create(request, task, created),
-                Err(failure) => {
-                    shim.answer(reply, Err(failure));
-                    shim.not_created(&request.id);
-                }
-            },
-        );
-    }
-
-    fn prepare(
-        &mut self,
-        request: &CreateTaskRequest,
-        options: &Options,
-    ) -> Result<Arc<Runtime>, Failure> {
-        let id = &request.id;
-        if self.tasks.contains_key(id) || self.creating.contains(id) {
-            return Err(Failure::new(Code::AlreadyExists, format!("container {id}")));
-        }
+    pub(crate) fn create(&mut self, reply: Reply, request: CreateTaskRequest) -> Answer {
         if !request.checkpoint.is_empty() {
             let text = "restoring from a checkpoint is not supported by this shim";
             return Err(Failure::new(Code::Unimplemented, text));
         }
-        let runtime = self.runtime(options)?;
+        self.create_as(reply, &request.id.clone(), || {
+            Ok(Asked {
+                options: bundle::options(request.options.as_ref())?,
+                request,
+                sandbox: None,
+            })
+        })
+    }
+
+    /// Creates a container, or a sandbox; `asked` tells what, and may take time.
+    pub(crate) fn create_as(
+        &mut self,
+        reply: Reply,
+        id: &str,
+        asked: impl FnOnce() -> Result<Asked, Failure> + Send + 'static,
+    ) -> Answer {
+        if self.tasks.contains_key(id) || self.creating.contains_key(id) {
+            return Err(Failure::new(Code::AlreadyExists, format!("container {id}")));
+        }
         self.stay();
-        Ok(runtime)
+        let off = Arc::new(CallOff::default());
+        let creation = Creation {
+            reply,
+            off: Arc::clone(&off),
+            refused: None,
+        };
+        self.creating.insert(id.to_owned(), creation);
+        let (namespace, runtimes) = (self.namespace.clone(), self.runtimes.clone());
+        let id = id.to_owned();
+        self.work(
+            Job::by(reply),
+            move || {
+                let made =
+                    asked().and_then(|asked| make::create(asked, &namespace, &runtimes, &off));
+                off.done();
+                made
+            },
+            move |shim, made| match made {
+                Ok(made) if shim.is_wanted(&id) => shim.created(reply, made),
+                Ok(made) => shim.unwanted_create(id, made),
+                Err(failure) => shim.not_created(&id, Some(failure)),
+            },
+        );
+        Ok(None)
+    }
+
+    fn is_wanted(&self, id: &str) -> bool {
+        let creation = self.creating.get(id);
+        creation.is_some_and(|creation| creation.refused.is_none() && self.hears(creation.reply))
+    }
+
+    /// Ends creations that nobody waits for any more, or that must not come to anything.
+    pub(crate) fn call_off(&mut self, why: &Failure, which: impl Fn(&str, &Creation) -> bool) {
+        let mut called = Vec::new();
+        for (id, creation) in &mut self.creating {
+            if creation.refused.is_none() && which(id, creation) {
+                log::warn!("{id}: its creation is called off: {why}");
+                creation.refused = Some(why.clone());
+                creation.off.call();
+                called.push((id.clone(), Arc::clone(&creation.off)));
+            }
+        }
+        for (id, off) in called {
+            let job = Job {
+                wanted: Wanted::ByNobody,
+                container: Some(id.clone()),
+            };
+            self.work(
+                job,
+                move || {
+                    off.end(&id);
+                    Ok(())
+                },
+                |_, _: Result<(), Failure>| {},
+            );
+        }
     }
 
     /// The caller has gone away, and nobody knows that there is a container now: containerd was
     /// killed, or has given up. Whoever comes next finds nothing.
-    fn unwanted_create(&mut self, request: CreateTaskRequest, task: Task, created: Created) {
-        log::warn!(
-            "{}: who has created it is gone, so it is undone",
-            request.id
-        );
-        let id = request.id.clone();
+    fn unwanted_create(&mut self, id: String, created: Created) {
+        log::warn!("{id}: nobody waits for it any more, so it is undone");
         self.work(
+            Job::new(Wanted::ByShim),
             move || {
-                make::undo(
-                    created,
-                    &task.runtime,
-                    &request.id,
-                    Path::new(&request.bundle),
-                );
+                make::undo(created);
                 Ok(())
             },
-            move |shim, _: Result<(), Failure>| shim.not_created(&id),
+            move |shim, _: Result<(), Failure>| shim.not_created(&id, None),
         );
     }
 
-    fn not_created(&mut self, id: &str) {
+    fn not_created(&mut self, id: &str, failure: Option<Failure>) {
         let leaving = self.leave_later;
+        if let Some(creation) = self.creating.get(id) {
+            let why = creation.refused.clone().or(failure);
+            self.answer(creation.reply, Err(why.unwrap_or_else(calloff::called_off)));
+        }
         self.decided(id);
         if leaving {
             self.leave_if_empty();
         }
     }
 
-    fn created(
-        &mut self,
-        reply: Reply,
-        request: &CreateTaskRequest,
-        mut task: Task,
-        created: Created,
-    ) {
+    fn created(&mut self, reply: Reply, created: Created) {
+        let Plan {
+            asked: Asked {
+                request, sandbox, ..
+            },
+            owner,
+            runtime,
+            ..
+        } = created.plan;
         let key = Key {
             id: request.id.clone(),
             exec: String::new(),
         };
-        let names = names(request);
+        let names = names(&request);
+        let process = Process::new(names.clone());
+        let mut task = Task::new(request.bundle.clone(), runtime, process);
+        task.owner = owner;
+        task.sandbox = sandbox;
+        task.is_mounted = !request.rootfs.is_empty();
+        self.serial += 1;
+        task.serial = self.serial;
         task.shares_pids = created.shares_pids;
         if let Some(watch) = created.watch {
             let token = self
@@ -191,6 +214,7 @@ impl Shim {
         let (runtime, serial) = (Arc::clone(&task.runtime), task.serial);
         let id = key.id.clone();
         self.work(
+            Job::by(reply),
             move || Ok(runtime.container(&id)?.start()?),
             move |shim, started| shim.init_started(reply, &key, serial, started),
         );
@@ -216,27 +240,6 @@ impl Shim {
         self.answer(reply, answer);
         self.settle(key);
         self.call_late();
-    }
-
-    /// The runtime for these options: all containers with the same share one.
-    fn runtime(&mut self, options: &Options) -> Result<Arc<Runtime>, Failure> {
-        let root = bundle::state_root(&options.root, &self.namespace);
-        let key = (root.clone(), options.systemd_cgroup);
-        if let Some(runtime) = self.runtimes.get(&key) {
-            return Ok(Arc::clone(runtime));
-        }
-        let cgroups = if options.systemd_cgroup {
-            corten_core::Cgroups::Systemd
-        } else {
-            corten_core::Cgroups::Fs
-        };
-        let mut builder = Runtime::builder().root(root).cgroups(cgroups);
-        if let Some([soft, hard]) = crate::sys::nofile() {
-            builder = builder.nofile(soft, hard);
-        }
-        let runtime = Arc::new(builder.build()?);
-        self.runtimes.insert(key, Arc::clone(&runtime));
-        Ok(runtime)
     }
 }
 

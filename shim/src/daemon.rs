@@ -7,28 +7,31 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corten_core::Runtime;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::args::Args;
+use crate::create::Creation;
 use crate::end::Draining;
 use crate::engine::{Poller, Ready, Source, Token};
 use crate::failure::Failure;
 use crate::proto::rpc::Request;
 use crate::publisher::Publisher;
+use crate::runtimes::Runtimes;
 use crate::server::{Connection, Reply};
 use crate::socket::{self, Bound, Leave};
 use crate::stdio::copy::{Copies, Turn};
 use crate::task::Task;
-use crate::worker::Workers;
+use crate::worker::{Finish, Job, Wanted, Workers};
 
-/// How long a shim that nobody wants any more waits for containerd to take the last events, and
-/// for loggers to finish.
-const LAST_EVENTS: Duration = Duration::from_secs(15);
+/// How long a shim that nobody wants any more waits for containerd to take the last events:
+/// longer than any update or repair of it takes, and not for ever where it was removed.
+const LAST_EVENTS: Duration = Duration::from_hours(24);
+
+/// How long one that was asked to end waits for what is under way, say for loggers to finish.
+const LAST_WORK: Duration = Duration::from_secs(15);
 
 /// How long a shim that may end lets callers hang up first: an answer that a close follows at
 /// once may be taken for lost. (ttrpc in Go chooses one of both.)
@@ -50,13 +53,16 @@ pub(crate) struct Shim {
     pub(crate) copies: Copies,
     pub(crate) tasks: BTreeMap<String, Task>,
     /// Containers that are being made.
-    pub(crate) creating: BTreeSet<String>,
-    /// By state directory, and whether systemd makes the cgroups.
-    pub(crate) runtimes: BTreeMap<(PathBuf, bool), Arc<Runtime>>,
+    pub(crate) creating: BTreeMap<String, Creation>,
+    pub(crate) runtimes: Runtimes,
     pub(crate) draining: Vec<Draining>,
     workers: Workers,
     /// Calls about what is being made or started: they wait for that.
     pub(crate) late: Vec<(Reply, Request)>,
+    /// Until when callers want their answers.
+    pub(crate) deadlines: BTreeMap<Reply, Instant>,
+    /// Callers that were told that it takes too long, of calls that go on.
+    pub(crate) told: BTreeSet<Reply>,
     /// It has been asked to end, while something was being made that may come to nothing.
     pub(crate) leave_later: bool,
     /// How many containers there ever were.
@@ -159,11 +165,13 @@ impl Shim {
             publisher: Publisher::new(events, namespace),
             copies: Copies::default(),
             tasks: BTreeMap::new(),
-            creating: BTreeSet::new(),
-            runtimes: BTreeMap::new(),
+            creating: BTreeMap::new(),
+            runtimes: Runtimes::default(),
             draining: Vec::new(),
             workers: Workers::new()?,
             late: Vec::new(),
+            deadlines: BTreeMap::new(),
+            told: BTreeSet::new(),
             leave_later: false,
             serial: 0,
             connections: BTreeMap::new(),
@@ -220,6 +228,7 @@ impl Shim {
                 self.accept_again = None;
                 self.listen(listener, listening, Ready::IN);
             }
+            self.tell_limits();
             self.publisher.go_on(&mut self.poller);
             for number in self.copies.due() {
                 self.copy(number);
@@ -257,7 +266,8 @@ impl Shim {
             self.accept_again,
             self.drain_deadline(),
             self.leave_deadline(),
-            self.unwanted.map(|since| since + UNWANTED),
+            self.unwanted.map(|since| since + self.patience()),
+            self.next_limit(),
         ];
         times.into_iter().flatten().min()
     }
@@ -266,7 +276,7 @@ impl Shim {
     fn leave_deadline(&self) -> Option<Instant> {
         let now = Instant::now();
         let since = self.leaving?;
-        let times = [LAST_CALLERS, LAST_EVENTS].map(|limit| since + limit);
+        let times = [LAST_CALLERS, LAST_WORK, LAST_EVENTS].map(|limit| since + limit);
         times.into_iter().find(|time| *time > now).or(Some(now))
     }
 
@@ -274,17 +284,39 @@ impl Shim {
     fn is_over(&mut self) -> bool {
         let now = Instant::now();
         if let Some(since) = self.leaving {
-            let done = self.tasks.is_empty() && self.publisher.is_empty() && !self.is_busy();
-            let alone = self.connections.is_empty() || since + LAST_CALLERS <= now;
-            return done && alone || since + LAST_EVENTS <= now;
+            let after = |limit| since + limit <= now;
+            let alone = self.connections.is_empty() || after(LAST_CALLERS);
+            let done = self.jobs().next().is_none() || after(LAST_WORK);
+            let told = self.publisher.is_empty() || after(LAST_EVENTS);
+            return self.tasks.is_empty() && alone && done && told;
         }
-        let idle = self.tasks.is_empty() && !self.is_busy();
+        let idle = self.tasks.is_empty() && !self.jobs().any(|job| self.is_wanted_job(job));
         self.unwanted = match self.unwanted {
             Some(since) if idle => Some(since),
             None if idle => Some(now),
             _ => None,
         };
-        self.unwanted.is_some_and(|since| since + UNWANTED <= now)
+        let patience = self.patience();
+        self.unwanted.is_some_and(|since| since + patience <= now)
+    }
+
+    /// How long it lives without containers when nobody calls.
+    fn patience(&self) -> Duration {
+        if self.publisher.is_empty() {
+            UNWANTED
+        } else {
+            LAST_EVENTS
+        }
+    }
+
+    /// Whether somebody wants what comes of this. What hangs where nothing ends it, as in a file
+    /// system that does not answer, must not keep a shim that is of no use to anybody.
+    fn is_wanted_job(&self, job: &Job) -> bool {
+        match job.wanted {
+            Wanted::By(reply) => self.hears(reply),
+            Wanted::ByShim => true,
+            Wanted::ByNobody => false,
+        }
     }
 
     fn signalled(&mut self, signals: &SignalFd) -> Result<(), Over> {
@@ -311,9 +343,9 @@ impl Shim {
         self.unwanted = None;
     }
 
-    /// Whether an operation is under way.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.workers.running() > 0
+    /// What is under way on other threads.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.workers.jobs()
     }
 
     /// Goes on with what was done on other threads.
@@ -321,12 +353,15 @@ impl Shim {
         for finish in self.workers.take() {
             finish(self);
         }
+        // A name may have become free.
+        self.call_late();
     }
 
     /// Moves bytes of a stream, here or by a thread.
     pub(crate) fn copy(&mut self, number: u64) {
         if let Some(carrier) = self.copies.go_on(&mut self.poller, number) {
             self.work(
+                Job::new(Wanted::ByNobody),
                 move || Ok(carrier.run()),
                 move |shim, turn: Result<Turn, Failure>| {
                     let turn = turn.unwrap_or(Turn::End);
@@ -339,27 +374,126 @@ impl Shim {
     /// Does something on a thread of its own, and goes on here with what came of it.
     pub(crate) fn work<T: Send + 'static>(
         &mut self,
+        job: Job,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
         then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
     ) {
-        self.workers.start(Box::new(move || {
+        let work = Box::new(move || {
             let done = work();
-            Box::new(move |shim: &mut Shim| then(shim, done))
-        }));
+            let finish: Finish = Box::new(move |shim: &mut Shim| then(shim, done));
+            finish
+        });
+        self.workers.start(job, work);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::{Sender, channel};
+
     use super::*;
     use crate::frame;
 
+    fn ago(time: Duration) -> Option<Instant> {
+        Instant::now().checked_sub(time + Duration::from_secs(1))
+    }
+
+    /// A caller of the shim: what an answer to it is for, and its end.
+    fn caller(shim: &mut Shim) -> (Reply, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        shim.connections.insert(7, Connection::new(ours).unwrap());
+        let (connection, stream) = (7, 1);
+        (Reply { connection, stream }, theirs)
+    }
+
+    /// Something that hangs until it is let go.
+    fn hang(shim: &mut Shim, job: Job) -> Sender<()> {
+        let (sender, receiver) = channel::<()>();
+        let work = move || receiver.recv().map_err(|_| Failure::other("let go"));
+        shim.work(job, work, |_, _| {});
+        sender
+    }
+
+    #[test]
+    fn what_hangs_keeps_a_shim_as_long_as_somebody_waits_for_it() {
+        let mut shim = Shim::new("test", "").unwrap();
+        let (reply, theirs) = caller(&mut shim);
+        let _hangs = hang(&mut shim, Job::by(reply));
+        shim.unwanted = ago(UNWANTED);
+        assert!(!shim.is_over(), "its caller waits");
+        assert_eq!(shim.unwanted, None);
+        // Nothing has read its end of the connection yet.
+        drop(theirs);
+        assert!(!shim.hears(reply));
+        assert!(!shim.is_over(), "only now nobody waits");
+        shim.unwanted = ago(UNWANTED);
+        assert!(shim.is_over());
+    }
+
+    #[test]
+    fn what_hangs_does_not_keep_a_shim_whose_caller_was_told_that_it_takes_too_long() {
+        let mut shim = Shim::new("test", "").unwrap();
+        let (reply, _theirs) = caller(&mut shim);
+        let _hangs = hang(&mut shim, Job::by(reply));
+        assert!(shim.begin(reply, 1));
+        while shim.hears(reply) {
+            shim.tell_limits();
+        }
+        shim.unwanted = ago(UNWANTED);
+        assert!(shim.is_over());
+    }
+
+    #[test]
+    fn events_that_containerd_has_not_taken_keep_a_shim_for_a_day() {
+        let mut shim = Shim::new("test", "/nowhere/ttrpc").unwrap();
+        shim.unwanted = ago(UNWANTED);
+        assert!(shim.is_over());
+        let event = crate::proto::events::TaskOnly::default();
+        shim.publish("/tasks/oom", "TaskOOM", &event);
+        assert!(!shim.is_over());
+        shim.leave();
+        shim.leaving = ago(LAST_WORK);
+        assert!(!shim.is_over());
+        shim.leaving = ago(LAST_EVENTS);
+        assert!(shim.is_over());
+        shim.stay();
+        assert!(!shim.is_over());
+        shim.unwanted = ago(LAST_EVENTS);
+        assert!(shim.is_over());
+    }
+
+    #[test]
+    fn there_is_no_other_container_of_a_name_while_something_looks_for_it() {
+        let mut shim = Shim::new("test", "").unwrap();
+        let (reply, _theirs) = caller(&mut shim);
+        let job = Job {
+            wanted: Wanted::ByShim,
+            container: Some("web".to_owned()),
+        };
+        let hangs = hang(&mut shim, job);
+        let create = |id: &str| Request {
+            service: "containerd.task.v3.Task".to_owned(),
+            method: "Create".to_owned(),
+            payload: prost::Message::encode_to_vec(&crate::proto::sandbox::SandboxRequest {
+                sandbox_id: id.to_owned(),
+            }),
+            timeout_nano: 0,
+        };
+        shim.call(reply, create("web"));
+        shim.call(reply, create("other"));
+        let creating = |shim: &Shim| shim.creating.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(creating(&shim), ["other"]);
+        hangs.send(()).unwrap();
+        while !creating(&shim).contains(&"web".to_owned()) {
+            shim.finish_work();
+        }
+    }
+
     #[test]
     fn a_shim_without_containers_that_nobody_calls_ends_though_somebody_is_connected() {
-        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut shim = Shim::new("test", "").unwrap();
-        let connection = Connection::new(ours).unwrap();
-        shim.connections.insert(0, connection);
+        let _theirs = caller(&mut shim);
         assert!(!shim.is_over(), "it has just begun");
         shim.unwanted = Instant::now().checked_sub(UNWANTED);
         assert!(shim.is_over());

@@ -17,8 +17,9 @@ use crate::proto::events::TaskDelete;
 use crate::proto::task::{DeleteResponse, KillRequest, ProcessRequest};
 use crate::server::Reply;
 use crate::service::{Answer, key};
-use crate::sys;
+use crate::sys::{self, Which};
 use crate::task::{Rest, Status};
+use crate::worker::{Job, Wanted};
 
 /// How long output may take to arrive where it goes (the Go shim's limit).
 const DRAIN: Duration = Duration::from_secs(10);
@@ -55,7 +56,9 @@ impl Shim {
         let Some(pidfd) = &process.pidfd else {
             return Err(Failure::precondition("process not created"));
         };
+        let pidfd = Arc::clone(pidfd);
         let is_init = key.exec.is_empty();
+        process.was_sent |= signal != 0;
         // Without a pid namespace of its own SIGKILL is for all of the cgroup.
         let all = request.all || (shares_pids && signal == nix::libc::SIGKILL);
         if !(is_init && all) {
@@ -69,6 +72,7 @@ impl Shim {
         }
         self.with(
             &key.id,
+            Wanted::By(reply),
             move |container| Ok(container.kill_all(signal)?),
             move |shim, done: Result<(), Failure>| shim.answer(reply, done.map(|()| Vec::new())),
         )?;
@@ -171,11 +175,21 @@ impl Shim {
         task.deleting = true;
         let runtime = Arc::clone(&task.runtime);
         let (id, bundle) = (key.id.clone(), task.bundle.clone());
+        let rootfs = Path::new(&bundle).join("rootfs");
+        let rootfs = task.is_mounted.then_some(rootfs);
         let waits = task.init.pidfd.clone().filter(|_| !task.init.started);
+        // In a pid namespace of its own it takes no signal but SIGKILL yet.
+        let dies = task.init.was_sent && task.shares_pids;
         self.work(
-            move || remove(&runtime, &id, Path::new(&bundle), how, waits.as_deref()),
-            move |shim, done: Result<(), Failure>| {
-                let answer = shim.deleted(&key, serial, done);
+            Job::new(Wanted::ByShim),
+            move || {
+                let seen = waits.as_deref().filter(|_| dies).and_then(last_status);
+                let done = remove(&runtime, &id, rootfs.as_deref(), how, waits.as_deref());
+                Ok((seen, done))
+            },
+            move |shim, done: Result<_, Failure>| {
+                let (seen, done) = done.unwrap_or_else(|failure| (None, Err(failure)));
+                let answer = shim.deleted(&key, serial, seen, done);
                 shim.answer(reply, answer.map(|answer| answer.encode_to_vec()));
                 // Others have waited for this one.
                 shim.delete_drained();
@@ -188,12 +202,19 @@ impl Shim {
         &mut self,
         key: &Key,
         serial: u64,
+        seen: Option<u32>,
         done: Result<(), Failure>,
     ) -> Result<DeleteResponse, Failure> {
         let task = self.same_task(&key.id, serial);
         let task = task.ok_or_else(|| Failure::not_found("container not created"))?;
         if let Err(failure) = done {
-            task.deleting = false;
+            // It may have been killed and reaped before that failed.
+            self.collect(key);
+            if let Some(status) = seen {
+                self.ended(key, status);
+            }
+            self.task_mut(&key.id)?.deleting = false;
+            self.collect(key);
             return Err(failure);
         }
         task.rest = Rest::Ended;
@@ -204,10 +225,10 @@ impl Shim {
                 id: key.id.clone(),
                 exec,
             };
-            self.collect_last(&exec);
+            self.collect_last(&exec, None);
             self.close(&exec);
         }
-        self.collect_last(key);
+        self.collect_last(key, seen);
         let task = self.task_mut(&key.id)?;
         let answer = DeleteResponse {
             pid: task.init.pid.unsigned_abs(),
@@ -247,6 +268,7 @@ impl Shim {
         }
         if let Some(logger) = logger {
             self.work(
+                Job::new(Wanted::ByShim),
                 move || {
                     logger.stop();
                     Ok(())
@@ -280,12 +302,20 @@ const DYING: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Deletes a container and its root file system; on its own thread. `waits` is its first process,
-/// if that was not started.
+/// What a process ends with that was sent a signal, if it does; it is not reaped.
+fn last_status(pidfd: &OwnedFd) -> Option<u32> {
+    let ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&DYING));
+    ended.ok().filter(|count| *count == 1)?;
+    let ended = sys::waitid(Which::LookAt(pidfd.as_fd())).ok()??;
+    Some(ended.status)
+}
+
+/// Deletes a container and its root file system, if that was mounted here; on its own thread.
+/// `waits` is its first process, if that was not started.
 fn remove(
     runtime: &Runtime,
     id: &str,
-    bundle: &Path,
+    rootfs: Option<&Path>,
     how: Delete,
     waits: Option<&OwnedFd>,
 ) -> Result<(), Failure> {
@@ -309,7 +339,7 @@ fn remove(
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let unmounted = mounts::unmount_all(&bundle.join("rootfs"));
+    let unmounted = rootfs.map_or(Ok(()), mounts::unmount_all);
     unmounted
         .map_err(|failure| Failure::new(Code::Unknown, format!("failed rootfs umount: {failure}")))
 }

@@ -16,6 +16,7 @@ use crate::server::Reply;
 use crate::stdio::{self, Files, Names, Owner};
 use crate::sys;
 use crate::task::{Process, wait_response};
+use crate::worker::{Job, Wanted};
 
 impl Shim {
     /// Exec: only notes what is to be run.
@@ -65,6 +66,7 @@ impl Shim {
         let names = process.names.clone();
         let id = key.id.clone();
         self.work(
+            Job::by(reply),
             move || exec(&runtime, &id, &spec, &names, &owner),
             move |shim, made| {
                 shim.exec_started(reply, &key, serial, made);
@@ -124,6 +126,7 @@ impl Shim {
             log::debug!("{key:?}: {error}");
         }
         self.work(
+            Job::new(Wanted::ByShim),
             move || {
                 made.files.abandon();
                 Ok(())

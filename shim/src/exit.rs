@@ -18,36 +18,48 @@ use crate::failure::{Code, Failure};
 use crate::proto::events::{TaskExit, TaskOnly};
 use crate::sys::{self, Which};
 use crate::task::{Exit, KILLED, Process, Rest, wait_response};
+use crate::worker::Wanted;
 
 impl Shim {
     /// The pidfd of a process is readable: takes its status.
     pub(crate) fn collect(&mut self, key: &Key) {
+        let deleting = self.tasks.get(&key.id).is_some_and(|task| task.deleting);
         let Ok(process) = self.process_mut(key) else {
             return;
         };
         let Some(pidfd) = &process.pidfd else { return };
-        let exit = match sys::waitid(Which::Pidfd(pidfd.as_fd())) {
-            Ok(Some(ended)) => Exit::now(ended.status),
+        let status = match sys::waitid(Which::Pidfd(pidfd.as_fd())) {
+            Ok(Some(ended)) => Some(ended.status),
             Ok(None) => return,
-            Err(_) => Exit::now(KILLED),
+            Err(_) => None,
         };
-        process.collected.get_or_insert(exit);
         self.forget(key);
-        self.settle(key);
+        // Who deletes it may have reaped it, and knows more.
+        if status.is_none() && deleting {
+            return;
+        }
+        self.ended(key, status.unwrap_or(KILLED));
+    }
+
+    pub(crate) fn ended(&mut self, key: &Key, status: u32) {
+        if let Ok(process) = self.process_mut(key) {
+            process.collected.get_or_insert_with(|| Exit::now(status));
+            self.settle(key);
+        }
     }
 
     /// The same for one whose container was deleted, and who was killed by that. There is no
-    /// later: an exit that could not be seen is told all the same.
-    pub(crate) fn collect_last(&mut self, key: &Key) {
+    /// later: an exit that could not be seen is told all the same. `seen` is what who deleted it
+    /// has seen.
+    pub(crate) fn collect_last(&mut self, key: &Key, seen: Option<u32>) {
         self.collect(key);
         let Ok(process) = self.process_mut(key) else {
             return;
         };
         process.starting = false;
         if process.is_alive() {
-            process.collected.get_or_insert_with(|| Exit::now(KILLED));
             self.forget(key);
-            self.settle(key);
+            self.ended(key, seen.unwrap_or(KILLED));
         }
     }
 
@@ -126,6 +138,7 @@ impl Shim {
     fn end_rest(&mut self, key: Key, serial: u64) {
         let killed = self.with(
             &key.id.clone(),
+            Wanted::ByShim,
             |container| Ok(container.kill_all(nix::libc::SIGKILL)?),
             move |shim, done: Result<(), Failure>| {
                 match done {

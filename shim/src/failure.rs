@@ -9,8 +9,10 @@ use crate::proto::rpc::Status;
 /// The codes that containerd tells apart; see its `errdefs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    Canceled = 1,
     Unknown = 2,
     InvalidArgument = 3,
+    DeadlineExceeded = 4,
     NotFound = 5,
     AlreadyExists = 6,
     ResourceExhausted = 8,

@@ -13,7 +13,8 @@
 //! - `args`: the command line
 //! - `start` (with `caller`), `delete`, `info`: what is done and over before the command returns
 //! - `daemon`: what stays; `engine`: what it waits for; `worker`: its threads; `callers`: who asks
-//! - `service`, `create` (with `make`), `exec`, `end`: the calls; `task`: what they are about
+//! - `service`, `create` (with `make`, `calloff`, `runtimes`), `exec`, `end`: the calls; `task`: what
+//!   they are about; `deadline`: until when they want an answer
 //! - `exit`: ends of processes, and their order
 //! - `sandbox`: the calls about a pod, and its process
 //! - `stdio`, `mounts`, `stats`: one thing each
@@ -26,8 +27,10 @@ pub mod args;
 mod bundle;
 mod caller;
 mod callers;
+mod calloff;
 mod create;
 mod daemon;
+mod deadline;
 mod delete;
 mod end;
 mod engine;
@@ -41,6 +44,7 @@ mod make;
 mod mounts;
 pub mod proto;
 mod publisher;
+mod runtimes;
 mod sandbox;
 mod server;
 mod service;

@@ -6,24 +6,35 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_core::spec::NamespaceKind;
-use corten_core::{Bundle, CreateOptions, Delete, Runtime, Watch};
+use corten_core::{Bundle, CreateOptions, Delete, ErrorKind, Runtime, Watch};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
 
 use crate::bundle;
+use crate::calloff::CallOff;
 use crate::failure::Failure;
 use crate::mounts;
 use crate::proto::options::Options;
 use crate::proto::task::CreateTaskRequest;
+use crate::runtimes::Runtimes;
+use crate::sandbox::Sandbox;
 use crate::stdio::{self, Files, Names, Owner};
 
-/// What a creation is made of.
+/// What is asked for: a container, or a sandbox.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) request: CreateTaskRequest,
     pub(crate) options: Options,
+    pub(crate) sandbox: Option<Sandbox>,
+}
+
+/// What a creation is made of.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) asked: Asked,
     pub(crate) owner: Owner,
     pub(crate) runtime: Arc<Runtime>,
+    folder: Folder,
 }
 
 /// A process that was made.
@@ -37,6 +48,7 @@ pub(crate) struct Made {
 /// A container that was made.
 #[derive(Debug)]
 pub(crate) struct Created {
+    pub(crate) plan: Plan,
     pub(crate) process: Made,
     pub(crate) shares_pids: bool,
     pub(crate) watch: Option<Watch>,
@@ -75,13 +87,59 @@ impl Folder {
 /// Makes a container.
 ///
 /// containerd removes the bundle when it has waited too long: then nothing stays of it.
-pub(crate) fn create(asked: &Asked) -> Result<Created, Failure> {
-    let path = Path::new(&asked.request.bundle);
-    let folder = Folder::open(path)?;
-    bundle::keep(path, &asked.options)?;
+pub(crate) fn create(
+    asked: Asked,
+    namespace: &str,
+    runtimes: &Runtimes,
+    off: &CallOff,
+) -> Result<Created, Failure> {
+    let plan = Plan {
+        runtime: runtimes.find(&asked.options, namespace)?,
+        owner: Owner {
+            id: asked.request.id.clone(),
+            namespace: namespace.to_owned(),
+            uid: asked.options.io_uid,
+            gid: asked.options.io_gid,
+        },
+        folder: Folder::open(Path::new(&asked.request.bundle))?,
+        asked,
+    };
+    let path = Path::new(&plan.asked.request.bundle);
+    bundle::keep(path, &plan.asked.options)?;
     bundle::name_program(Path::new("."), path)?;
+    make_root(&plan)?;
     let rootfs = path.join("rootfs");
-    if !asked.request.rootfs.is_empty() {
+    let made = mounts::mount_all(&plan.asked.request.rootfs, &rootfs, off)
+        .and_then(|()| create_mounted(&plan, off));
+    match made {
+        Ok((process, shares_pids, watch)) => {
+            let created = Created {
+                plan,
+                process,
+                shares_pids,
+                watch,
+            };
+            if created.plan.folder.is_there() {
+                return Ok(created);
+            }
+            let text = format!(
+                "{} was removed meanwhile",
+                created.plan.folder.path.display()
+            );
+            undo(created);
+            Err(Failure::not_found(text))
+        }
+        Err(failure) => {
+            unmount(&plan);
+            Err(failure)
+        }
+    }
+}
+
+/// The folder that the root file system is mounted on.
+fn make_root(plan: &Plan) -> Result<(), Failure> {
+    if !plan.asked.request.rootfs.is_empty() {
+        let rootfs = plan.folder.path.join("rootfs");
         match std::fs::DirBuilder::new().mode(0o711).create(&rootfs) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(Failure::call(rootfs.display(), error));
@@ -89,50 +147,39 @@ pub(crate) fn create(asked: &Asked) -> Result<Created, Failure> {
             _ => {}
         }
     }
-    let made = mounts::mount_all(&asked.request.rootfs, &rootfs)
-        .and_then(|()| create_mounted(asked))
-        .and_then(|created| {
-            if folder.is_there() {
-                return Ok(created);
-            }
-            end(created, &asked.runtime, &asked.request.id);
-            let text = format!("{} was removed meanwhile", path.display());
-            Err(Failure::not_found(text))
-        });
-    if made.is_err() {
-        unmount(&folder.now().join("rootfs"));
-    }
-    made
+    Ok(())
 }
 
 /// Undoes a creation that nobody wants any more.
-pub(crate) fn undo(created: Created, runtime: &Runtime, id: &str, bundle: &Path) {
-    end(created, runtime, id);
-    unmount(&bundle.join("rootfs"));
-}
-
-fn end(created: Created, runtime: &Runtime, id: &str) {
-    let deleted = runtime
-        .container(id)
-        .and_then(|container| container.delete(Delete::Force));
-    if let Err(error) = deleted {
-        log::error!("{id}: {error:#}");
+pub(crate) fn undo(created: Created) {
+    let id = &created.plan.asked.request.id;
+    let found = created.plan.runtime.container(id);
+    match found.and_then(|container| container.delete(Delete::Force)) {
+        // Whoever has called the creation off was here before.
+        Err(error) if error.kind() != ErrorKind::NotFound => log::error!("{id}: {error:#}"),
+        _ => {}
     }
     created.process.files.abandon();
+    unmount(&created.plan);
 }
 
-fn unmount(rootfs: &Path) {
-    if let Err(failure) = mounts::unmount_all(rootfs) {
+/// What is mounted in the bundle's folder, wherever that is now: on what has its path by now
+/// others may have mounted something.
+fn unmount(plan: &Plan) {
+    if plan.asked.request.rootfs.is_empty() {
+        return;
+    }
+    if let Err(failure) = mounts::unmount_all(&plan.folder.now().join("rootfs")) {
         log::warn!("{failure}");
     }
 }
 
-fn create_mounted(asked: &Asked) -> Result<Created, Failure> {
+fn create_mounted(plan: &Plan, off: &CallOff) -> Result<(Made, bool, Option<Watch>), Failure> {
     let mut files = Files::default();
-    match create_with(asked, &mut files) {
-        Ok(mut created) => {
-            created.process.files = files;
-            Ok(created)
+    match create_with(plan, off, &mut files) {
+        Ok((mut process, shares_pids, watch)) => {
+            process.files = files;
+            Ok((process, shares_pids, watch))
         }
         Err(failure) => {
             files.abandon();
@@ -141,13 +188,19 @@ fn create_mounted(asked: &Asked) -> Result<Created, Failure> {
     }
 }
 
-fn create_with(asked: &Asked, files: &mut Files) -> Result<Created, Failure> {
-    let Asked {
-        request,
-        options,
+fn create_with(
+    plan: &Plan,
+    off: &CallOff,
+    files: &mut Files,
+) -> Result<(Made, bool, Option<Watch>), Failure> {
+    let Plan {
+        asked: Asked {
+            request, options, ..
+        },
         owner,
         runtime,
-    } = asked;
+        ..
+    } = plan;
     let folder = Path::new(&request.bundle);
     let bundle = Bundle::load(folder)?;
     let names = names(request);
@@ -158,24 +211,23 @@ fn create_with(asked: &Asked, files: &mut Files) -> Result<Created, Failure> {
         (wanted.stdio, *files) = stdio::open(&names, owner)?;
     }
     let (place, spare) = (stdio::null()?, spare()?);
+    off.go_on(Some(runtime))?;
     let mut container = runtime.create(&request.id, &bundle, wanted)?;
     for warning in container.warnings() {
         log::warn!("{}: {warning}", request.id);
     }
     let pid = container.pid();
     match finish(&mut container, &names, owner, folder, (files, place)) {
-        Ok((pidfd, watch)) => Ok(Created {
-            process: Made {
+        Ok((pidfd, watch)) => {
+            let made = Made {
                 pid,
                 pidfd,
                 files: Files::default(),
-            },
-            shares_pids: bundle
-                .spec()
-                .namespace(NamespaceKind::Pid)
-                .is_none_or(|namespace| namespace.path.is_some()),
-            watch,
-        }),
+            };
+            let own_pids = bundle.spec().namespace(NamespaceKind::Pid);
+            let shares_pids = own_pids.is_none_or(|namespace| namespace.path.is_some());
+            Ok((made, shares_pids, watch))
+        }
         Err(failure) => {
             drop(spare);
             container.delete(Delete::Force)?;

@@ -23,6 +23,7 @@ use std::process::Command;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
 
+use crate::calloff::CallOff;
 use crate::failure::Failure;
 use crate::proto::task::Mount;
 use options::Options;
@@ -33,14 +34,15 @@ const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.f
 
 /// Mounts all of these, in their order. What was mounted when one fails is left to
 /// [`unmount_all`].
-pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), Failure> {
+pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path, off: &CallOff) -> Result<(), Failure> {
     for mount in mounts {
+        off.go_on(None)?;
         let target = Target::open(rootfs, &mount.target)?;
         let helper = HELPERS
             .iter()
             .find_map(|(prefix, program)| Some((program, mount.r#type.strip_prefix(prefix)?)));
         let mounted = match helper {
-            Some((program, kind)) => help(program, kind, mount, &target.name()?),
+            Some((program, kind)) => help(program, kind, mount, &target.name()?, off),
             None => mount_one(mount, target),
         };
         mounted.map_err(|failure| {
@@ -129,7 +131,13 @@ fn adjust(
 }
 
 /// `mount.fuse SOURCE TARGET -o OPTION... -t TYPE`.
-fn help(program: &str, kind: &str, mount: &Mount, target: &Path) -> Result<(), Failure> {
+fn help(
+    program: &str,
+    kind: &str,
+    mount: &Mount,
+    target: &Path,
+    off: &CallOff,
+) -> Result<(), Failure> {
     let mut command = Command::new(program);
     // It may stay as the file system's daemon.
     crate::sys::as_begun(&mut command);
@@ -137,18 +145,15 @@ fn help(program: &str, kind: &str, mount: &Mount, target: &Path) -> Result<(), F
     for option in &mount.options {
         command.args(["-o", option]);
     }
-    let output = command
-        .args(["-t", kind])
-        .output()
+    let (status, said) = off
+        .run(command.args(["-t", kind]))
         .map_err(|error| Failure::call(program, error))?;
-    if output.status.success() {
+    // One that was killed for that.
+    off.go_on(None)?;
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::other(format!(
-        "{program}: {}: {said}",
-        output.status
-    )))
+    Err(Failure::other(format!("{program}: {status}: {said}")))
 }
 
 /// Where the mapped layers of an overlay are until it is mounted here.

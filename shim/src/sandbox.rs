@@ -17,6 +17,7 @@ use crate::bundle;
 use crate::daemon::Shim;
 use crate::engine::Key;
 use crate::failure::{Code, Failure};
+use crate::make::Asked;
 use crate::proto::Any;
 use crate::proto::sandbox::{
     CreateSandboxRequest, Metric, Platform, PlatformResponse, PodSandboxConfig,
@@ -28,6 +29,7 @@ use crate::service::{Answer, read};
 use crate::stats;
 use crate::sys;
 use crate::task::{Exit, Status, Task};
+use crate::worker::Wanted;
 use config::{config, namespace_options, root_options, users};
 
 /// The name of the service.
@@ -44,8 +46,7 @@ pub(crate) struct Sandbox {
 impl Shim {
     pub(crate) fn sandbox(&mut self, reply: Reply, method: &str, payload: &[u8]) -> Answer {
         if method == "CreateSandbox" {
-            self.create_sandbox(reply, &read(payload)?)?;
-            return Ok(None);
+            return self.create_sandbox(reply, read(payload)?);
         }
         let SandboxRequest { sandbox_id } = read(payload)?;
         let key = Key {
@@ -73,11 +74,7 @@ impl Shim {
         found.ok_or_else(|| Failure::not_found(format!("sandbox {id} is not there")))
     }
 
-    fn create_sandbox(
-        &mut self,
-        reply: Reply,
-        request: &CreateSandboxRequest,
-    ) -> Result<(), Failure> {
+    fn create_sandbox(&mut self, reply: Reply, request: CreateSandboxRequest) -> Answer {
         if !request.rootfs.is_empty() {
             let text = "a sandbox of this shim needs no root file system";
             return Err(Failure::invalid(text));
@@ -86,35 +83,8 @@ impl Shim {
             Some(any) if any.is("runtime.v1.PodSandboxConfig") => read(&any.value)?,
             _ => PodSandboxConfig::default(),
         };
-        let folder = std::path::Path::new(&request.bundle_path);
-        let options = bundle::kept(folder)?;
-        let users = match users(&namespace_options(&pod)) {
-            Some(_) => network_owner(&request.netns_path)?,
-            None => None,
-        };
-        let program = std::fs::read_link("/proc/self/exe")
-            .map_err(|error| Failure::call("/proc/self/exe", error))?;
-        let config = config(request, &pod, &program.to_string_lossy(), users.as_ref())?;
-        let path = folder.join("config.json");
-        std::fs::write(&path, config.to_string())
-            .map_err(|error| Failure::call(path.display(), error))?;
-        let asked = CreateTaskRequest {
-            id: request.sandbox_id.clone(),
-            bundle: request.bundle_path.clone(),
-            rootfs: vec![Mount {
-                r#type: "tmpfs".to_owned(),
-                source: "tmpfs".to_owned(),
-                target: String::new(),
-                options: root_options(&pod),
-            }],
-            ..CreateTaskRequest::default()
-        };
-        let sandbox = Sandbox {
-            since: SystemTime::now(),
-            _users: users,
-        };
-        self.create_as(reply, asked, options, Some(sandbox));
-        Ok(())
+        let id = request.sandbox_id.clone();
+        self.create_as(reply, &id, move || asked(request, &pod))
     }
 
     /// What a Start answers, for a container or a sandbox.
@@ -135,12 +105,16 @@ impl Shim {
         if self.sandbox_mut(id)?.init.exit.is_some() {
             return Ok(Some(Vec::new()));
         }
+        // One that would only come to be when the others are gone.
+        let why = Failure::precondition(format!("sandbox {id} was stopped meanwhile"));
+        self.call_off(&why, |_, _| true);
         let containers = self.tasks.iter().filter(|(_, task)| !task.is_sandbox());
         let others: Vec<String> = containers.map(|(id, _)| id.clone()).collect();
         for other in others {
             let id = other.clone();
             self.with(
                 &other,
+                Wanted::ByShim,
                 |container| Ok(container.kill_all(libc::SIGKILL)?),
                 move |_, done: Result<(), Failure>| {
                     if let Err(failure) = done {
@@ -188,6 +162,7 @@ impl Shim {
         self.sandbox_mut(&id)?;
         self.with(
             &id.clone(),
+            Wanted::By(reply),
             |container| Ok(stats::packed(container)?),
             move |shim, metrics: Result<Any, Failure>| {
                 let answer = metrics.map(|data| {
@@ -202,6 +177,40 @@ impl Shim {
             },
         )
     }
+}
+
+/// What a sandbox is made of, with its configuration written.
+fn asked(request: CreateSandboxRequest, pod: &PodSandboxConfig) -> Result<Asked, Failure> {
+    let folder = std::path::Path::new(&request.bundle_path);
+    let options = bundle::kept(folder)?;
+    let users = match users(&namespace_options(pod)) {
+        Some(_) => network_owner(&request.netns_path)?,
+        None => None,
+    };
+    let program = std::fs::read_link("/proc/self/exe")
+        .map_err(|error| Failure::call("/proc/self/exe", error))?;
+    let config = config(&request, pod, &program.to_string_lossy(), users.as_ref())?;
+    let path = folder.join("config.json");
+    std::fs::write(&path, config.to_string())
+        .map_err(|error| Failure::call(path.display(), error))?;
+    Ok(Asked {
+        request: CreateTaskRequest {
+            id: request.sandbox_id,
+            bundle: request.bundle_path,
+            rootfs: vec![Mount {
+                r#type: "tmpfs".to_owned(),
+                source: "tmpfs".to_owned(),
+                target: String::new(),
+                options: root_options(pod),
+            }],
+            ..CreateTaskRequest::default()
+        },
+        options,
+        sandbox: Some(Sandbox {
+            since: SystemTime::now(),
+            _users: users,
+        }),
+    })
 }
 
 /// The user namespace that owns a network; none if there is none yet, or if it is this one.

@@ -4,6 +4,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::engine::Ready;
 use crate::frame::{self, Frame, TooLong};
 
@@ -17,7 +19,7 @@ const TURN: usize = 16;
 const FULL: usize = 1 << 20;
 
 /// Where an answer belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reply {
     pub(crate) connection: u64,
     pub(crate) stream: u32,
@@ -49,6 +51,15 @@ impl Connection {
         peer.is_ok_and(|peer| {
             peer.uid == rustix::process::geteuid() && peer.gid == rustix::process::getegid()
         })
+    }
+
+    /// Whether the other end is still open. What it sent before it was closed may not be read yet.
+    pub(crate) fn is_open(&self) -> bool {
+        let mut ends = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let looked = poll(&mut ends, Some(&Timespec::default()));
+        let [end] = ends;
+        looked.is_ok() && !end.revents().intersects(gone)
     }
 
     /// Reads what is there, and takes the whole frames out of it. There may be more.

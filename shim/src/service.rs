@@ -27,7 +27,8 @@ use crate::proto::task::{
 use crate::sandbox::SANDBOX;
 use crate::server::Reply;
 use crate::stats;
-use crate::task::{Status, wait_response};
+use crate::task::{Status, Task, wait_response};
+use crate::worker::{Job, Wanted};
 
 /// Both have the same messages; containerd 2.0 has renamed the service.
 const TASK: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
@@ -35,8 +36,17 @@ const TASK: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
 /// Calls that end something: they are made though nobody waits for the answer any more.
 const ENDS: [&str; 4] = ["Delete", "Kill", "StopSandbox", "ShutdownSandbox"];
 
+/// How many calls may wait for containers that are being made.
+const MOST_LATE: usize = 1024;
+
+/// What a call is about: the first field of every request is a name.
+fn name(request: &Request) -> Option<String> {
+    let named = read::<SandboxRequest>(&request.payload);
+    named.ok().map(|named| named.sandbox_id)
+}
+
 /// Whether a call has to be made though its caller has gone.
-pub(crate) fn is_end(request: &Request) -> bool {
+fn is_end(request: &Request) -> bool {
     ENDS.contains(&request.method.as_str())
 }
 
@@ -52,7 +62,7 @@ impl Shim {
     /// One call. Its answer may come later.
     pub(crate) fn call(&mut self, reply: Reply, request: Request) {
         if self.is_early(&request) {
-            return self.late.push((reply, request));
+            return self.wait_late(reply, request);
         }
         let service = request.service.as_str();
         let answer = if TASK.contains(&service) {
@@ -80,11 +90,14 @@ impl Shim {
     fn is_early(&self, request: &Request) -> bool {
         let method = request.method.as_str();
         if !self.creating.is_empty() && method != "Shutdown" {
-            // The first field of every request is a name.
-            let named = read::<SandboxRequest>(&request.payload);
-            if named.is_ok_and(|named| self.creating.contains(&named.sandbox_id)) {
+            let named = name(request);
+            if named.is_some_and(|named| self.creating.contains_key(&named)) {
                 return true;
             }
+        }
+        if method == "Create" || method == "CreateSandbox" {
+            // Something was asked of the one before, and is about to look for it by its name.
+            return name(request).is_some_and(|named| self.is_looked_up(&named));
         }
         if method != "Delete" && method != "Kill" {
             return false;
@@ -96,6 +109,36 @@ impl Shim {
         let task = self.tasks.get(&named.id).filter(|_| waits);
         let process = task.and_then(|task| task.process(&named.exec_id));
         process.is_some_and(|process| process.starting)
+    }
+
+    /// Lets a call wait, unless far too many do.
+    fn wait_late(&mut self, reply: Reply, request: Request) {
+        if self.late.len() < MOST_LATE {
+            return self.late.push((reply, request));
+        }
+        let text = "too many calls wait for a container that is being made";
+        self.answer(reply, Err(Failure::new(Code::ResourceExhausted, text)));
+    }
+
+    /// Lets go of calls that nobody waits for any more. What ends something is made all the
+    /// same, but not several times.
+    pub(crate) fn forget_late(&mut self) {
+        let mut kept: Vec<(Reply, Request)> = Vec::new();
+        for (reply, call) in std::mem::take(&mut self.late) {
+            let known = |(_, other): &(Reply, Request)| {
+                other.method == call.method && other.payload == call.payload
+            };
+            if self.hears(reply) || (is_end(&call) && !kept.iter().any(known)) {
+                kept.push((reply, call));
+            }
+        }
+        self.late = kept;
+    }
+
+    /// Whether an operation looks for a container of this name.
+    fn is_looked_up(&self, id: &str) -> bool {
+        let mut jobs = self.jobs();
+        jobs.any(|job| job.container.as_deref() == Some(id))
     }
 
     /// Goes on with what has waited for this creation, done or failed.
@@ -113,7 +156,7 @@ impl Shim {
 
     fn task(&mut self, reply: Reply, method: &str, payload: &[u8]) -> Answer {
         match method {
-            "Create" => self.create(reply, read(payload)?),
+            "Create" => return self.create(reply, read(payload)?),
             "Start" => self.start(reply, &read(payload)?),
             "Delete" => return self.delete(reply, read(payload)?),
             "Pids" => self.pids(reply, read(payload)?)?,
@@ -216,16 +259,22 @@ impl Shim {
         Ok(Some(Vec::new()))
     }
 
-    /// Does something with a container on a thread of its own.
+    /// Does something with a container on a thread of its own, which looks it up by its name:
+    /// there is no other one of that name before this is over.
     pub(crate) fn with<T: Send + 'static>(
         &mut self,
         id: &str,
+        wanted: Wanted,
         work: impl FnOnce(&mut Container) -> Result<T, Failure> + Send + 'static,
         then: impl FnOnce(&mut Shim, Result<T, Failure>) + Send + 'static,
     ) -> Result<(), Failure> {
         let runtime = Arc::clone(&self.task_mut(id)?.runtime);
         let id = id.to_owned();
-        self.work(move || work(&mut runtime.container(&id)?), then);
+        let job = Job {
+            wanted,
+            container: Some(id.clone()),
+        };
+        self.work(job, move || work(&mut runtime.container(&id)?), then);
         Ok(())
     }
 
@@ -238,6 +287,7 @@ impl Shim {
         let (id, serial) = (request.id.clone(), task.serial);
         self.with(
             &request.id,
+            Wanted::By(reply),
             |container| Ok(container.pause()?),
             move |shim, done: Result<(), Failure>| {
                 let same = shim.same_task(&id, serial);
@@ -264,6 +314,7 @@ impl Shim {
         let (id, serial) = (request.id.clone(), task.serial);
         self.with(
             &request.id,
+            Wanted::By(reply),
             |container| Ok(container.resume()?),
             move |shim, done: Result<(), Failure>| {
                 let same = shim.same_task(&id, serial);
@@ -283,6 +334,7 @@ impl Shim {
     fn stats(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
         self.with(
             &request.id,
+            Wanted::By(reply),
             |container| Ok(stats::packed(container)?),
             move |shim, metrics: Result<Any, Failure>| {
                 let answer = metrics.map(|metrics| {
@@ -295,35 +347,17 @@ impl Shim {
     }
 
     fn pids(&mut self, reply: Reply, request: ProcessRequest) -> Result<(), Failure> {
-        let id = request.id.clone();
+        let (id, serial) = (request.id.clone(), self.task_mut(&request.id)?.serial);
         self.with(
             &request.id,
+            Wanted::By(reply),
             |container| Ok(container.pids()?),
             move |shim, found: Result<Vec<i32>, Failure>| {
-                let answer = found.map(|found| shim.pids_response(&id, &found));
+                let task = shim.same_task(&id, serial);
+                let answer = found.map(|found| pids_response(task.as_deref(), &found));
                 shim.answer(reply, answer);
             },
         )
-    }
-
-    fn pids_response(&self, id: &str, found: &[i32]) -> Vec<u8> {
-        let task = self.tasks.get(id);
-        let exec_of = |pid: i32| {
-            let mut execs = task?.execs.iter();
-            let (exec, _) = execs.find(|(_, process)| process.pid == pid)?;
-            let details = ProcessDetails {
-                exec_id: exec.clone(),
-            };
-            Some(Any::pack("containerd.runc.v1.ProcessDetails", &details))
-        };
-        let processes = found.iter().map(|pid| ProcessInfo {
-            pid: pid.unsigned_abs(),
-            info: exec_of(*pid),
-        });
-        PidsResponse {
-            processes: processes.collect(),
-        }
-        .encode_to_vec()
     }
 
     fn update(&mut self, reply: Reply, request: UpdateTaskRequest) -> Result<(), Failure> {
@@ -332,6 +366,7 @@ impl Shim {
             .map_err(|error| Failure::invalid(format!("resources: {error}")))?;
         self.with(
             &request.id,
+            Wanted::By(reply),
             move |container| Ok(container.update(&resources)?),
             move |shim, done: Result<(), Failure>| shim.answer(reply, done.map(|()| Vec::new())),
         )
@@ -343,4 +378,24 @@ pub(crate) fn key(request: ProcessRequest) -> Key {
         id: request.id,
         exec: request.exec_id,
     }
+}
+
+/// Processes of a container, and which of them are execs, if it is still there.
+fn pids_response(task: Option<&Task>, found: &[i32]) -> Vec<u8> {
+    let exec_of = |pid: i32| {
+        let mut execs = task?.execs.iter();
+        let (exec, _) = execs.find(|(_, process)| process.pid == pid)?;
+        let details = ProcessDetails {
+            exec_id: exec.clone(),
+        };
+        Some(Any::pack("containerd.runc.v1.ProcessDetails", &details))
+    };
+    let processes = found.iter().map(|pid| ProcessInfo {
+        pid: pid.unsigned_abs(),
+        info: exec_of(*pid),
+    });
+    PidsResponse {
+        processes: processes.collect(),
+    }
+    .encode_to_vec()
 }

@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::libc::O_NONBLOCK;
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use rustix::fs::{Gid, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -217,38 +217,47 @@ fn targets(names: &Names) -> Result<(Target, Target), Failure> {
             std::fs::create_dir_all(folder)
                 .map_err(|error| Failure::call(folder.display(), error))?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(path)
-            .map_err(|error| Failure::call(path.display(), error))?;
-        let file = Arc::new(OwnedFd::from(file));
+        // One that is there already may be a fifo.
+        if is_fifo(path).is_ok_and(|is_fifo| is_fifo) {
+            return Ok((fifo(path)?, fifo(path)?));
+        }
+        let file = Arc::new(file(path, OpenOptions::new().create(true).mode(0o644))?);
         return Ok((Target::File(Arc::clone(&file)), Target::File(file)));
     }
     Ok((target(&names.stdout)?, target(&names.stderr)?))
 }
 
 fn target(name: &str) -> Result<Target, Failure> {
-    let path = match name.split_once("://") {
+    let path = Path::new(match name.split_once("://") {
         None => name,
         Some(("fifo", path)) => path,
         Some((scheme, _)) => {
             return Err(Failure::invalid(format!("unknown STDIO scheme {scheme}")));
         }
-    };
-    if path.is_empty() {
+    });
+    if path.as_os_str().is_empty() {
         return Ok(Target::Null);
     }
-    let failed = |error| Failure::call(path, error);
-    let is_fifo = std::fs::metadata(path)
-        .map_err(failed)?
-        .file_type()
-        .is_fifo();
-    if !is_fifo {
-        let file = OpenOptions::new().append(true).open(path).map_err(failed)?;
-        return Ok(Target::File(Arc::new(file.into())));
+    if is_fifo(path).map_err(|error| Failure::call(path.display(), error))? {
+        return fifo(path);
     }
+    Ok(Target::File(Arc::new(file(path, &mut OpenOptions::new())?)))
+}
+
+fn is_fifo(path: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::metadata(path)?.file_type().is_fifo())
+}
+
+/// A file to append to. The opening of a fifo or a device may wait for somebody else, which
+/// nobody could end: so that fails, and only a write may wait.
+fn file(path: &Path, options: &mut OpenOptions) -> Result<OwnedFd, Failure> {
+    let file = nonblocking(options.append(true), path)?;
+    rustix::io::ioctl_fionbio(&file, false)
+        .map_err(|errno| Failure::call(path.display(), errno))?;
+    Ok(file)
+}
+
+fn fifo(path: &Path) -> Result<Target, Failure> {
     // The reading end first: without one the writing end would have to wait for a reader.
     let reader = nonblocking(OpenOptions::new().read(true), path)?;
     let writer = nonblocking(OpenOptions::new().write(true), path)?;
@@ -257,17 +266,17 @@ fn target(name: &str) -> Result<Target, Failure> {
 
 /// Both ends of a stdin fifo.
 fn input_fifo(name: &str) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let path = name.strip_prefix("fifo://").unwrap_or(name);
+    let path = Path::new(name.strip_prefix("fifo://").unwrap_or(name));
     let reader = nonblocking(OpenOptions::new().read(true), path)?;
     let writer = nonblocking(OpenOptions::new().write(true), path)?;
     Ok((reader, writer))
 }
 
-fn nonblocking(options: &mut OpenOptions, path: &str) -> Result<OwnedFd, Failure> {
+fn nonblocking(options: &mut OpenOptions, path: &Path) -> Result<OwnedFd, Failure> {
     let file: File = options
-        .custom_flags(O_NONBLOCK)
+        .custom_flags(O_NONBLOCK | O_NOCTTY)
         .open(path)
-        .map_err(|error| Failure::call(path, error))?;
+        .map_err(|error| Failure::call(path.display(), error))?;
     Ok(file.into())
 }
 

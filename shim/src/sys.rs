@@ -21,6 +21,8 @@ pub(crate) struct Ended {
 #[derive(Clone, Copy)]
 pub(crate) enum Which<'a> {
     Pidfd(BorrowedFd<'a>),
+    /// The same, but it stays a zombie.
+    LookAt(BorrowedFd<'a>),
     Pid(i32),
     /// Any that belongs to the calling thread: what it has made itself, what came to it from
     /// threads that are gone, and orphans. It stays a zombie.
@@ -35,6 +37,10 @@ pub(crate) fn waitid(which: Which<'_>) -> io::Result<Option<Ended>> {
     let mut options = libc::WEXITED | libc::WNOHANG | libc::__WALL;
     let (kind, id) = match which {
         Which::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd().unsigned_abs()),
+        Which::LookAt(fd) => {
+            options |= libc::WNOWAIT;
+            (libc::P_PIDFD, fd.as_raw_fd().unsigned_abs())
+        }
         Which::Pid(pid) => (libc::P_PID, pid.unsigned_abs()),
         Which::Look => {
             options |= libc::WNOWAIT | libc::__WNOTHREAD;

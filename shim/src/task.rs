@@ -67,6 +67,8 @@ pub(crate) struct Process {
     /// A start is under way.
     pub(crate) starting: bool,
     pub(crate) started: bool,
+    /// A signal was sent to it, which may end it any time.
+    pub(crate) was_sent: bool,
     pub(crate) collected: Option<Exit>,
     /// The exit, once it was told.
     pub(crate) exit: Option<Exit>,
@@ -138,6 +140,8 @@ pub(crate) struct Task {
     pub(crate) serial: u64,
     /// Whether others than the kernel must end the rest of it.
     pub(crate) shares_pids: bool,
+    /// Whether its root file system was mounted here.
+    pub(crate) is_mounted: bool,
     pub(crate) rest: Rest,
     /// A Delete is under way: nothing is started any more.
     pub(crate) deleting: bool,
@@ -159,6 +163,7 @@ impl Task {
             sandbox: None,
             serial: 0,
             shares_pids: false,
+            is_mounted: false,
             rest: Rest::Lives,
             deleting: false,
             pausing: false,
@@ -190,11 +195,15 @@ impl Task {
         self.execs.get_mut(exec)
     }
 
-    /// Who has gone away waits for nothing any more.
-    pub(crate) fn forget_caller(&mut self, caller: Token) {
+    /// Waits for an end that nobody hears of any more are over; whether there were any.
+    pub(crate) fn forget_waiters(&mut self, which: impl Fn(&Reply) -> bool) -> bool {
+        let mut found = false;
         for process in std::iter::once(&mut self.init).chain(self.execs.values_mut()) {
-            process.waiters.retain(|waiter| waiter.connection != caller);
+            let before = process.waiters.len();
+            process.waiters.retain(|waiter| !which(waiter));
+            found |= process.waiters.len() != before;
         }
+        found
     }
 
     pub(crate) fn status(&self, process: &Process) -> Status {

@@ -1,15 +1,17 @@
 //! Calls that meet a Create which is under way.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corten_conformance::{lane, wait};
-use corten_shim::proto::Empty;
+use corten_shim::proto::options::Wrapper;
 use corten_shim::proto::task::{
-    ConnectResponse, DeleteResponse, KillRequest, PidResponse, StateResponse,
+    ConnectResponse, DeleteResponse, KillRequest, PidResponse, StateResponse, WaitResponse,
 };
+use corten_shim::proto::{Any, Empty};
 
-use crate::fake::container::{CREATED, NOT_FOUND, Web};
+use crate::fake::container::{CREATED, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED, Web};
 use crate::fake::{self, Client};
 
 /// Asks for a container whose creation waits until somebody writes to the fifo.
@@ -147,15 +149,14 @@ fn nothing_stays_of_a_container_whose_bundle_was_removed_while_it_was_made() {
 fn nothing_stays_of_a_container_whose_creator_has_gone() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
-        let (fifo, _) = create_slowly(&mut web);
+        create_slowly(&mut web);
         let address = format!("unix://{}", web.client.path.display());
         // containerd is killed, and asks for its containers when it is back.
         let mut next = Client::new(3, &address);
         let connect = next.ask("Connect", "web", "");
         nothing_is_answered(&mut next);
+        // Nobody ends what the creation waits for: it is called off.
         web.client = next;
-        nothing_is_answered(&mut web.client);
-        std::fs::write(&fifo, "\n").unwrap();
         let connected: ConnectResponse = web.client.receive(connect).unwrap();
         assert_eq!(connected.task_pid, 0);
         assert_eq!(web.state("").unwrap_err().code, NOT_FOUND);
@@ -164,6 +165,88 @@ fn nothing_stays_of_a_container_whose_creator_has_gone() {
         web.run();
         web.topics(2);
         web.end();
+    });
+}
+
+#[test]
+fn a_creation_that_takes_longer_than_its_caller_waits_is_called_off() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.client.limit = Duration::from_millis(300);
+        let (_, creating) = create_slowly(&mut web);
+        web.client.limit = Duration::ZERO;
+        let late = web.client.receive::<Empty>(creating).unwrap_err();
+        assert_eq!(late.code, DEADLINE_EXCEEDED);
+        assert_eq!(late.message, "context deadline exceeded");
+        assert_eq!(web.state("").unwrap_err().code, NOT_FOUND);
+        nothing_is_there(&mut web);
+        // The answer that is due behind it is not sent: the next one is another's.
+        nothing_is_answered(&mut web.client);
+        web.config["hooks"] = serde_json::json!({});
+        web.client.limit = Duration::from_secs(60);
+        web.run();
+        web.topics(2);
+        web.end();
+    });
+}
+
+#[test]
+fn options_in_a_file_that_can_not_be_read_yet_hold_up_no_other_call() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let options = web.fifo("options");
+        let wrapper = Wrapper {
+            config_path: options.display().to_string(),
+            ..Wrapper::default()
+        };
+        web.request.options = Some(Any::pack("runtimeoptions.v1.Options", &wrapper));
+        std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
+        let creating = web.client.send("Create", &web.request.clone());
+        nothing_is_answered(&mut web.client);
+        std::fs::write(&options, "Root = \"/run/elsewhere\"\n").unwrap();
+        web.client.receive::<PidResponse>(creating).unwrap();
+        assert!(Path::new("/run/elsewhere/test/web").exists());
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn who_waits_for_an_end_no_longer_than_that_is_told_so() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        web.run();
+        web.client.limit = Duration::from_millis(50);
+        assert_eq!(web.wait("").unwrap_err().code, DEADLINE_EXCEEDED);
+        web.client.limit = Duration::ZERO;
+        let waiting = web.ask("Wait", "");
+        web.kill("", 9, true).unwrap();
+        web.client.receive::<WaitResponse>(waiting).unwrap();
+        web.delete("").unwrap();
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn so_many_calls_wait_for_a_creation_and_no_more() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let (fifo, creating) = create_slowly(&mut web);
+        let asked: Vec<u32> = (0..1100).map(|_| web.ask("State", "")).collect();
+        let refused = web.client.receive::<Empty>(asked[1099]).unwrap_err();
+        assert_eq!(refused.code, RESOURCE_EXHAUSTED);
+        std::fs::write(&fifo, "\n").unwrap();
+        web.client.receive::<PidResponse>(creating).unwrap();
+        let mut answers = asked.iter();
+        let answered = answers.by_ref().take_while(|stream| {
+            let state: Result<StateResponse, _> = web.client.receive(**stream);
+            state.is_ok()
+        });
+        assert_eq!(answered.count(), 1024);
+        web.kill("", 9, true).unwrap();
+        web.wait("").unwrap();
+        web.delete("").unwrap();
+        web.client.shutdown();
     });
 }
 

@@ -63,6 +63,33 @@ fn a_start_that_meets_a_delete_is_refused_and_the_end_is_told() {
 }
 
 #[test]
+fn a_created_container_ends_by_the_signal_that_it_was_sent_though_a_delete_follows_at_once() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        // In a pid namespace of its own it would take no notice.
+        let all = web.config["linux"]["namespaces"].as_array_mut().unwrap();
+        all.retain(|namespace| namespace["type"] != "pid");
+        for _ in 0..100 {
+            web.create().unwrap();
+            let request = KillRequest {
+                id: "web".to_owned(),
+                signal: 15,
+                ..KillRequest::default()
+            };
+            let killing = web.client.send("Kill", &request);
+            let deleting = web.ask("Delete", "");
+            web.client.receive::<Empty>(killing).unwrap();
+            let deleted: DeleteResponse = web.client.receive(deleting).unwrap();
+            assert_eq!(deleted.exit_status, 143);
+            web.containerd.event();
+            assert_eq!(web.containerd.event().exit().exit_status, 143);
+            web.containerd.event();
+        }
+        web.client.shutdown();
+    });
+}
+
+#[test]
 fn of_a_delete_and_a_start_at_once_each_event_is_told_once_and_in_order() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");

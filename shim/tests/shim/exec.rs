@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use crate::fake;
 use crate::fake::container::{
-    ALREADY_EXISTS, CREATED, FAILED_PRECONDITION, NOT_FOUND, STOPPED, Web, open_reader,
+    ALREADY_EXISTS, CREATED, FAILED_PRECONDITION, NOT_FOUND, STOPPED, Web,
 };
 
 #[test]
@@ -178,13 +178,14 @@ fn the_status_of_an_exec_that_ends_while_it_is_started_is_kept_and_holds_up_no_o
         let mut web = Web::new("sleep 1000");
         web.config["linux"]["namespaces"] = crate::task::without_pid(&web.config).into();
         let init = web.run();
-        let fifo = web.fifo("log.fifo");
-        // Its process is there, and its output can't be opened before somebody reads.
+        let fifo = web.fifo("hold");
+        let logger = web.logger(&format!("read x <{}; exec 5>&-; cat <&3", fifo.display()));
+        // Its process is there, and its logger is not ready.
         let request = corten_shim::proto::task::ExecProcessRequest {
             id: "web".to_owned(),
             exec_id: "fast".to_owned(),
             terminal: true,
-            stdout: format!("file://{}", fifo.display()),
+            stdout: logger,
             spec: Some(corten_shim::proto::Any {
                 type_url: String::new(),
                 value: br#"{"args":["/bin/sh","-c","exit 5"],"cwd":"/","env":["PATH=/bin"]}"#
@@ -207,10 +208,9 @@ fn the_status_of_an_exec_that_ends_while_it_is_started_is_kept_and_holds_up_no_o
         }
         fake::children(shim, &[init]);
         assert_eq!(fake::dead_shells(shim), [ended]);
-        let reader = open_reader(&fifo);
+        std::fs::write(&fifo, "\n").unwrap();
         web.client.receive::<Empty>(starting).unwrap();
         assert_eq!(web.wait("fast").unwrap(), 5);
-        drop(reader);
         web.end();
     });
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use corten_conformance::lane;
 use corten_shim::proto::task::Mount;
 
-use crate::fake::container::Web;
-use crate::fake::{Containerd, Version};
+use crate::fake::container::{NOT_FOUND, Web};
+use crate::fake::{self, Client, Containerd, Version};
 
 #[test]
 fn a_mount_follows_no_link_of_the_image_out_of_it() {
@@ -210,6 +210,94 @@ fn a_file_system_of_fuse_is_mounted_by_its_helper() {
         assert_eq!(std::fs::read_to_string("/run/fake/args").unwrap(), expected);
         web.delete("").unwrap();
         assert!(!web.bundle.join("rootfs/tmp").exists());
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn what_others_have_mounted_in_a_bundle_stays_when_its_container_is_deleted() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let image = web.containerd.folder.join("image");
+        web.config["root"]["path"] = image.display().to_string().into();
+        web.request.rootfs.clear();
+        let rootfs = web.bundle.join("rootfs");
+        std::fs::create_dir(&rootfs).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "tmpfs"]).arg(&rootfs).status();
+        assert!(mounted.unwrap().success());
+        std::fs::write(rootfs.join("file"), "").unwrap();
+        web.create().unwrap();
+        web.delete("").unwrap();
+        web.request.stdout = "bad://scheme".to_owned();
+        web.create().unwrap_err();
+        assert!(rootfs.join("file").exists());
+        web.client.shutdown();
+    });
+}
+
+/// Programs for a `PATH`: a helper that mounts, with this script.
+fn helper(containerd: &mut Containerd, script: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let programs = containerd.folder.join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let helper = programs.join("mount.fuse3");
+    std::fs::write(
+        &helper,
+        format!("#!/bin/sh\nPATH=/bin:/usr/bin\n{script}\n"),
+    )
+    .unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    containerd.programs = Some(programs);
+}
+
+fn thing() -> Mount {
+    Mount {
+        r#type: "fuse3.thing".to_owned(),
+        source: "thing".to_owned(),
+        target: "tmp".to_owned(),
+        options: Vec::new(),
+    }
+}
+
+#[test]
+fn a_helper_that_does_not_end_is_killed_when_nobody_waits_for_its_container() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        helper(
+            &mut containerd,
+            "sleep 1000 & echo $! >/run/fake/pid.new\n\
+                                 mv /run/fake/pid.new /run/fake/pid; wait",
+        );
+        let mut web = Web::of(containerd, "web", "sleep 1000");
+        web.request.rootfs.push(thing());
+        std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
+        web.client.send("Create", &web.request.clone());
+        let pid = || std::fs::read_to_string("/run/fake/pid").ok();
+        let pid = corten_conformance::wait::until(fake::LIMIT, pid).unwrap();
+        let address = format!("unix://{}", web.client.path.display());
+        web.client = Client::new(3, &address);
+        assert_eq!(web.state("").unwrap_err().code, NOT_FOUND);
+        fake::gone(pid.trim().parse().unwrap());
+        assert!(!web.bundle.join("rootfs/bin").exists(), "mounted");
+        web.client.shutdown();
+    });
+}
+
+#[test]
+fn a_daemon_that_a_helper_leaves_with_its_output_open_holds_up_nothing() {
+    lane::test(|| {
+        let mut containerd = Containerd::new(Version::Json);
+        helper(
+            &mut containerd,
+            "mount --bind /run/fake/image \"$2\"; sleep 1000 & exit 0",
+        );
+        let mut web = Web::of(containerd, "web", "test -x /tmp/bin/busybox");
+        web.request.rootfs.push(thing());
+        web.run();
+        assert_eq!(web.wait("").unwrap(), 0);
+        web.delete("").unwrap();
         web.client.shutdown();
     });
 }

@@ -262,6 +262,33 @@ fn a_container_that_is_being_created_keeps_the_shim_of_a_pod_that_is_shut_down()
 }
 
 #[test]
+fn a_container_that_is_being_made_when_its_pod_is_stopped_comes_to_nothing() {
+    lane::test(|| {
+        let mut pod = Pod::new();
+        let pid = pod.run();
+        let mut web = container(&pod, pid, "sleep 1000");
+        let begun = web.fifo("begun");
+        let wait = format!("echo >{}; sleep 1000", begun.display());
+        web.config["hooks"] = json!({
+            "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", wait]}]
+        });
+        std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
+        let creating = web.client.send("Create", &web.request.clone());
+        std::fs::read(&begun).unwrap();
+        let _: Empty = pod.call("StopSandbox").unwrap();
+        let refused = web.client.receive::<PidResponse>(creating).unwrap_err();
+        assert!(
+            refused.message.contains("sandbox pod was stopped"),
+            "{}",
+            refused.message
+        );
+        assert_eq!(web.state("").unwrap_err().code, NOT_FOUND);
+        assert!(!web.bundle.join("rootfs/bin").exists(), "mounted");
+        pod.end();
+    });
+}
+
+#[test]
 fn a_pod_that_is_ended_while_it_is_made_ends_when_it_is() {
     lane::test(|| {
         for method in ["StopSandbox", "ShutdownSandbox"] {

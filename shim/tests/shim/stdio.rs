@@ -1,6 +1,7 @@
 //! Standard input and output: fifos, files, loggers, terminals.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use corten_conformance::lane;
@@ -223,17 +224,40 @@ fn output_to_a_file_has_both_streams() {
 }
 
 #[test]
+fn a_file_that_is_a_fifo_waits_for_no_reader() {
+    lane::test(|| {
+        let mut web = Web::new("echo out; echo err >&2; sleep 1000");
+        let fifo = web.fifo("log.fifo");
+        let name = format!("file://{}", fifo.display());
+        web.request.stdout = name.clone();
+        web.run();
+        web.add_exec_to("one", "echo one", &name).unwrap();
+        web.start("one").unwrap();
+        assert_eq!(web.wait("one").unwrap(), 0);
+        web.delete("one").unwrap();
+        // It is kept for who comes later.
+        let mut reader = open_reader(&fifo);
+        let text = read(&mut reader, 12);
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["err", "one", "out"]);
+        web.end();
+    });
+}
+
+#[test]
 fn a_file_that_takes_nothing_holds_up_only_its_own_stream() {
     lane::test(|| {
         let mut web = Web::new("seq 100000; echo end >&2");
-        // A fifo stands for a file on a disk that hangs: a write to it waits.
-        let log = web.fifo("log.fifo");
-        let mut disk = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&log)
-            .unwrap();
-        web.request.stdout = format!("file://{}", log.display());
+        // A terminal stands for a disk that hangs: a write to it waits.
+        let (disk, log) = corten_conformance::console::open().unwrap();
+        let mut raw = rustix::termios::tcgetattr(&log).unwrap();
+        raw.make_raw();
+        rustix::termios::tcsetattr(&log, rustix::termios::OptionalActions::Now, &raw).unwrap();
+        let mut disk = std::fs::File::from(disk);
+        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&log));
+        let name = std::fs::read_link(name).unwrap();
+        web.request.stdout = format!("file://{}", name.display());
         let pid = web.run();
         let pipe = std::fs::OpenOptions::new()
             .write(true)
@@ -241,11 +265,11 @@ fn a_file_that_takes_nothing_holds_up_only_its_own_stream() {
             .unwrap();
         // Both are full: whoever carries from one to the other waits.
         let full = || {
-            let is_full = |fd| {
-                let mut fds = [PollFd::new(fd, PollFlags::OUT)];
+            let is_full = |fd: std::os::fd::BorrowedFd<'_>| {
+                let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
                 rustix::event::poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
             };
-            (is_full(&disk) && is_full(&pipe)).then_some(())
+            (is_full(log.as_fd()) && is_full(pipe.as_fd())).then_some(())
         };
         assert!(corten_conformance::wait::until(fake::LIMIT, full).is_some());
         drop(pipe);

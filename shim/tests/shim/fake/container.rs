@@ -26,8 +26,10 @@ pub(crate) const CREATED: i32 = 1;
 pub(crate) const RUNNING: i32 = 2;
 pub(crate) const STOPPED: i32 = 3;
 pub(crate) const PAUSED: i32 = 4;
+pub(crate) const DEADLINE_EXCEEDED: i32 = 4;
 pub(crate) const NOT_FOUND: i32 = 5;
 pub(crate) const ALREADY_EXISTS: i32 = 6;
+pub(crate) const RESOURCE_EXHAUSTED: i32 = 8;
 pub(crate) const FAILED_PRECONDITION: i32 = 9;
 
 /// One container with all that belongs to it.

@@ -311,6 +311,8 @@ pub(crate) struct Client {
     stream: u32,
     answers: BTreeMap<u32, Result<Vec<u8>, Status>>,
     pub(crate) path: PathBuf,
+    /// How long calls may take; without an end if it is zero.
+    pub(crate) limit: Duration,
 }
 
 impl Client {
@@ -325,6 +327,7 @@ impl Client {
             stream: 1,
             answers: BTreeMap::new(),
             path,
+            limit: Duration::ZERO,
         }
     }
 
@@ -350,7 +353,13 @@ impl Client {
     pub(crate) fn send(&mut self, method: &str, message: &impl Message) -> u32 {
         let stream = self.stream;
         self.stream += 2;
-        let bytes = frame::request(stream, &self.service, method, message.encode_to_vec());
+        let request = Request {
+            service: self.service.clone(),
+            method: method.to_owned(),
+            payload: message.encode_to_vec(),
+            timeout_nano: i64::try_from(self.limit.as_nanos()).unwrap(),
+        };
+        let bytes = frame::encode(stream, frame::Kind::Request, &request);
         self.socket.write_all(&bytes).unwrap();
         stream
     }
