@@ -172,6 +172,7 @@ fn exec_with(
     let mut wanted = ExecOptions::default();
     // This thread ends with the start.
     wanted.stay_on_cpu = true;
+    wanted.caller_reaps = true;
     if !names.terminal {
         (wanted.stdio, *files) = stdio::open(names, owner)?;
     }

@@ -42,6 +42,9 @@ pub struct ExecOptions {
     /// the thread counts as one whose CPUs were chosen (sched_setaffinity(2)) from then on, and
     /// gets none that its cpuset may get later.
     pub stay_on_cpu: bool,
+    /// The caller reaps it by its pidfd, of which it keeps a copy, whatever becomes of the
+    /// [`ExecProcess`]: nothing is kept of it here, and a delete leaves its end to the caller.
+    pub caller_reaps: bool,
     /// Keep when each step began and ended, for [`ExecProcess::trace`].
     pub trace: bool,
     /// Edits the plan before it is carried out: for tests of the tests.
@@ -240,7 +243,7 @@ impl Container {
         let warnings = told(std::mem::take(&mut plan.warnings), later);
         let pid = started.pid;
         let started = OfExec::new(started.pidfd, (self.saved.pid, self.saved.start_time));
-        if self.saved.own_pid_namespace {
+        if self.saved.own_pid_namespace && !options.caller_reaps {
             started.remember();
         }
         Ok(ExecProcess {
