@@ -11,6 +11,7 @@ checks!("sysctl":
     a_key_may_be_written_with_dots_or_slashes,
     a_value_is_written_as_it_is,
     a_parameter_is_set_in_a_user_namespace_too,
+    a_caller_in_a_user_namespace_with_a_masked_proc_sets_a_parameter,
     a_parameter_of_a_namespace_that_is_the_hosts_is_refused,
     a_parameter_of_the_whole_machine_is_refused,
     a_key_that_climbs_out_of_its_namespace_is_refused [Need::Machine],
@@ -93,6 +94,28 @@ fn a_parameter_is_set_in_a_user_namespace_too(lab: &Lab) {
     let mut bundle = bundle(lab, parameters, &["net/ipv4/ip_forward"]);
     in_user_namespace(&mut bundle);
     assert_eq!(lab.run(&bundle).ok().stdout(), "1\n");
+}
+
+/// An engine in a container, as it is there: it can't mount a procfs that shows more than its
+/// own.
+fn a_caller_in_a_user_namespace_with_a_masked_proc_sets_a_parameter(lab: &Lab) {
+    let parameters = json!({"net.ipv4.ip_default_ttl": "61"});
+    let mut bundle = bundle(lab, parameters, &["net/ipv4/ip_default_ttl"]);
+    for mounted in ["/proc", "/sys", "/dev/pts"] {
+        bundle.without_mount(mounted);
+    }
+    let options = ["rbind", "nosuid", "nodev", "noexec"];
+    let own =
+        json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": options});
+    bundle.push("/mounts", own);
+    bundle.config["linux"]["maskedPaths"] = json!([]);
+    bundle.config["linux"]["readonlyPaths"] = json!([]);
+    // A mask counts from the outside only.
+    let script = "busybox mount -t tmpfs -o ro mask /proc/driver && \
+                  exec unshare --user --map-root-user --mount --propagation private \"$@\"";
+    let words = ["unshare", "--mount", "sh", "-c", script, "sh"];
+    let output = lab.run_under(&words, &bundle);
+    assert_eq!(output.ok().stdout(), "61\n");
 }
 
 /// Refuses the key by name.

@@ -118,7 +118,7 @@ pub struct Facts {
 struct Asked {
     namespaces: Vec<NamespaceKind>,
     /// What a creation depends on and a process in a container does not: the mode of the
-    /// cgroups, systemd, /proc/kcore, the caller's user namespace.
+    /// cgroups, systemd, /proc/kcore.
     creation: bool,
     apparmor: bool,
     selinux: bool,
@@ -179,8 +179,9 @@ impl Host {
 
     fn look(asked: &Asked) -> Result<Host, Error> {
         let last_cap = process::last_cap();
+        let user_namespace = in_user_namespace();
         // Only a user namespace depends on what its creator sees of /proc.
-        let user = asked.namespaces.contains(&NamespaceKind::User);
+        let user = user_namespace || asked.namespaces.contains(&NamespaceKind::User);
         Ok(Host {
             kernel: kernel()?,
             euid: process::geteuid().map_err(|errno| Error::call("uid", "geteuid", errno))?,
@@ -195,7 +196,7 @@ impl Host {
             namespaces: joined::known(&asked.namespaces),
             memfd_exec: memfd_exec(),
             kcore: asked.creation && is_there("/proc/kcore"),
-            user_namespace: asked.creation && in_user_namespace(),
+            user_namespace,
             proc_hidden: user && proc_hidden()?,
             apparmor: asked.apparmor && apparmor(),
             selinux: asked.selinux && is_there("/sys/fs/selinux/enforce"),

@@ -90,13 +90,15 @@ pub(super) fn drop_groups(origin: &str) -> Step {
 }
 
 /// Groups first: after setresuid(2) there is no privilege to change them. A user namespace
-/// that is joined may forbid it; the caller's have been dropped before it was.
+/// that is joined may forbid it; the caller's have been dropped before it was. So may the
+/// caller's own, and one below it: then the caller's stay, if no others are asked for.
 pub(super) fn set_groups(cx: &Context<'_>, gids: &[u32], origin: &str) -> Step {
     let words: Vec<String> = gids.iter().map(u32::to_string).collect();
     let what = format!("set supplementary groups ({})", words.join(","));
     let gids = gids.to_vec();
     let step = Step::init(Op::SetGroups { gids }, origin, what);
-    if words.is_empty() && cx.joined_namespace(NamespaceKind::User) {
+    let joined = cx.joined_namespace(NamespaceKind::User);
+    if words.is_empty() && (joined || cx.host.user_namespace) {
         step.or_warn()
     } else {
         step

@@ -43,9 +43,9 @@ fn open(cx: &Context<'_>, origin: &str) -> Step {
 }
 
 /// A user namespace mounts the procfs of a pid namespace that it owns, and shows nothing by
-/// it that is hidden on the /proc which is there.
+/// it that is hidden on the /proc which is there; so where the caller is in one itself, too.
 fn may_mount(cx: &Context<'_>) -> bool {
-    if !cx.other_namespace(NamespaceKind::User) {
+    if !cx.in_user_namespace() {
         return true;
     }
     let joined = cx.facts.joined.get(&NamespaceKind::Pid);

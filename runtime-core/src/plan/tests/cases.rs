@@ -206,6 +206,10 @@ fn adjust(case: &mut Case) {
         "in-a-user-namespace" => host.user_namespace = true,
         "labels-without-modules" => (host.apparmor, host.selinux) = (false, false),
         "sysctl-user-namespace-hidden-proc" => host.proc_hidden = true,
+        "sysctl-in-a-user-namespace" => host.user_namespace = true,
+        "sysctl-in-a-user-namespace-hidden-proc" => {
+            (host.user_namespace, host.proc_hidden) = (true, true);
+        }
         "time-namespace-missing" => host.namespaces.retain(|kind| *kind != NamespaceKind::Time),
         "copy-symlink" => {
             mounts.links.insert(0, PathBuf::from("../run/stub"));
