@@ -38,9 +38,10 @@ pub struct ExecOptions {
     /// Start it in a paused container too: it comes to its program when that is resumed.
     pub ignore_paused: bool,
     /// Start it on the CPU of the calling thread, which is kept there for that time: sooner,
-    /// since no other CPU is to be woken. The program may run wherever it may without this; but
-    /// the thread counts as one whose CPUs were chosen (sched_setaffinity(2)) from then on, and
-    /// gets none that its cpuset may get later.
+    /// since no other CPU is to be woken. The program may run wherever it may without this (where
+    /// a filter lets the caller choose its CPUs but not its children, a warning says that it
+    /// stays there); but the thread counts as one whose CPUs were chosen (sched_setaffinity(2))
+    /// from then on, and gets none that its cpuset may get later.
     pub stay_on_cpu: bool,
     /// The caller reaps it by its pidfd, of which it keeps a copy, whatever becomes of the
     /// [`ExecProcess`]: nothing is kept of it here, and a delete leaves its end to the caller.

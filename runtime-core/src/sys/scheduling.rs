@@ -1,8 +1,10 @@
 //! How a process is scheduled, see sched_setattr(2), ioprio_set(2), sched_setaffinity(2).
 
+use std::path::Path;
+
 use rustix::io::Errno;
 
-use super::{call, last_errno};
+use super::{call, file, last_errno};
 
 /// What sched_setattr(2) takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +81,7 @@ type Cpus = [u64; 128];
 /// A new process is placed on an idle CPU, which sleeps and has nothing of it in its caches.
 /// That is a waste for one that its maker waits for.
 pub(crate) fn on_this_cpu<T>(run: impl FnOnce() -> T) -> T {
-    let Ok((before, words)) = affinity() else {
+    let Ok((before, words)) = affinity().and_then(with_offline) else {
         return run();
     };
     let mut here: Cpus = [0; 128];
@@ -107,6 +109,37 @@ fn affinity() -> Result<(Cpus, usize), Errno> {
         usize::try_from(bytes).map_err(|_| last_errno())
     })?;
     Ok((cpus, bytes / 8))
+}
+
+/// The same with those that are offline just now, which sched_getaffinity(2) leaves out: the
+/// thread may run there when they are back.
+fn with_offline((online, words): (Cpus, usize)) -> Result<(Cpus, usize), Errno> {
+    // As a rule there is none, and the longer file need not be read.
+    let offline = Path::new("/sys/devices/system/cpu/offline");
+    let offline = file::read_once_at(rustix::fs::CWD, offline);
+    if offline.is_ok_and(|list| list.trim_ascii().is_empty()) {
+        return Ok((online, words));
+    }
+    let status = file::read(Path::new("/proc/thread-self/status"))?;
+    let all = allowed(&String::from_utf8_lossy(&status)).ok_or(Errno::PROTO)?;
+    Ok((all, words))
+}
+
+/// `Cpus_allowed` of proc_pid_status(5): words of 32 bits, the highest first.
+fn allowed(status: &str) -> Option<Cpus> {
+    let line = |line: &str| line.strip_prefix("Cpus_allowed:").map(str::to_owned);
+    let mut cpus: Cpus = [0; 128];
+    for (at, word) in status
+        .lines()
+        .find_map(line)?
+        .trim()
+        .rsplit(',')
+        .enumerate()
+    {
+        let word = u64::from(u32::from_str_radix(word, 16).ok()?);
+        *cpus.get_mut(at / 2)? |= word << (at % 2 * 32);
+    }
+    Some(cpus)
 }
 
 fn set_affinity(cpus: &Cpus, words: usize) -> Result<(), Errno> {
@@ -143,5 +176,29 @@ mod tests {
         assert_eq!(bits(&during), 1);
         assert_eq!(during[here / 64], 1 << (here % 64));
         assert_eq!(affinity().unwrap(), before);
+    }
+
+    #[test]
+    fn a_cpu_that_is_offline_is_not_lost() {
+        let status =
+            |cpus: &str| format!("Name:\tx\nCpus_allowed:\t{cpus}\nCpus_allowed_list:\t0\n");
+        let words = |cpus: &str| allowed(&status(cpus)).map(|cpus| [cpus[0], cpus[1]]);
+        assert_eq!(words("f"), Some([0xf, 0]));
+        assert_eq!(
+            words("00000001,80000000,0000000f"),
+            Some([0x8000_0000_0000_000f, 1])
+        );
+        assert_eq!(words("g"), None);
+        assert_eq!(allowed("Name:\tx\n"), None);
+        // Where all are online both files say the same.
+        let own = file::read(Path::new("/proc/thread-self/status")).unwrap();
+        let (online, words) = affinity().unwrap();
+        let both = with_offline((online, words)).unwrap();
+        let of_status = allowed(&String::from_utf8_lossy(&own)).unwrap();
+        let is_within = online
+            .iter()
+            .zip(of_status)
+            .all(|(own, all)| own & all == *own);
+        assert!(is_within && both.1 == words);
     }
 }
