@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex};
 use super::dir::{self, StateDir};
 use super::notify;
 use super::state::{self, Intent, Saved};
-use super::{Container, Delete, Runtime};
+use super::{Cgroups, Container, Delete, Runtime};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
-use crate::plan::Plan;
 use crate::plan::hooks::HookState;
+use crate::plan::{self, Plan};
 use crate::run::{
     Driver, InitProgram, Keeper, Made, Process, Record, Trace, Undone, hand_on, late_steps,
 };
-use crate::spec::NamespaceKind;
+use crate::spec::{NamespaceKind, Spec};
+use crate::sys::launch::Guard;
 use crate::sys::{call, ipc, process};
 
 /// Descriptors for a container's standard input, output and error.
@@ -129,6 +130,7 @@ impl Runtime {
         let given = bundle;
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
+        let guard = self.begin_namespaces(bundle.spec());
         let host = Host::probe_for(bundle.spec())?;
         let wanted = self.plan_options(id, &options, start);
         let (mut plan, facts) = self.plan_on(&host, bundle, &wanted)?;
@@ -148,6 +150,7 @@ impl Runtime {
             host,
             plan,
             facts,
+            guard,
         };
         // Given back before anything is removed: the descriptor may be the last one.
         let made = match dir.lock() {
@@ -164,6 +167,17 @@ impl Runtime {
                 }
                 Err(undone.error)
             }
+        }
+    }
+
+    /// Has the namespaces that the launch will make begun to be made, if one of them takes long. Whether all of them can
+    /// be had, or are wanted at all, is known later.
+    fn begin_namespaces(&self, spec: &Spec) -> Option<Guard> {
+        let flags = plan::begun_early(spec)?;
+        // Without a thread now the launch asks for one, and fails then.
+        match self.cgroups {
+            Cgroups::Fs => Guard::start(flags).ok(),
+            _ => None,
         }
     }
 }
@@ -212,6 +226,7 @@ struct New<'a> {
     host: Host,
     plan: Plan,
     facts: Facts,
+    guard: Option<Guard>,
 }
 
 /// What a creation leaves.
@@ -273,6 +288,7 @@ impl New<'_> {
 
     fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Undone> {
         let stdio = std::mem::take(&mut self.options.stdio);
+        let guard = self.guard.take();
         let hooks = self.bundle.spec().hooks.as_ref();
         let mut keeper = StateKeeper {
             new: &self,
@@ -291,7 +307,7 @@ impl New<'_> {
             stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
             container: None,
             keeper: &mut keeper,
-            made: Made::default(),
+            made: Made::guarded(guard),
             trace: Trace::default(),
             warnings: Vec::new(),
             records: Vec::new(),

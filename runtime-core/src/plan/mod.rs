@@ -57,6 +57,7 @@ pub(crate) use exec::with_defaults;
 pub(crate) use flatten::{Fds, Flat};
 use mounts::Mounts;
 pub(crate) use mounts::{TREES, has_long_layers};
+pub(crate) use namespaces::begun_early;
 pub(crate) use options::{MOUNT_OPTIONS, copies_symlink, is_bind, is_read_only};
 pub(crate) use resctrl::schemata;
 pub use resctrl::{Group, Ownership};

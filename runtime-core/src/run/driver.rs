@@ -26,6 +26,7 @@ use crate::host::{Facts, Host};
 use crate::plan::hooks::HookState;
 use crate::plan::{Action, Plan, RunOp, Step};
 use crate::spec::Hook;
+use crate::sys::launch::Guard;
 use crate::sys::{file, ipc, process, user_namespace};
 
 /// How long the kernel may take to let go of a cgroup whose processes were killed.
@@ -105,6 +106,8 @@ pub(crate) struct Driver<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     cgroup: Option<Cgroup>,
+    /// A thread that makes namespaces while this is planned, and watches the launch.
+    guard: Option<Guard>,
     /// Whether systemd was asked for a scope.
     scope: bool,
     fifos: Option<[OwnedFd; 2]>,
@@ -136,6 +139,14 @@ impl Made {
     pub(crate) fn within(cgroup: Option<Cgroup>) -> Made {
         Made {
             cgroup,
+            ..Made::default()
+        }
+    }
+
+    /// Nothing yet but perhaps namespaces.
+    pub(crate) fn guarded(guard: Option<Guard>) -> Made {
+        Made {
+            guard,
             ..Made::default()
         }
     }

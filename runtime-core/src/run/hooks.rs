@@ -90,13 +90,14 @@ impl Hooks<'_> {
             theirs.as_raw_fd(),
         ];
         let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
-        let launched = launch(&Launch {
+        let launched = launch(Launch {
             namespaces: 0,
             cgroup: None,
             program: self.program.file(self.host)?,
             argument: &argument,
             inherit: &inherit,
             nofile: self.program.nofile,
+            guard: None,
         })?;
         drop((report_fd, null, flat, theirs));
         // As long as the hook may take: its own timeout is init's to watch.

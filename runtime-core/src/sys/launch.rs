@@ -5,15 +5,19 @@
 //! only: it must not allocate, lock or touch thread-local storage, since other threads
 //! of the program may hold any lock.
 
+mod guard;
+
 use std::arch::asm;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+
+pub(crate) use guard::Guard;
 
 use super::{call, last_errno};
 
@@ -42,6 +46,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) inherit: &'a [RawFd],
     /// Soft and hard `RLIMIT_NOFILE`; none: the caller's.
     pub(crate) nofile: Option<[u64; 2]>,
+    /// What has made some of the namespaces already, perhaps.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// A started process: a child of the caller that sends `SIGCHLD`.
@@ -74,6 +80,8 @@ struct Child {
     envp: [*const c_char; 1],
     inherit: *const RawFd,
     inherit_len: usize,
+    /// Namespaces that were made before; below 0: none.
+    join: [RawFd; guard::KINDS.len()],
     nofile: Option<[u64; 2]>,
     /// errno of the call that failed, written by the child.
     failed: AtomicI32,
@@ -134,7 +142,7 @@ impl From<Errno> for NotBorn {
 }
 
 /// Starts the program; comes back when it runs.
-pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, NotBorn> {
+pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, NotBorn> {
     let mut started = Err(NotBorn::Child(Errno::INVAL));
     // The one door takes an errno.
     call("clone3", || {
@@ -144,26 +152,19 @@ pub(crate) fn launch(launch: &Launch<'_>) -> Result<Launched, NotBorn> {
     started
 }
 
-fn start(launch: &Launch<'_>) -> Result<Launched, NotBorn> {
-    let birth = Birth::new(launch);
-    let (birth, pid) = if launch.cgroup.is_some() {
-        guarded(birth)?
-    } else {
-        let pid = birth.give()?;
-        (birth, pid)
+fn start(mut launch: Launch<'_>) -> Result<Launched, NotBorn> {
+    let guard = match launch.guard.take() {
+        None if launch.cgroup.is_some() => Some(Guard::begin(0).map_err(NotBorn::Guard)?),
+        guard => guard,
     };
-    // SAFETY: the kernel has stored a new descriptor, which nothing else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(birth.child.pidfd.load(Ordering::Acquire)) };
-    match birth.child.failed.load(Ordering::Acquire) {
-        0 => Ok(Launched { pid, pidfd }),
-        // Two short words are not too long: there was no memory to copy them to.
-        libc::E2BIG => {
-            super::process::reap(&pidfd);
-            Err(Errno::NOMEM.into())
-        }
-        errno => {
-            super::process::reap(&pidfd);
-            Err(Errno::from_raw_os_error(errno).into())
+    let made = guard.as_ref();
+    let made = made.map_or(Vec::new(), |guard| guard.take_namespaces(launch.namespaces));
+    let birth = Birth::new(&launch, &made);
+    match guard {
+        Some(guard) => guard.watch(birth),
+        None => {
+            let pid = birth.give()?;
+            birth.outcome(pid, false)
         }
     }
 }
@@ -178,7 +179,7 @@ struct Birth {
 }
 
 impl Birth {
-    fn new(launch: &Launch<'_>) -> Birth {
+    fn new(launch: &Launch<'_>, made: &[(u64, OwnedFd)]) -> Birth {
         let mut stack = Stack::new();
         let argument = launch.argument.to_owned();
         let inherit = launch.inherit.to_vec();
@@ -188,6 +189,7 @@ impl Birth {
             envp: [std::ptr::null()],
             inherit: inherit.as_ptr(),
             inherit_len: inherit.len(),
+            join: std::array::from_fn(|at| made.get(at).map_or(-1, |(_, fd)| fd.as_raw_fd())),
             nofile: launch.nofile,
             failed: AtomicI32::new(0),
             alive: AtomicU32::new(1),
@@ -197,7 +199,9 @@ impl Birth {
             | libc::CLONE_PIDFD as u64
             | libc::CLONE_CHILD_CLEARTID as u64
             | CLONE_CLEAR_SIGHAND
-            | launch.namespaces;
+            | made
+                .iter()
+                .fold(launch.namespaces, |left, (flag, _)| left & !flag);
         if launch.cgroup.is_some() {
             flags |= CLONE_INTO_CGROUP;
         }
@@ -227,66 +231,21 @@ impl Birth {
         // as long as this value, which the caller borrows until the child has left (vfork).
         unsafe { clone_and_run(&self.args, child.cast(), child_main) }
     }
-}
 
-/// A thread that ends a child which takes too long, and what both use.
-struct Guard {
-    birth: Birth,
-    stack: Box<Stack>,
-    /// Cleared by the kernel when the thread has ended.
-    alive: AtomicU32,
-    /// Set by the thread when the time was over.
-    expired: AtomicBool,
-}
-
-/// Makes a child that is born in a cgroup, and waits for it no longer than for the limit.
-///
-/// A vforking thread waits as long as the cgroup is frozen, so that another one is needed to
-/// end that. Without vfork, if the cgroup has no memory for the exec, the kernel would kill
-/// the child and with it every process that shares its memory: this one. (`in_vfork` in
-/// mm/oom_kill.c)
-///
-/// The guard is the kernel's thread only: it waits, kills perhaps, and ends, so it needs none
-/// of what the C library sets up for a thread, which takes longer than all the rest of it. And
-/// since it is not the one that clones, nobody waits until it has found a CPU.
-fn guarded(birth: Birth) -> Result<(Birth, Pid), NotBorn> {
-    // Nobody frees it, on whatever way out, before the thread has ended.
-    let mut guard = ManuallyDrop::new(Box::new(Guard {
-        birth,
-        stack: Stack::new(),
-        alive: AtomicU32::new(1),
-        expired: AtomicBool::new(false),
-    }));
-    let shared = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
-    let flags = shared | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_CHILD_CLEARTID;
-    let args = CloneArgs {
-        flags: flags as u64,
-        child_tid: guard.alive.as_ptr() as u64,
-        stack: guard.stack.start(),
-        stack_size: Stack::SIZE,
-        ..CloneArgs::default()
-    };
-    let this: *const Guard = &raw const **guard;
-    // SAFETY: a thread on a stack of its own; that and `guard` are kept until it has ended.
-    let started = unsafe { clone_and_run(&args, this.cast(), guard_main) };
-    if let Err(errno) = started {
-        drop(ManuallyDrop::into_inner(guard));
-        return Err(NotBorn::Guard(errno));
+    /// What became of the child, which has left this memory; `is_expired`: it was killed for the time it took.
+    fn outcome(self, pid: Pid, is_expired: bool) -> Result<Launched, NotBorn> {
+        // SAFETY: the kernel has stored a new descriptor, which nothing else owns.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(self.child.pidfd.load(Ordering::Acquire)) };
+        let errno = match self.child.failed.load(Ordering::Acquire) {
+            0 if is_expired => Errno::TIMEDOUT,
+            0 => return Ok(Launched { pid, pidfd }),
+            // Two short words are not too long: there was no memory to copy them to.
+            libc::E2BIG => Errno::NOMEM,
+            errno => Errno::from_raw_os_error(errno),
+        };
+        super::process::reap(&pidfd);
+        Err(errno.into())
     }
-    let made = guard.birth.give();
-    if made.is_err() {
-        wake(&guard.birth.child.alive);
-    }
-    // It has nothing to wait for any more: only a stop of the whole program keeps it.
-    while !wait_zero(&guard.alive, Instant::now() + LIMIT) {}
-    let Guard { birth, expired, .. } = *ManuallyDrop::into_inner(guard);
-    if expired.into_inner() {
-        let failed = birth.child.failed.load(Ordering::Acquire);
-        if failed == 0 {
-            birth.child.failed.store(libc::ETIMEDOUT, Ordering::Release);
-        }
-    }
-    Ok((birth, made?))
 }
 
 /// As the kernel does it to the word of who has left.
@@ -294,36 +253,6 @@ fn wake(word: &AtomicU32) {
     word.store(0, Ordering::Release);
     let futex = [word.as_ptr() as u64, libc::FUTEX_WAKE as u64, 1, 0, 0];
     raw_call(libc::SYS_futex, futex);
-}
-
-/// All that the thread does. Raw system calls only: thread-local storage is its maker's.
-extern "C" fn guard_main(guard: *const c_void) -> ! {
-    // SAFETY: `guarded` passes a `Guard` and keeps it alive until this thread has ended.
-    let guard = unsafe { &*guard.cast::<Guard>() };
-    let child = &*guard.birth.child;
-    let limit = libc::timespec {
-        tv_sec: LIMIT.as_secs() as _,
-        tv_nsec: 0,
-    };
-    let word = child.alive.as_ptr() as u64;
-    let wait = [word, libc::FUTEX_WAIT as u64, 1, &raw const limit as u64, 0];
-    // Until the child has left this memory, by exec or by its end.
-    while child.alive.load(Ordering::Acquire) != 0 {
-        let waited = raw_call(libc::SYS_futex, wait);
-        // Without a descriptor its maker was not let run either.
-        if waited == -i64::from(libc::ETIMEDOUT)
-            && let Some(pidfd) = child.pidfd()
-        {
-            let kill = [pidfd as u64, libc::SIGKILL as u64, 0, 0, 0];
-            // A number that is no descriptor yet belongs to a child that is not let be made.
-            if raw_call(libc::SYS_pidfd_send_signal, kill) == 0 {
-                guard.expired.store(true, Ordering::Release);
-            }
-        }
-    }
-    loop {
-        raw_call(libc::SYS_exit, [0, 0, 0, 0, 0]);
-    }
 }
 
 /// `futex(2)`: waits until the word is zero; false when the time is over first.
@@ -466,12 +395,19 @@ extern "C" fn child_main(child: *const c_void) -> ! {
         let fd = unsafe { *child.inherit.add(index) };
         raw_call(libc::SYS_fcntl, [fd as u64, libc::F_SETFD as u64, 0, 0, 0]);
     }
-    let limited = child.nofile.map_or(0, |limits| {
-        // Two words, as `struct rlimit64` has them; 0 is the caller.
-        let limits = limits.as_ptr() as u64;
-        let nofile = libc::RLIMIT_NOFILE as u64;
-        raw_call(libc::SYS_prlimit64, [0, nofile, limits, 0, 0])
-    });
+    let joined = || {
+        let made = child.join.iter().filter(|fd| **fd >= 0);
+        let join = |fd: &RawFd| raw_call(libc::SYS_setns, [*fd as u64, 0, 0, 0, 0]);
+        made.map(join).find(|ret| *ret != 0).unwrap_or(0)
+    };
+    let limited = || {
+        child.nofile.map_or(0, |limits| {
+            // Two words, as `struct rlimit64` has them; 0 is the caller.
+            let limits = limits.as_ptr() as u64;
+            let nofile = libc::RLIMIT_NOFILE as u64;
+            raw_call(libc::SYS_prlimit64, [0, nofile, limits, 0, 0])
+        })
+    };
     let execute = || {
         raw_call(
             libc::SYS_execveat,
@@ -484,7 +420,13 @@ extern "C" fn child_main(child: *const c_void) -> ! {
             ],
         )
     };
-    let ret = if limited == 0 { execute() } else { limited };
+    let ret = match joined() {
+        0 => match limited() {
+            0 => execute(),
+            ret => ret,
+        },
+        ret => ret,
+    };
     child
         .failed
         .store(ret.unsigned_abs() as i32, Ordering::Release);

@@ -9,7 +9,7 @@ use super::cases::{self, Case};
 use super::golden::{assert_none, compare};
 use crate::host::Joined;
 use crate::plan::enter::CLONE_VM;
-use crate::plan::namespaces::{Origin, origin};
+use crate::plan::namespaces::{Origin, begun_early, origin};
 use crate::plan::{Action, Context, Plan, RunOp};
 use crate::spec::{IdMapping, Namespace, NamespaceKind, Spec};
 
@@ -258,6 +258,38 @@ fn each_namespace_is_made_or_joined_exactly_once_and_no_other() {
 /// Where in the plan a step is.
 fn position(plan: &Plan, wanted: impl Fn(&Action) -> bool) -> Option<usize> {
     plan.steps.iter().position(|step| wanted(&step.action))
+}
+
+#[test]
+fn what_is_begun_before_there_is_a_plan_is_what_the_clone_would_make() {
+    use NamespaceKind::{Ipc, Mount, Network, Pid, Uts};
+    let mut begun = 0;
+    for kinds in combinations() {
+        let case = case_with(&kinds);
+        let Some(flags) = begun_early(&case.spec) else {
+            continue;
+        };
+        begun += 1;
+        for kind in NamespaceKind::ALL {
+            let is_made = flags & kind.clone_flag() != 0;
+            let in_clone = origin_of(&case, kind) == Origin::InClone;
+            assert_eq!(
+                is_made,
+                in_clone && !matches!(kind, Mount | Pid),
+                "{kinds:?}"
+            );
+        }
+        let calls = calls(&case.plan().unwrap());
+        assert!(calls.contains("launch("), "{kinds:?}: {calls}");
+    }
+    assert!(begun > 0);
+    let without_network = [Ipc, Uts, Mount, Pid].map(|kind| (kind, From::New));
+    assert_eq!(begun_early(&spec_with(&without_network)), None);
+    let network = [(Network, From::New)];
+    assert_eq!(
+        begun_early(&spec_with(&network)),
+        Some(Network.clone_flag())
+    );
 }
 
 #[test]

@@ -85,11 +85,13 @@ impl Driver<'_> {
             argument: &argument,
             inherit: &inherit,
             nofile: self.program.nofile,
+            // What a container lives in is not for a stage 0 that makes it.
+            guard: self.made.guard.take().filter(|_| !stage0),
         };
         let launched = if self.keeper.stays_on_cpu() {
-            scheduling::on_this_cpu(|| launch(&request))
+            scheduling::on_this_cpu(|| launch(request))
         } else {
-            launch(&request)
+            launch(request)
         };
         let launched = match launched {
             Err(NotBorn::Child(Errno::TIMEDOUT)) if into_cgroup && self.is_frozen() => {
