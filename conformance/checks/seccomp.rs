@@ -14,6 +14,7 @@ checks!("seccomp":
     a_call_without_a_rule_gets_the_default,
     a_killing_rule_ends_the_process_with_sigsys,
     arguments_decide,
+    a_profile_that_was_seen_before_is_not_taken_for_another,
     one_filter_is_loaded_with_and_without_no_new_privileges,
     no_new_privileges_is_not_set_by_a_filter,
     a_profile_like_dockers_runs_a_shell_of_another_user,
@@ -80,6 +81,30 @@ fn a_killing_rule_ends_the_process_with_sigsys(lab: &Lab) {
         let output = lab.run(&with_rules(lab, &["personality", "0"], rule));
         assert_eq!(output.code(), KILLED_BY_SIGSYS, "{action}: {output}");
         assert_eq!(output.stdout(), "");
+    }
+}
+
+/// A runtime may keep what it has compiled. crun 1.28 then goes by the profile without its errnos.
+fn a_profile_that_was_seen_before_is_not_taken_for_another(lab: &Lab) {
+    let other = json!([{ "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13 }]);
+    for (errno, name) in [
+        (1, "EPERM"),
+        (2, "ENOENT"),
+        (3, "ESRCH"),
+        (2, "ENOENT"),
+        (1, "EPERM"),
+    ] {
+        for _ in 0..2 {
+            let rule = json!([
+                { "names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno }
+            ]);
+            assert_eq!(
+                printed(lab, &with_rules(lab, &["personality", "0"], rule)),
+                name
+            );
+            let another = with_rules(lab, &["personality", "0"], other.clone());
+            assert_eq!(printed(lab, &another), "done");
+        }
     }
 }
 

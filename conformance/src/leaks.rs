@@ -47,7 +47,7 @@ impl Snapshot {
                     let pid = rest.split(' ').next().unwrap_or_default();
                     before.has_process(pid) && self.has_process(pid)
                 }
-                None => true,
+                None => !line.contains(FILTERS),
             };
             snapshot.lines.iter().filter(known).cloned().collect()
         };
@@ -65,6 +65,10 @@ impl Snapshot {
         from.next().is_some_and(|line| line.starts_with(&start))
     }
 }
+
+/// Where Corten keeps compiled filters for the next container of the same profile; a bounded
+/// number of them.
+const FILTERS: &str = "/.seccomp:filters";
 
 /// Begins the line of an open file: the process, its number, what it is.
 const DESCRIPTOR: &str = "descriptor of ";

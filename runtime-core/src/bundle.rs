@@ -39,8 +39,16 @@ impl Bundle {
     /// When the file is missing, is no JSON, has a value of the wrong type or range, or
     /// has a field that this version does not support; or when the root is no directory.
     pub fn load(path: impl AsRef<Path>) -> Result<Bundle, Error> {
-        let (path, bytes) = read_config(path.as_ref())?;
-        let spec = spec::parse(&bytes).map_err(|error| Cause::Config {
+        Bundle::load_by(path.as_ref(), spec::parse)
+    }
+
+    /// The same, where `parse` reads config.json.
+    pub(crate) fn load_by(
+        path: &Path,
+        parse: impl FnOnce(&[u8]) -> Result<Spec, spec::SpecError>,
+    ) -> Result<Bundle, Error> {
+        let (path, bytes) = read_config(path)?;
+        let spec = parse(&bytes).map_err(|error| Cause::Config {
             path: path.join("config.json").display().to_string(),
             error,
         })?;

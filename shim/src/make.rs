@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_core::spec::NamespaceKind;
-use corten_core::{Bundle, CreateOptions, Delete, ErrorKind, Runtime, Watch};
+use corten_core::{CreateOptions, Delete, ErrorKind, Runtime, Watch};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
 
@@ -202,7 +202,7 @@ fn create_with(
         ..
     } = plan;
     let folder = Path::new(&request.bundle);
-    let bundle = Bundle::load(folder)?;
+    let bundle = runtime.load(folder)?;
     let names = names(request);
     let mut wanted = CreateOptions::default();
     wanted.no_pivot = options.no_pivot_root;

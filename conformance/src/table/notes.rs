@@ -541,6 +541,10 @@ pub(super) const NOTES: &[(&str, &str)] = &[
         "crun keeps compiled filters, and takes one that differs only in the errno",
     ),
     (
+        "seccomp::a_profile_that_was_seen_before_is_not_taken_for_another",
+        "crun keeps compiled filters, and takes one that differs only in the errno",
+    ),
+    (
         "seccomp::a_profile_that_denies_what_init_still_needs_is_refused_by_name",
         "crun makes none of these calls under the filter",
     ),

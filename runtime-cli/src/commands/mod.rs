@@ -44,9 +44,9 @@ fn path(matches: &Matches, flag: &str) -> Option<PathBuf> {
 }
 
 /// The bundle of `--bundle`, or the one in the current directory.
-fn bundle(matches: &Matches) -> Result<Bundle, Failure> {
+fn bundle(runtime: &Runtime, matches: &Matches) -> Result<Bundle, Failure> {
     let path = matches.value("bundle").filter(|path| !path.is_empty());
-    Ok(Bundle::load(path.map_or(Path::new("."), Path::new))?)
+    Ok(runtime.load(path.map_or(Path::new("."), Path::new))?)
 }
 
 /// A number with or without a fraction, in the smaller unit that `factor` is of; digits too

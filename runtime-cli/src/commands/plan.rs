@@ -15,8 +15,8 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
     let id = matches
         .argument(0)
         .unwrap_or_else(|| "container".to_owned());
-    let bundle = bundle(matches)?;
     let (runtime, options) = (app.runtime()?, CreateOptions::default());
+    let bundle = bundle(&runtime, matches)?;
     let plan = match matches.switch("run") {
         true => runtime.plan_run(&id, &bundle, &options)?,
         false => runtime.plan(&id, &bundle, &options)?,

@@ -767,7 +767,7 @@ mod calls;
 mod form;
 mod layout;
 mod slot;
-pub use calls::{Call, HOOK_CLONE, calls};
+pub use calls::{CALLS, CLOCK, Call, HOOK_CLONE, calls};
 use form::held_as_is;
 pub use form::{Convert, Flat, Form, Held, List, Span, Strings, Text, Word};
 pub use layout::{header, report};

@@ -139,9 +139,10 @@ fn mounts(found: &mut Findings, spec: &Spec, in_user_namespace: bool) {
 fn confinement(found: &mut Findings, linux: &Linux, spec: &Spec, in_user_namespace: bool) {
     match &linux.seccomp {
         None => found.warning("linux.seccomp", "every system call is allowed"),
-        Some(filter) => {
-            let all =
-                filter.default_action.name() == "SCMP_ACT_ALLOW" && filter.syscalls.is_empty();
+        Some(profile) => {
+            let all = profile.seccomp().is_ok_and(|filter| {
+                filter.default_action.name() == "SCMP_ACT_ALLOW" && filter.syscalls.is_empty()
+            });
             if all {
                 found.warning("linux.seccomp", "the profile allows every system call");
             }

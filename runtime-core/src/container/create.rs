@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::dir::{self, StateDir};
-use super::notify;
 use super::state::{self, Intent, Saved};
 use super::{Cgroups, Container, Delete, Runtime};
+use super::{filters, notify};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};
@@ -330,6 +330,7 @@ impl New<'_> {
         let is_started = !self.plan.waits_for_start();
         let init = self.plan.steps.into_iter().filter(|step| step.is_init());
         let steps = init.map(|step| (step.origin, step.what)).collect();
+        filters::keep_new(&runtime.root, self.plan.filter.as_ref());
         Ok(Parts {
             saved,
             process,

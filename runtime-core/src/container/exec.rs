@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::create::{check_preserved, hand_on_console, send_pidfd, told, wrong_state};
 use super::execs::Started as OfExec;
 use super::state::is_frozen;
-use super::{Container, Exit, Stdio, dir};
+use super::{Container, Exit, Stdio, dir, filters};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Cause, Error};
 use crate::host::Architecture;
@@ -88,7 +88,7 @@ impl Container {
     pub fn killed_by_filter(&self) -> Option<String> {
         let linux = self.config().ok()?.linux?;
         let native = Architecture::native()?;
-        let policy = Policy::new(&linux.seccomp?, native).ok()?;
+        let policy = Policy::new(&*linux.seccomp?.seccomp().ok()?, native).ok()?;
         policy.killers()
     }
 
@@ -163,11 +163,17 @@ impl Container {
         let object = || self.dir.path().join(dir::CONFIG).display().to_string();
         let bytes = self.dir.read(dir::CONFIG)?;
         let bytes = bytes.ok_or_else(|| Error::other(format!("{}: missing", object())))?;
-        let parsed = spec::parse(&bytes);
+        let parsed = filters::parse(self.root(), &bytes);
         Ok(parsed.map_err(|error| Cause::Config {
             path: object(),
             error,
         })?)
+    }
+
+    /// The directory of all containers' state.
+    fn root(&self) -> &Path {
+        let path = self.dir.path();
+        path.parent().unwrap_or(path)
     }
 
     fn facts(
@@ -242,6 +248,7 @@ impl Container {
         };
         let later = std::mem::take(&mut driver.warnings);
         let warnings = told(std::mem::take(&mut plan.warnings), later);
+        filters::keep_new(self.root(), plan.filter.as_ref());
         let pid = started.pid;
         let started = OfExec::new(started.pidfd, (self.saved.pid, self.saved.start_time));
         if self.saved.own_pid_namespace && !options.caller_reaps {

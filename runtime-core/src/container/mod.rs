@@ -15,6 +15,7 @@ mod delete;
 mod dir;
 mod exec;
 mod execs;
+mod filters;
 mod holders;
 mod kill;
 mod notify;

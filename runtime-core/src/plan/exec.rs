@@ -112,7 +112,10 @@ impl Plan {
             Entry::None
         };
         let peak_fds = check::slots(&steps)?;
-        Ok(finished(cx, steps, entry, peak_fds))
+        Ok(Plan {
+            filter: filter.and_then(|filter| filter.new_one()),
+            ..finished(cx, steps, entry, peak_fds)
+        })
     }
 }
 

@@ -218,6 +218,7 @@ pub(crate) fn supervisor(
         limits: Vec::new(),
         scope: None,
         devices: None,
+        filter: None,
         preserve_fds: 0,
     }
 }

@@ -43,13 +43,14 @@ mod sysctl;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use corten_init::abi::{Barrier, Op, Slot};
 
 use crate::cgroup::systemd::Scope;
 use crate::cgroup::{DeviceProgram, Setting};
 use crate::host::{Facts, Host};
-use crate::spec::{Linux, NamespaceKind, Process, Resources, Spec};
+use crate::spec::{Compiled, Linux, NamespaceKind, Process, Resources, Spec};
 
 pub use crate::sys::scheduling::SchedAttributes;
 pub use error::PlanError;
@@ -112,6 +113,8 @@ pub struct Plan {
     pub(crate) limits: Vec<Setting>,
     pub(crate) scope: Option<Scope>,
     pub(crate) devices: Option<DeviceProgram>,
+    /// A profile that nobody knows yet, and its filter.
+    pub(crate) filter: Option<(Box<str>, Arc<Compiled>)>,
     pub(crate) preserve_fds: u32,
 }
 
@@ -247,6 +250,7 @@ impl Plan {
             limits,
             scope,
             devices,
+            filter: filter.and_then(|filter| filter.new_one()),
             ..finished(cx, steps, entry, peak_fds)
         })
     }
@@ -287,6 +291,7 @@ fn finished(cx: Context<'_>, steps: Vec<Step>, entry: Entry, peak_fds: usize) ->
         limits: Vec::new(),
         scope: None,
         devices: None,
+        filter: None,
         preserve_fds: cx
             .options
             .preserve_fds
@@ -333,7 +338,7 @@ fn most_steps(cx: &Context<'_>, mounts: &Mounts) -> usize {
 /// From the last barrier to the program, with what init gives up on the way.
 fn up_to_program(
     cx: &mut Context<'_>,
-    filter: Option<&seccomp::Filter>,
+    filter: Option<&seccomp::Filter<'_>>,
     at_once: bool,
 ) -> Result<Vec<Step>, PlanError> {
     let classes = resctrl::ready(cx);

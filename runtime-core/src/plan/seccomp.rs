@@ -8,23 +8,29 @@
 //! hands on. With no_new_privs such a filter comes before the wait for `start`: it is `create`
 //! that must fail if nobody listens.
 
-use corten_init::abi::{OnError, Op, Slot, calls};
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use corten_init::abi::{CALLS, CLOCK, Call, OnError, Op, Slot, calls};
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Context, PlanError, RunOp, Step};
 use crate::seccomp::{
-    Decision, Effect, KNOWN_FLAGS, NEW_LISTENER, Policy, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV,
-    flags,
+    Architecture, Decision, Effect, KNOWN_FLAGS, NEW_LISTENER, Policy, SPEC_ALLOW, TSYNC,
+    WAIT_KILLABLE_RECV, flags,
 };
-use crate::spec::{NamespaceKind, Seccomp};
+use crate::spec::{Compiled, NamespaceKind, Profile, Seccomp, SpecError};
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-/// A compiled filter.
-pub(super) struct Filter {
-    policy: Policy,
-    program: Vec<u32>,
+/// A profile and what is made of it.
+pub(super) struct Filter<'a> {
+    profile: &'a Profile,
+    native: Architecture,
+    /// None while that of a known profile was not asked for.
+    policy: OnceCell<Policy>,
+    compiled: Arc<Compiled>,
     flags: u32,
     /// Where the listener is handed on to.
     listener: Option<RunOp>,
@@ -39,8 +45,8 @@ pub(super) struct Late {
     pub(super) started: Vec<Step>,
 }
 
-/// Compiles the profile, if there is one.
-pub(super) fn filter(cx: &mut Context<'_>) -> Result<Option<Filter>, PlanError> {
+/// Compiles the profile, if there is one that is not known yet.
+pub(super) fn filter<'a>(cx: &mut Context<'a>) -> Result<Option<Filter<'a>>, PlanError> {
     let linux = cx.spec.linux.as_ref();
     let Some(profile) = linux.and_then(|linux| linux.seccomp.as_ref()) else {
         return Ok(None);
@@ -49,10 +55,25 @@ pub(super) fn filter(cx: &mut Context<'_>) -> Result<Option<Filter>, PlanError> 
         let what = "no table of system calls for this architecture";
         return Err(PlanError::unsupported("linux.seccomp", what));
     };
-    let mut policy = Policy::new(profile, native)?;
-    let listener = listener(cx, profile, &policy)?;
-    let flags = known_flags(cx, profile, listener.is_some())?;
-    cx.warnings.append(&mut policy.warnings);
+    let policy = OnceCell::new();
+    let (compiled, listener) = match profile.compiled() {
+        Some(known) => (Arc::clone(known), None),
+        None => {
+            let seccomp = profile.seccomp().map_err(damaged)?;
+            let mut its = Policy::new(&seccomp, native)?;
+            let listener = listener(cx, &seccomp, &its)?;
+            let compiled = Compiled {
+                program: its.program()?,
+                flags: seccomp.flags.as_deref().map(flags).transpose()?,
+                passes: passing(&its),
+                warnings: std::mem::take(&mut its.warnings),
+            };
+            policy.get_or_init(|| its);
+            (compiled.into(), listener)
+        }
+    };
+    let flags = known_flags(cx, compiled.flags, listener.is_some());
+    cx.warnings.extend_from_slice(&compiled.warnings);
     if !cx.process.no_new_privileges
         && !cx.other_namespace(NamespaceKind::User)
         && cx.host.permitted_caps & CAP_SYS_ADMIN == 0
@@ -62,13 +83,58 @@ pub(super) fn filter(cx: &mut Context<'_>) -> Result<Option<Filter>, PlanError> 
             "needs CAP_SYS_ADMIN, or process.noNewPrivileges",
         ));
     }
-    let program = policy.program()?;
     Ok(Some(Filter {
+        profile,
+        native,
         policy,
-        program,
+        compiled,
         flags,
         listener,
     }))
+}
+
+impl Filter<'_> {
+    fn policy(&self) -> Result<&Policy, PlanError> {
+        if let Some(policy) = self.policy.get() {
+            return Ok(policy);
+        }
+        let policy = Policy::new(&*self.profile.seccomp().map_err(damaged)?, self.native)?;
+        Ok(self.policy.get_or_init(|| policy))
+    }
+
+    /// Whether it lets a call of init's through for sure.
+    fn passes(&self, call: &Call) -> bool {
+        let place = CALLS.iter().position(|known| known == call);
+        place.is_some_and(|place| self.compiled.passes >> place & 1 == 1)
+    }
+
+    /// What to keep, with the profile's text, for the next container of the same profile: the
+    /// filter of one that is new, and of which nothing has to be said each time.
+    pub(super) fn new_one(&self) -> Option<(Box<str>, Arc<Compiled>)> {
+        let policy = self
+            .policy
+            .get()
+            .filter(|_| self.profile.compiled().is_none())?;
+        let seccomp = self.profile.seccomp().ok()?;
+        let listens = seccomp.listener_path.is_some() || seccomp.listener_metadata.is_some();
+        if listens || policy.notifies.is_some() || policy.kills_all().is_some() {
+            return None;
+        }
+        Some((self.profile.text()?.into(), Arc::clone(&self.compiled)))
+    }
+}
+
+fn damaged(error: SpecError) -> PlanError {
+    PlanError::value("linux.seccomp", error.to_string())
+}
+
+/// Which of [`CALLS`] a policy lets through for sure, one bit each.
+fn passing(policy: &Policy) -> u64 {
+    let calls = CALLS.iter().enumerate();
+    calls.fold(0, |bits, (place, call)| {
+        let decisions = policy.decide(call.name, &[call.first]);
+        bits | u64::from(decisions.iter().all(passes)) << place
+    })
 }
 
 /// `linux.seccomp.listenerPath`, if there is something to listen to.
@@ -114,18 +180,17 @@ fn listener(
 }
 
 /// The flags to load with. Without a list in config.json it is the one that runc sets.
-fn known_flags(cx: &mut Context<'_>, profile: &Seccomp, listens: bool) -> Result<u32, PlanError> {
+fn known_flags(cx: &mut Context<'_>, bits: Option<u32>, listens: bool) -> u32 {
     let known = cx.host.seccomp_flags;
     let Some(known) = known else {
         let what = "this kernel has no seccomp filters";
         cx.obstacles.push(PlanError::host("linux.seccomp", what));
-        return Ok(0);
+        return 0;
     };
     let own = if listens { NEW_LISTENER } else { 0 };
-    let Some(names) = &profile.flags else {
-        return Ok(SPEC_ALLOW & known | own);
+    let Some(mut bits) = bits else {
+        return SPEC_ALLOW & known | own;
     };
-    let mut bits = flags(names)?;
     for (name, bit) in KNOWN_FLAGS {
         if bits & bit != 0 && known & bit == 0 {
             let what = format!("{name}: this kernel does not know it");
@@ -136,7 +201,7 @@ fn known_flags(cx: &mut Context<'_>, profile: &Seccomp, listens: bool) -> Result
     if listens {
         // The kernel takes the two together only with a third flag that config.json has no name
         // for, and one thread is all that there is.
-        return Ok(bits & !TSYNC | own);
+        return bits & !TSYNC | own;
     }
     if bits & WAIT_KILLABLE_RECV != 0 {
         let text = "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: has no effect \
@@ -144,17 +209,17 @@ fn known_flags(cx: &mut Context<'_>, profile: &Seccomp, listens: bool) -> Result
         cx.warnings.push(text.to_owned());
         bits &= !WAIT_KILLABLE_RECV;
     }
-    Ok(bits)
+    bits
 }
 
 /// The steps before the credentials change.
-pub(super) fn early(cx: &Context<'_>, filter: Option<&Filter>) -> Vec<Step> {
+pub(super) fn early(cx: &Context<'_>, filter: Option<&Filter<'_>>) -> Vec<Step> {
     let filter = filter.filter(|_| !cx.process.no_new_privileges);
     filter.map_or(Vec::new(), steps)
 }
 
 /// The steps behind the credentials.
-pub(super) fn late(cx: &Context<'_>, filter: Option<&Filter>) -> Late {
+pub(super) fn late(cx: &Context<'_>, filter: Option<&Filter<'_>>) -> Late {
     let mut late = Late::default();
     match filter.filter(|_| cx.process.no_new_privileges) {
         Some(filter) if filter.listener.is_some() => late.created = steps(filter),
@@ -165,7 +230,7 @@ pub(super) fn late(cx: &Context<'_>, filter: Option<&Filter>) -> Late {
 }
 
 /// Loads the filter, and hands its listener on.
-fn steps(filter: &Filter) -> Vec<Step> {
+fn steps(filter: &Filter<'_>) -> Vec<Step> {
     let Some(take) = &filter.listener else {
         return vec![step(filter, Slot::NONE)];
     };
@@ -180,15 +245,15 @@ fn steps(filter: &Filter) -> Vec<Step> {
     ]
 }
 
-fn step(filter: &Filter, listener: Slot) -> Step {
-    let clock = filter.policy.decide("clock_gettime", &[]);
+fn step(filter: &Filter<'_>, listener: Slot) -> Step {
+    let program = &filter.compiled.program;
     let op = Op::LoadSeccomp {
-        program: filter.program.clone(),
+        program: program.clone(),
         flags: filter.flags,
-        clock: clock.iter().all(passes),
+        clock: filter.passes(&CLOCK),
         listener,
     };
-    let instructions = filter.program.len() / 2;
+    let instructions = program.len() / 2;
     let what = format!("load the seccomp filter ({instructions} instructions)");
     Step::init(op, "linux.seccomp", what)
 }
@@ -221,10 +286,12 @@ impl Suspect {
 /// what may be why it fails.
 pub(super) fn check(
     cx: &mut Context<'_>,
-    filter: &Filter,
+    filter: &Filter<'_>,
     steps: &mut [Step],
 ) -> Result<(), PlanError> {
-    cx.warnings.extend(filter.policy.kills_all());
+    if let Some(policy) = filter.policy.get() {
+        cx.warnings.extend(policy.kills_all());
+    }
     let loads = |step: &Step| matches!(step.action, Action::Init(Op::LoadSeccomp { .. }));
     let first = steps.iter().position(loads).map_or(0, |at| at + 1);
     let behind = steps.get_mut(first..).unwrap_or_default();
@@ -234,8 +301,8 @@ pub(super) fn check(
         let Action::Init(op) = &step.action else {
             continue;
         };
-        for call in calls(op) {
-            let decisions = filter.policy.decide(call.name, &[call.first]);
+        for call in calls(op).iter().filter(|call| !filter.passes(call)) {
+            let decisions = filter.policy()?.decide(call.name, &[call.first]);
             let denied = decisions.iter().filter(|decision| !passes(decision));
             step.suspects
                 .extend(denied.map(|denied| Suspect::new(denied, call.name)));

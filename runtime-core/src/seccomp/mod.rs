@@ -11,11 +11,13 @@
 //! - `profile`: config.json to a [`Policy`], numbers instead of names
 //! - `compile`: a [`Policy`] to instructions
 //! - `flags`: what is asked of seccomp(2) besides
+//! - `kept`: what was compiled, as bytes
 
 mod architecture;
 mod compile;
 mod error;
 mod flags;
+mod kept;
 mod multiplexed;
 mod profile;
 mod tables;
@@ -27,4 +29,5 @@ pub use architecture::Architecture;
 pub(crate) use architecture::architectures;
 pub(crate) use error::SeccompError;
 pub(crate) use flags::{KNOWN_FLAGS, NEW_LISTENER, SPEC_ALLOW, TSYNC, WAIT_KILLABLE_RECV, flags};
+pub(crate) use kept::{decode, encode, number};
 pub(crate) use profile::{Decision, Effect, Policy};

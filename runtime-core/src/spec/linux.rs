@@ -9,8 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::json::{boxed, named, nullable, objects, optional, text, unset};
+use super::profile::Profile;
 use super::resources::Resources;
-use super::seccomp::Seccomp;
 
 /// `linux`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,8 +41,8 @@ pub struct Linux {
     #[serde(deserialize_with = "named", skip_serializing_if = "unset")]
     pub net_devices: BTreeMap<String, NetDevice>,
     /// Filter on system calls.
-    #[serde(deserialize_with = "optional", skip_serializing_if = "unset")]
-    pub seccomp: Option<Seccomp>,
+    #[serde(skip_serializing_if = "unset")]
+    pub seccomp: Option<Profile>,
     /// Propagation of the root mount, as `rslave`.
     #[serde(deserialize_with = "text", skip_serializing_if = "unset")]
     pub rootfs_propagation: Option<String>,

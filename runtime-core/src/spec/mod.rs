@@ -17,6 +17,7 @@ mod linux;
 mod mounts;
 mod place;
 mod process;
+mod profile;
 mod read;
 mod resources;
 pub(crate) mod scheduling;
@@ -39,6 +40,8 @@ pub use mounts::{Mount, Root};
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };
+pub use profile::Profile;
+pub(crate) use profile::{Compiled, parse_known};
 pub use read::{parse, parse_process};
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma,

@@ -35,6 +35,38 @@ const fn clone(flags: u64) -> Call {
 /// `CLONE_PIDFD | SIGCHLD`: the flags of a hook's clone.
 pub const HOOK_CLONE: u64 = 0x1000 | 17;
 
+/// The clock, which init asks after each step if it may.
+pub const CLOCK: Call = any("clock_gettime");
+
+/// [`CLOCK`], and each call of [`calls`] once.
+pub const CALLS: [Call; 25] = [
+    CLOCK,
+    prctl(24),
+    prctl(8),
+    any("setgroups"),
+    any("setresgid"),
+    any("setresuid"),
+    any("capset"),
+    prctl(47),
+    prctl(4),
+    any("statx"),
+    any("faccessat2"),
+    any("sendmsg"),
+    any("read"),
+    any("close"),
+    any("write"),
+    any("lseek"),
+    any("pipe2"),
+    clone(HOOK_CLONE),
+    any("setpgid"),
+    any("dup3"),
+    any("close_range"),
+    any("execve"),
+    any("ppoll"),
+    any("waitid"),
+    any("kill"),
+];
+
 /// What an op calls when nothing fails. Empty for ops that only run before a filter.
 #[must_use]
 pub fn calls<F: Form>(op: &Op<F>) -> &'static [Call] {

@@ -3,6 +3,7 @@
 //! # Layout
 //! - `cases`: the configurations of `tests/plans` and the machines they are planned for
 //! - `golden`: every plan, and every refusal, against its file
+//! - `known`: profiles whose filter was kept
 //! - `namespaces`: which namespace comes from where, as one table
 //! - `properties`: what holds for all of the plans
 //! - `slots`: the check of slots, on lists of steps made by hand
@@ -11,6 +12,7 @@
 
 mod cases;
 mod golden;
+mod known;
 mod namespaces;
 mod properties;
 mod slots;

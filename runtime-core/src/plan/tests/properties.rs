@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use corten_init::abi::{
-    ARGS, Convert, Flat as FlatForm, FlatStep, Op, PLAN_MAGIC, SLOTS, SPARE, STEP_WORDS, Slot,
-    Span, calls, header,
+    ARGS, CALLS, Convert, Flat as FlatForm, FlatStep, Op, PLAN_MAGIC, SLOTS, SPARE, STEP_WORDS,
+    Slot, Span, calls, header,
 };
 
 use super::cases::{self, Case};
@@ -24,7 +24,7 @@ const FIELDS: [&str; 9] = [
     "root",
 ];
 
-fn plans() -> Vec<(Case, Plan)> {
+pub(super) fn plans() -> Vec<(Case, Plan)> {
     let planned = |case: Case| {
         let plan = case.plan().unwrap();
         (case, plan)
@@ -235,6 +235,19 @@ fn the_calls_of_every_step_behind_a_filter_are_known() {
         }
     }
     assert!(filtered > 10, "{filtered}");
+}
+
+#[test]
+fn the_list_of_all_calls_has_each_call_of_a_step() {
+    for (case, plan) in plans() {
+        for step in &plan.steps {
+            if let Action::Init(op) = &step.action {
+                for call in calls(op) {
+                    assert!(CALLS.contains(call), "{}: {call:?}", case.name);
+                }
+            }
+        }
+    }
 }
 
 #[test]

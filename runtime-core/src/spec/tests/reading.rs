@@ -39,6 +39,7 @@ fn a_config_as_docker_writes_it_is_read_and_right() {
     let linux = spec.linux.as_ref().unwrap();
     assert_eq!(linux.masked_paths.len(), 12);
     let seccomp = linux.seccomp.as_ref().unwrap();
+    let seccomp = seccomp.seccomp().unwrap();
     assert_eq!(seccomp.default_action, SeccompAction::Errno);
     assert_eq!(seccomp.syscalls[3].args[0].op, SeccompOperator::MaskedEqual);
     assert_eq!(
