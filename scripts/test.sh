@@ -131,6 +131,11 @@ run_tests() {
     fi
 }
 
+# What the shim that users get costs when it has nothing to do; a debug build is larger.
+run_idle() {
+    watched env "CORTEN_SHIM=$bin/containerd-shim-corten-v2" cargo test --workspace --test shim -- --test-threads 1 idle::
+}
+
 run_examples_in_docs() {
     logged doc cargo test --workspace --no-fail-fast --doc
 }
@@ -274,11 +279,12 @@ if ! musl_target >/dev/null; then
 fi
 part lints bash scripts/lint.sh
 # What quickstart builds too; --workspace would unify features differently and build all of it twice.
-part "release build" bash scripts/build.sh corten
+part "release build" bash scripts/build.sh
 use_sudo
 part "test build" build_tests
 part tests run_tests
 part "checks of the release build" run_release
+part "idle shim of the release build" run_idle
 # An old kernel with the controllers of cgroup v2, where limits are enforced.
 part uml run_in uml
 if [ "$everything" ]; then

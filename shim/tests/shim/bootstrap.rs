@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::fake::container::Web;
+use crate::fake::container::{RUNNING, Web};
 use crate::fake::{self, Client, Containerd, Version, kill, run, shim};
 use corten_conformance::lane;
 use corten_shim::proto::bootstrap::RuntimeInfo;
@@ -18,6 +18,7 @@ fn each_containerd_gets_an_answer_that_it_understands() {
         for (version, service) in [
             (Version::Old, 2),
             (Version::Json, 2),
+            (Version::Two, 3),
             (Version::Protobuf, 3),
         ] {
             let containerd = Containerd::new(version);
@@ -40,6 +41,50 @@ fn each_containerd_gets_an_answer_that_it_understands() {
             Client::new(2, &address).shutdown();
             std::fs::remove_dir_all("/run/fake").unwrap();
         }
+    });
+}
+
+#[test]
+fn containerd_2_gets_json_with_version_3_and_calls_the_task_service_of_that() {
+    lane::test(|| {
+        let containerd = Containerd::new(Version::Two);
+        let bundle = containerd.bundle("web", &[]);
+        let (version, address) = containerd.start("web", &bundle);
+        assert_eq!(version, 3);
+        let noted = std::fs::read_to_string(bundle.join("bootstrap.json")).unwrap();
+        let noted: serde_json::Value = serde_json::from_str(&noted).unwrap();
+        let expected = serde_json::json!({
+            "version": 3, "address": address, "protocol": "ttrpc"
+        });
+        assert_eq!(noted, expected);
+        // Its calls name the service of that version, see the client.
+        let client = Client::new(version, &address);
+        let mut web = Web::with(containerd, client, "web", "read x; exit 3");
+        let stdin = web.fifo("stdin");
+        web.request.stdin = stdin.display().to_string();
+        web.run();
+        assert_eq!(web.state("").unwrap().status, RUNNING);
+        web.add_exec("one", "exit 4").unwrap();
+        web.start("one").unwrap();
+        assert_eq!(web.wait("one").unwrap(), 4);
+        web.delete("one").unwrap();
+        std::fs::write(&stdin, "\n").unwrap();
+        assert_eq!(web.wait("").unwrap(), 3);
+        web.delete("").unwrap();
+        let expected = [
+            "create",
+            "start",
+            "exec-added",
+            "exec-started",
+            "exit",
+            "exit",
+            "delete",
+        ];
+        let expected = expected.map(|name| format!("/tasks/{name}"));
+        assert_eq!(web.topics(7), expected);
+        web.client.shutdown();
+        let done = web.containerd.delete("web", &web.bundle);
+        assert_eq!(done.exit_status, 137, "it runs behind each end");
     });
 }
 

@@ -8,6 +8,7 @@ mod end;
 mod exec;
 mod fake;
 mod flaws;
+mod idle;
 mod killed;
 mod mounts;
 mod sandbox;

@@ -2,6 +2,7 @@
 //! calls their Task service, and takes their events.
 
 pub(crate) mod container;
+mod elf;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -31,8 +32,10 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) enum Version {
     /// 1.6: no options, plain address.
     Old,
-    /// 1.7 to 2.2: options on stdin, JSON.
+    /// 1.7: options on stdin, JSON.
     Json,
+    /// 2.0 to 2.2: the same, and the program's build information says so.
+    Two,
     /// 2.3: protobuf parameters.
     Protobuf,
 }
@@ -138,7 +141,8 @@ impl Containerd {
             .args(["-namespace", "test", "-id", id])
             .arg("-address")
             .arg(self.folder.join("grpc"))
-            .args(["-publish-binary", "/bin/false"])
+            .arg("-publish-binary")
+            .arg(self.program())
             .env("TTRPC_ADDRESS", self.folder.join("ttrpc"))
             .envs(self.programs.as_ref().map(|programs| ("PATH", programs)));
         if self.version != Version::Old {
@@ -150,11 +154,21 @@ impl Containerd {
         command
     }
 
+    /// containerd's own program.
+    fn program(&self) -> PathBuf {
+        if self.version != Version::Two {
+            return "/bin/false".into();
+        }
+        let path = self.folder.join("containerd");
+        std::fs::write(&path, elf::go("github.com/containerd/containerd/v2")).unwrap();
+        path
+    }
+
     fn stdin(&self, id: &str) -> Vec<u8> {
         let options = Any::pack("containerd.runc.v1.Options", &self.options);
         match self.version {
             Version::Old => Vec::new(),
-            Version::Json => options.encode_to_vec(),
+            Version::Json | Version::Two => options.encode_to_vec(),
             Version::Protobuf => BootstrapParams {
                 instance_id: id.to_owned(),
                 namespace: "test".to_owned(),
@@ -179,7 +193,7 @@ impl Containerd {
         assert_eq!(errors, "", "containerd reads both as the answer");
         match self.version {
             Version::Old => (2, text),
-            Version::Json => {
+            Version::Json | Version::Two => {
                 let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
                 assert_eq!(answer["protocol"], "ttrpc");
                 std::fs::write(bundle.join("bootstrap.json"), &text).unwrap();
