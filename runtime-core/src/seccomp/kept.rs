@@ -61,6 +61,17 @@ const fn hash(bytes: &[u8]) -> u64 {
     mixed(sum, last)
 }
 
+/// Whether these are the same bytes. The C library that the command is linked with compares one at
+/// a time.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    let ((words, rest), (others, last)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
+    let pairs = words.iter().zip(others);
+    let differ = pairs.fold(0, |bits, (one, other)| {
+        bits | u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other)
+    });
+    one.len() == other.len() && differ == 0 && rest == last
+}
+
 /// A number for a profile's text, the same for the same text.
 pub(crate) fn number(text: &str) -> u64 {
     hash(text.as_bytes())
@@ -116,7 +127,7 @@ pub(crate) fn decode(text: &str, bytes: &[u8]) -> Option<Compiled> {
         [text_len, warnings_len, program_len].map(|len| u64::from_le_bytes(len) as usize);
     let (its, rest) = rest.split_at_checked(text_len)?;
     let (warnings, program) = rest.split_at_checked(warnings_len)?;
-    if its != text.as_bytes() || program.len() != program_len {
+    if !same(its, text.as_bytes()) || program.len() != program_len {
         return None;
     }
     let warnings = std::str::from_utf8(warnings).ok()?;
