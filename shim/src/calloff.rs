@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corten_core::Runtime;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,6 +20,9 @@ use crate::failure::{Code, Failure};
 /// After which time a creation is called off once more: it may have come to the next thing that
 /// hangs.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// How long that is tried: what still hangs then does so in the kernel.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a program that failed may have said.
 const SAID: usize = 4 << 10;
@@ -63,8 +66,9 @@ impl CallOff {
 
     /// Ends what the library waits for, until the creation is over. Takes time.
     pub(crate) fn end(&self, id: &str) {
+        let until = Instant::now() + LIMIT;
         let mut state = self.state();
-        while !state.done {
+        while !state.done && Instant::now() < until {
             if let Some(runtime) = state.runtime.clone() {
                 drop(state);
                 if let Err(error) = runtime.delete_leftovers(id) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Barrier, Mutex};
@@ -162,14 +162,19 @@ fn run_them(meeting: &Arc<Meeting>, runtime: Runtime) {
     let before = Program::look();
     meeting.set_runtime(Some(runtime));
     let (watcher, expected) = (meeting.clone(), Process::look());
-    let watcher = thread::spawn(move || watcher.watch(&expected));
+    let watcher = thread::spawn(move || (rustix::thread::gettid(), watcher.watch(&expected)));
     meeting.start.wait();
     for _ in 0..CONTAINERS {
         let done = hear.recv_timeout(HANGS).expect("a container hangs");
         assert_eq!(done, Ok(()));
     }
     meeting.stop.store(true, Ordering::Relaxed);
-    let looks = watcher.join().expect("no panic").expect("nothing changes");
+    let (watcher, looks) = watcher.join().expect("no panic");
+    let looks = looks.expect("nothing changes");
+    // It was joined when the kernel cleared its id, and leaves the list of threads only after
+    // that: seen on a busy machine. See exit_mm and release_task in the kernel.
+    let left = format!("/proc/self/task/{}", watcher.as_raw_nonzero());
+    lab_wait(|| !Path::new(&left).exists());
     meeting.end.wait();
     meeting.set_runtime(None);
     assert_eq!(Program::look(), before);
