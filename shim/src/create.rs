@@ -115,7 +115,7 @@ impl Shim {
     fn unwanted_create(&mut self, id: String, created: Created) {
         log::warn!("{id}: nobody waits for it any more, so it is undone");
         self.work(
-            Job::new(Wanted::ByShim),
+            Job::new(Wanted::ByNobody),
             move || {
                 make::undo(created);
                 Ok(())

@@ -290,7 +290,7 @@ impl Shim {
             let told = self.publisher.is_empty() || after(LAST_EVENTS);
             return self.tasks.is_empty() && alone && done && told;
         }
-        let idle = self.tasks.is_empty() && !self.jobs().any(|job| self.is_wanted_job(job));
+        let idle = !self.is_of_use();
         self.unwanted = match self.unwanted {
             Some(since) if idle => Some(since),
             None if idle => Some(now),
@@ -307,6 +307,13 @@ impl Shim {
         } else {
             LAST_EVENTS
         }
+    }
+
+    /// Whether there is a container that is not being deleted, or something under way that
+    /// somebody wants.
+    fn is_of_use(&self) -> bool {
+        let mut tasks = self.tasks.values();
+        tasks.any(|task| !task.deleting) || self.jobs().any(|job| self.is_wanted_job(job))
     }
 
     /// Whether somebody wants what comes of this. What hangs where nothing ends it, as in a file
@@ -440,6 +447,27 @@ mod tests {
         while shim.hears(reply) {
             shim.tell_limits();
         }
+        shim.unwanted = ago(UNWANTED);
+        assert!(shim.is_over());
+    }
+
+    #[test]
+    fn a_delete_that_hangs_keeps_a_shim_as_long_as_somebody_waits_for_it() {
+        use crate::task::{Process, Task};
+
+        let mut shim = Shim::new("test", "").unwrap();
+        let (reply, theirs) = caller(&mut shim);
+        let options = crate::proto::options::Options::default();
+        let runtime = shim.runtimes.find(&options, "test").unwrap();
+        let task = Task::new(String::new(), runtime, Process::default());
+        shim.tasks.insert("web".to_owned(), task);
+        shim.unwanted = ago(UNWANTED);
+        assert!(!shim.is_over(), "there is a container");
+        shim.tasks.get_mut("web").unwrap().deleting = true;
+        let _hangs = hang(&mut shim, Job::by(reply));
+        shim.unwanted = ago(UNWANTED);
+        assert!(!shim.is_over(), "its caller waits");
+        drop(theirs);
         shim.unwanted = ago(UNWANTED);
         assert!(shim.is_over());
     }

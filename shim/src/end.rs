@@ -181,7 +181,7 @@ impl Shim {
         // In a pid namespace of its own it takes no signal but SIGKILL yet.
         let dies = task.init.was_sent && task.shares_pids;
         self.work(
-            Job::new(Wanted::ByShim),
+            Job::by(reply),
             move || {
                 let seen = waits.as_deref().filter(|_| dies).and_then(last_status);
                 let done = remove(&runtime, &id, rootfs.as_deref(), how, waits.as_deref());
