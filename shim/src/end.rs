@@ -58,7 +58,7 @@ impl Shim {
         };
         let pidfd = Arc::clone(pidfd);
         let is_init = key.exec.is_empty();
-        process.was_sent |= signal != 0;
+        process.is_dying |= is_fatal(signal);
         // Without a pid namespace of its own SIGKILL is for all of the cgroup.
         let all = request.all || (shares_pids && signal == nix::libc::SIGKILL);
         if !(is_init && all) {
@@ -179,7 +179,7 @@ impl Shim {
         let rootfs = task.is_mounted.then_some(rootfs);
         let waits = task.init.pidfd.clone().filter(|_| !task.init.started);
         // In a pid namespace of its own it takes no signal but SIGKILL yet.
-        let dies = task.init.was_sent && task.shares_pids;
+        let dies = task.init.is_dying && task.shares_pids;
         self.work(
             Job::by(reply),
             move || {
@@ -298,9 +298,18 @@ impl Shim {
 
 /// How long a process that was killed may take to end.
 const DYING: Timespec = Timespec {
-    tv_sec: 1,
+    tv_sec: 5,
     tv_nsec: 0,
 };
+
+/// Whether a signal ends a process that leaves it to the kernel; signal(7).
+fn is_fatal(signal: i32) -> bool {
+    use nix::libc::{SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
+    let others = [
+        0, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH,
+    ];
+    !others.contains(&signal)
+}
 
 /// What a process ends with that was sent a signal, if it does; it is not reaped.
 fn last_status(pidfd: &OwnedFd) -> Option<u32> {

@@ -67,8 +67,8 @@ pub(crate) struct Process {
     /// A start is under way.
     pub(crate) starting: bool,
     pub(crate) started: bool,
-    /// A signal was sent to it, which may end it any time.
-    pub(crate) was_sent: bool,
+    /// A signal was sent to it that ends it, unless it has chosen otherwise.
+    pub(crate) is_dying: bool,
     pub(crate) collected: Option<Exit>,
     /// The exit, once it was told.
     pub(crate) exit: Option<Exit>,

@@ -172,8 +172,13 @@ fn nothing_stays_of_a_container_whose_creator_has_gone() {
 fn a_creation_that_takes_longer_than_its_caller_waits_is_called_off() {
     lane::test(|| {
         let mut web = Web::new("sleep 1000");
-        web.client.limit = Duration::from_millis(300);
-        let (_, creating) = create_slowly(&mut web);
+        web.config["hooks"] = serde_json::json!({
+            "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 1000"]}]
+        });
+        std::fs::write(web.bundle.join("config.json"), web.config.to_string()).unwrap();
+        // As a rule the hook runs by then.
+        web.client.limit = Duration::from_millis(500);
+        let creating = web.client.send("Create", &web.request.clone());
         web.client.limit = Duration::ZERO;
         let late = web.client.receive::<Empty>(creating).unwrap_err();
         assert_eq!(late.code, DEADLINE_EXCEEDED);
