@@ -77,6 +77,7 @@ fn options(matches: &Matches, listen_fds: u32) -> CreateOptions {
     options.preserve_fds = matches.number("preserve-fds");
     options.no_pivot = matches.switch("no-pivot");
     options.no_new_keyring = matches.switch("no-new-keyring");
+    options.trace = matches.value("trace").is_some();
     options
 }
 

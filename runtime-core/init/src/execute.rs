@@ -48,6 +48,8 @@ pub struct Init {
     envc: usize,
     /// What [`Op::Exec`] will execute.
     pub(crate) program: Option<&'static CStr>,
+    /// Whether it is to be known when each step began.
+    timed: bool,
     /// Whether the time may be asked for: a seccomp filter can forbid it.
     pub(crate) clock: bool,
     /// When the step under way began.
@@ -128,6 +130,7 @@ fn open(plan_fd: Fd) -> Option<Init> {
         envp_offset,
         envc,
         program: None,
+        timed: word(header::TIMED)? != 0,
         clock: true,
         now: 0,
         clock_offset: 0,
@@ -153,7 +156,7 @@ impl Init {
     fn run_step(&mut self, step: &FlatStep) -> Option<usize> {
         let record = report::STEPS.wrapping_add(self.step.wrapping_mul(report::STEP));
         let position = self.step.wrapping_add(1) as u64;
-        if self.clock {
+        if self.timed && self.clock {
             self.now = sys::monotonic().wrapping_add(self.clock_offset);
         }
         self.report.set_word(record, self.now)?;

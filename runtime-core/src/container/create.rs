@@ -13,7 +13,7 @@ use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
 use crate::plan::hooks::HookState;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Step};
 use crate::run::{
     Driver, InitProgram, Keeper, Made, Process, Record, Trace, Undone, hand_on, late_steps,
 };
@@ -64,6 +64,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Stay in the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Have it known when each step began and ended, for [`Container::trace`].
+    pub trace: bool,
 }
 
 impl Runtime {
@@ -328,7 +330,9 @@ impl New<'_> {
         let console = keeper.console.take();
         let warnings = told(self.plan.warnings.clone(), run_warnings);
         let is_started = !self.plan.waits_for_start();
-        let init = self.plan.steps.into_iter().filter(|step| step.is_init());
+        let timed = self.plan.timed;
+        let told = |step: &Step| timed && step.is_init();
+        let init = self.plan.steps.into_iter().filter(told);
         let steps = init.map(|step| (step.origin, step.what)).collect();
         filters::keep_new(&runtime.root, self.plan.filter.as_ref());
         Ok(Parts {

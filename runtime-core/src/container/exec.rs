@@ -13,7 +13,7 @@ use crate::error::{Cause, Error};
 use crate::host::Architecture;
 use crate::host::{Facts, Host};
 use crate::plan::{Plan, PlanOptions, with_defaults};
-use crate::run::{Driver, Keeper, Made, Process as Started, Trace, paused};
+use crate::run::{Driver, Keeper, Made, Process as Started, Trace, paused, wants_times};
 use crate::seccomp::Policy;
 use crate::spec::{self, Process, Spec};
 use crate::sys::{file, ipc, process};
@@ -131,6 +131,7 @@ impl Container {
             id: self.saved.id.clone(),
             no_new_keyring: self.saved.no_new_keyring,
             preserve_fds: options.preserve_fds,
+            trace: options.trace || wants_times(),
             ..PlanOptions::default()
         };
         let hand_on = options.pidfd_socket.is_some();

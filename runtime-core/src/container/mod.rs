@@ -117,8 +117,8 @@ impl Container {
 
     /// When each step of the start began and ended.
     ///
-    /// Known only to the value that [`Runtime::create`] returned; for any other the trace
-    /// is empty.
+    /// Known only to the value that [`Runtime::create`] returned with
+    /// [`CreateOptions::trace`]; for any other the trace is empty.
     ///
     /// # Errors
     /// When the report in the state directory can't be read.

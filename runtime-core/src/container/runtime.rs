@@ -220,6 +220,7 @@ impl Runtime {
             systemd: self.cgroups == Cgroups::Systemd,
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
+            trace: options.trace || run::wants_times(),
             resctrl: self.resctrl.clone(),
             start,
         }

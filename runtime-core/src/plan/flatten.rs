@@ -136,6 +136,7 @@ fn head(plan: &Plan, fds: &Fds<'_>, sizes: [usize; 4]) -> [u64; header::STEPS] {
     words[header::ENVP] = envp as u64;
     words[header::ENVC] = plan.envp.len() as u64;
     words[header::KEEP_BELOW] = u64::from(plan.preserve_fds) + 3;
+    words[header::TIMED] = plan.timed.into();
     for (place, fd) in fds.stdio.iter().enumerate() {
         words[header::STDIO + place] = number(*fd);
     }

@@ -220,6 +220,7 @@ pub(crate) fn supervisor(
         devices: None,
         filter: None,
         preserve_fds: 0,
+        timed: false,
     }
 }
 

@@ -85,6 +85,8 @@ pub struct PlanOptions {
     pub preserve_fds: u32,
     /// How many of them come before these and are sockets for sd_listen_fds(3).
     pub listen_fds: u32,
+    /// Have it known when each step began.
+    pub trace: bool,
     /// Where resctrl is, if not where /proc/self/mountinfo says.
     pub resctrl: Option<PathBuf>,
     /// Start the program as soon as the container is made, where nobody has anything to do
@@ -116,6 +118,8 @@ pub struct Plan {
     /// A profile that nobody knows yet, and its filter.
     pub(crate) filter: Option<(Box<str>, Arc<Compiled>)>,
     pub(crate) preserve_fds: u32,
+    /// Whether it is to be known when each step began.
+    pub(crate) timed: bool,
 }
 
 /// All that the facilities look at.
@@ -296,6 +300,7 @@ fn finished(cx: Context<'_>, steps: Vec<Step>, entry: Entry, peak_fds: usize) ->
             .options
             .preserve_fds
             .saturating_add(cx.options.listen_fds),
+        timed: cx.options.trace,
     }
 }
 

@@ -406,18 +406,20 @@ impl Driver<'_> {
 
     /// Runs one step: the only way to any of them.
     fn step(&mut self, step: &Step, op: &RunOp, number: usize) -> Result<(), Error> {
-        let start = now();
+        let start = self.plan.timed.then(now);
         let result = match op {
             RunOp::RunHook(hook) => self.run_hook(step, hook),
             _ => self.perform(op),
         };
-        self.trace.spans.push(Span {
-            name: step.what.clone(),
-            origin: step.origin.clone(),
-            init: false,
-            start,
-            end: now(),
-        });
+        if let Some(start) = start {
+            self.trace.spans.push(Span {
+                name: step.what.clone(),
+                origin: step.origin.clone(),
+                init: false,
+                start,
+                end: now(),
+            });
+        }
         let of = self.plan.steps.len();
         let what = match result {
             Ok(()) => return Ok(()),

@@ -428,7 +428,14 @@ fn a_plan_changes_nothing_and_names_what_asks_for_a_step() {
 fn a_trace_has_a_span_for_each_step_of_both_halves() {
     lab::test(|lab| {
         let folder = lab.bundle(&["true"]);
-        let mut container = lab.create(&folder, options());
+        let mut silent = lab.create(&folder, options());
+        silent.start().expect("it starts");
+        let none = silent.trace().expect("the report is there");
+        assert_eq!(none, corten_core::Trace::default(), "nobody asked");
+        lab::delete(silent);
+        let mut wanted = options();
+        wanted.trace = true;
+        let mut container = lab.create(&folder, wanted);
         container.start().expect("it starts");
         container.wait().expect("an own child");
         let json = container.trace().expect("the report is there").to_json();

@@ -58,10 +58,12 @@ pub mod header {
     pub const ENVC: usize = 7;
     /// Descriptors below this number are the container's and stay open.
     pub const KEEP_BELOW: usize = 8;
+    /// Not 0: the report is to have when each step began.
+    pub const TIMED: usize = 9;
     /// Descriptors to become 0, 1 and 2, three words.
-    pub const STDIO: usize = 9;
+    pub const STDIO: usize = 10;
     /// [`super::super::SLOTS`] words: descriptors passed in, or -1.
-    pub const SLOTS: usize = 12;
+    pub const SLOTS: usize = 13;
     /// The first step.
     pub const STEPS: usize = SLOTS + super::super::SLOTS;
 }

@@ -102,6 +102,7 @@ pub(crate) fn plan(steps: &[Step], frame: &Frame<'_>) -> Vec<u8> {
     words[header::ENVP] = envp as u64;
     words[header::ENVC] = frame.env.len() as u64;
     words[header::KEEP_BELOW] = frame.keep_below;
+    words[header::TIMED] = 1;
     for stdio in 0..3 {
         words[header::STDIO + stdio] = stdio as u64;
     }
