@@ -56,7 +56,8 @@ impl Shim {
         for reply in &over {
             self.answer(*reply, Err(exceeded()));
             let mut tasks = self.tasks.values_mut();
-            if tasks.any(|task| task.forget_waiters(|waiter| waiter == reply)) {
+            let waited = tasks.any(|task| task.forget_waiters(|waiter| waiter == reply));
+            if waited || !self.hears(*reply) {
                 continue;
             }
             let is_late = |late: &[(Reply, _)]| late.iter().any(|(other, _)| other == reply);

@@ -57,7 +57,7 @@ impl Shim {
             return Err(Failure::precondition(text));
         }
         let (runtime, serial) = (Arc::clone(&task.runtime), task.serial);
-        let owner = task.owner.clone();
+        let (owner, init) = (task.owner.clone(), task.init.pid);
         let process = self.process_mut(&key)?;
         let Some(spec) = process.spec.take().filter(|_| !process.starting) else {
             return Err(Failure::precondition("process was started before"));
@@ -67,7 +67,7 @@ impl Shim {
         let id = key.id.clone();
         self.work(
             Job::by(reply),
-            move || exec(&runtime, &id, &spec, &names, &owner),
+            move || exec((&runtime, &id, init), &spec, &names, &owner),
             move |shim, made| {
                 shim.exec_started(reply, &key, serial, made);
                 shim.call_late();
@@ -138,16 +138,16 @@ impl Shim {
     }
 }
 
-/// Starts an exec; on its own thread.
+/// Starts an exec; on its own thread. The container is told by its name, and by its first process:
+/// there may be another one of that name by now.
 fn exec(
-    runtime: &Runtime,
-    id: &str,
+    container: (&Runtime, &str, i32),
     process: &[u8],
     names: &Names,
     owner: &Owner,
 ) -> Result<Made, Failure> {
     let mut files = Files::default();
-    match exec_with(runtime, id, process, names, owner, &mut files) {
+    match exec_with(container, process, names, owner, &mut files) {
         Ok((pid, pidfd)) => Ok(Made { pid, pidfd, files }),
         Err(failure) => {
             files.abandon();
@@ -157,8 +157,7 @@ fn exec(
 }
 
 fn exec_with(
-    runtime: &Runtime,
-    id: &str,
+    (runtime, id, init): (&Runtime, &str, i32),
     process: &[u8],
     names: &Names,
     owner: &Owner,
@@ -169,6 +168,9 @@ fn exec_with(
     process.terminal = names.terminal;
     // Before what can take long, when the name may be another container's.
     let container = runtime.container(id)?;
+    if container.first_pid() != init {
+        return Err(Failure::not_found("container not created"));
+    }
     let mut wanted = ExecOptions::default();
     // This thread ends with the start.
     wanted.stay_on_cpu = true;
