@@ -64,7 +64,14 @@ set_target() {
 
 # The first of this machine's Debian archives that is not the security archive.
 debian_mirror() {
+    local mirror
     # shellcheck disable=SC2016  # apt expands these
-    apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-        awk '$1 == "main" && $2 !~ /security/ { print $2; exit }'
+    mirror=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "main" && $2 !~ /security/ && !found++ { print $2 }')
+    # So on cloud images: a file with archives, the best first. See apt-transport-mirror(1).
+    if [[ $mirror = mirror+file:* ]]; then
+        mirror=${mirror#mirror+file:}
+        mirror=$(awk '/^[^#]/ && !found++ { print $1 }' "${mirror%/}")
+    fi
+    echo "$mirror"
 }

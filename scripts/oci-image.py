@@ -7,9 +7,12 @@ With `--root` as NAME only its root file system, for `docker import`.
 import hashlib
 import io
 import json
+import platform
 import sys
 import tarfile
 
+# This machine's, as Go calls it.
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 PROGRAMS = (
     "cat date dd echo env false grep head hostname httpd id kill ls mount ps readlink seq sh sleep stty tail test timeout "
     "touch true tty wc wget yes"
@@ -64,7 +67,7 @@ def main(out, busybox, name="busybox", *command):
         return
     root = blob(tree, "layer.v1.tar")
     config = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURE,
         "os": "linux",
         "config": {"Env": ["PATH=/bin"], "Cmd": list(command) or ["sh"]},
         "rootfs": {"type": "layers", "diff_ids": [root["digest"]]},
@@ -76,7 +79,7 @@ def main(out, busybox, name="busybox", *command):
         "layers": [root],
     }
     entry = blob(json.dumps(manifest).encode(), "manifest.v1+json")
-    entry["platform"] = {"architecture": "amd64", "os": "linux"}
+    entry["platform"] = {"architecture": ARCHITECTURE, "os": "linux"}
     entry["annotations"] = {
         "io.containerd.image.name": f"docker.io/library/{name}:latest",
         "org.opencontainers.image.ref.name": "latest",
