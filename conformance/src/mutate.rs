@@ -105,10 +105,7 @@ pub(crate) fn print_steps() {
 /// If the test build fails, a check fails with nothing left out, or no step is wanted.
 pub fn run(options: &Options) -> Result<bool, String> {
     let runtime = options.runtime.clone().map_or_else(build, Ok)?;
-    let mut baseline = baseline(&runtime, options.jobs)?;
-    if !options.list {
-        find_unfit(&mut baseline, &runtime, options.jobs);
-    }
+    let baseline = baseline(&runtime, options.jobs)?;
     let mut mutants = mutants(&baseline, &options.words);
     if options.needy && options.words.is_empty() {
         mutants.retain(|(_, checks)| checks.iter().all(|check| !check.needs.is_empty()));
@@ -121,6 +118,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
         ));
     }
     let mut survived = 0;
+    let mut unfit = Unfit::default();
     let begin = Instant::now();
     for (number, (step, checks)) in mutants.iter().enumerate() {
         let shown = step.replace('\t', " | ");
@@ -130,13 +128,14 @@ pub fn run(options: &Options) -> Result<bool, String> {
         }
         eprint!("{}/{} ", number + 1, mutants.len());
         let began = Instant::now();
-        match killer(&runtime, options.jobs, step, checks) {
+        let mut checks = unfit.fit(step, checks);
+        match killer(&runtime, options.jobs, step, &mut checks, &mut unfit) {
             Some(check) => println!(
                 "ok       {shown}: killed by {} ({:.1} s)",
                 check.path(),
                 began.elapsed().as_secs_f64()
             ),
-            None => match excuse(step).or_else(|| unreached(checks)) {
+            None => match excuse(step).or_else(|| unreached(&checks)) {
                 Some(why) => println!("excused  {shown}: {why}"),
                 None => {
                     survived += 1;
@@ -187,8 +186,26 @@ struct Seen {
     check: Check,
     steps: BTreeSet<String>,
     took: Duration,
-    /// It needs run's own plan: it fails where `run` is `create` and then `start`.
-    of_run: bool,
+}
+
+/// Checks that need run's own plan: they fail where `run` is `create` and then `start`. Found
+/// on the way, among those that are asked.
+#[derive(Default)]
+struct Unfit(BTreeSet<String>);
+
+impl Unfit {
+    /// Those that may miss a step.
+    fn fit(&self, step: &str, checks: &[Check]) -> Vec<Check> {
+        let is_fit = |check: &&Check| !is_of_create(step) || !self.0.contains(&check.path());
+        checks.iter().filter(is_fit).copied().collect()
+    }
+
+    /// This one fails with the step in place too.
+    fn add(&mut self, step: &str, check: Check) {
+        if is_of_create(step) {
+            self.0.insert(check.path());
+        }
+    }
 }
 
 fn baseline(runtime: &Path, jobs: usize) -> Result<Vec<Seen>, String> {
@@ -223,26 +240,6 @@ fn seen(record: &Record) -> Seen {
         check: record.check,
         steps: steps.map(str::to_owned).collect(),
         took: record.took,
-        of_run: false,
-    }
-}
-
-/// Tells which checks are none of create's, while `run` is two steps.
-fn find_unfit(baseline: &mut [Seen], runtime: &Path, jobs: usize) {
-    let setting = Setting {
-        environment: &[(LEAVE_OUT, NOTHING)],
-        ..Setting::of(runtime)
-    };
-    let checks: Vec<Check> = baseline.iter().map(|seen| seen.check).collect();
-    let mut unfit = BTreeSet::new();
-    runner::each(&checks, jobs, &setting, |record| {
-        if matches!(record.outcome, Outcome::Failed(_)) {
-            unfit.insert(record.check.path());
-        }
-        ControlFlow::Continue(())
-    });
-    for seen in baseline {
-        seen.of_run = unfit.contains(&seen.check.path());
     }
 }
 
@@ -269,9 +266,6 @@ fn mutants(baseline: &[Seen], words: &[String]) -> Vec<(String, Vec<Check>)> {
         let names = steps.flat_map(|step| [step, of_creation(step)]);
         let names: BTreeSet<&str> = names.flat_map(|step| [step, kind(step)]).collect();
         for name in names {
-            if seen.of_run && is_of_create(name) {
-                continue;
-            }
             having.entry(name).or_default().push(seen);
         }
     }
@@ -364,8 +358,15 @@ fn is_about(check: Check, kind: &str) -> bool {
     found.is_some_and(|(_, facility)| check.facility == *facility)
 }
 
-/// The first check that fails without this step, and does not with it.
-fn killer(runtime: &Path, jobs: usize, step: &str, checks: &[Check]) -> Option<Check> {
+/// The first check that fails without this step, and does not with it. Those that fail with it
+/// too are taken out.
+fn killer(
+    runtime: &Path,
+    jobs: usize,
+    step: &str,
+    checks: &mut Vec<Check>,
+    unfit: &mut Unfit,
+) -> Option<Check> {
     let without = Setting {
         environment: &[(LEAVE_OUT, step)],
         limit: CHECK,
@@ -378,12 +379,12 @@ fn killer(runtime: &Path, jobs: usize, step: &str, checks: &[Check]) -> Option<C
         },
         ..Setting::of(runtime)
     };
-    let mut checks = checks.to_vec();
-    while let Some(failed) = first_failure(&checks, jobs, &without) {
+    while let Some(failed) = first_failure(checks, jobs, &without) {
         if first_failure(&[failed], 1, &in_place).is_none() {
             return Some(failed);
         }
         eprintln!("{}: fails with the step in place too", failed.path());
+        unfit.add(step, failed);
         checks.retain(|check| check.path() != failed.path());
     }
     None
@@ -423,13 +424,26 @@ mod tests {
     }
 
     #[test]
+    fn a_check_of_runs_own_plan_is_not_asked_again_for_a_step_of_create() {
+        let checks: Vec<Check> = crate::check::all().take(2).collect();
+        let mut unfit = Unfit::default();
+        let count = |unfit: &Unfit, step: &str| unfit.fit(step, &checks).len();
+        unfit.add("run Close\tx", checks[0]);
+        assert_eq!(count(&unfit, "Close\tx"), 2);
+        unfit.add("Close\tx", checks[0]);
+        assert_eq!(count(&unfit, "Open\ty"), 1);
+        assert_eq!(unfit.fit("Open\ty", &checks)[0].path(), checks[1].path());
+        assert_eq!(count(&unfit, "run Open\ty"), 2);
+        assert_eq!(count(&unfit, "exec Open\ty"), 2);
+    }
+
+    #[test]
     fn a_common_step_is_left_out_alone_and_with_its_kind() {
         let check = crate::check::all().next().unwrap();
         let seen = |steps: &[&str]| Seen {
             check,
             steps: steps.iter().map(|step| (*step).to_owned()).collect(),
             took: Duration::ZERO,
-            of_run: false,
         };
         let baseline: Vec<Seen> = (0..COMMON)
             .map(|n| {
