@@ -42,6 +42,10 @@ if [ "$what" = test ]; then
     need binutils command -v nm
     need strace command -v strace
     need shellcheck command -v shellcheck
+    # `corten ps` runs it, and tests kill(1).
+    need procps command -v ps
+    # Checks of network devices.
+    need iproute2 command -v ip
     need mmdebstrap command -v mmdebstrap
     # Debian's python, whatever other one comes first in PATH: a test compares filters with libseccomp's.
     need python3-seccomp /usr/bin/python3 -c 'import seccomp'
