@@ -14,6 +14,7 @@ checks!("errors":
     a_wrong_number_of_arguments_shows_the_usage,
     an_unknown_capability_is_only_a_warning,
     with_a_log_file_the_error_goes_there_too,
+    a_removed_executable_is_refused_at_create,
 );
 
 fn a_duplicate_id_is_refused_and_the_first_container_lives(lab: &Lab) {
@@ -107,4 +108,14 @@ fn with_a_log_file_the_error_goes_there_too(lab: &Lab) {
             .mode();
         assert_eq!(mode & 0o777, 0o644);
     }
+}
+
+/// That of every other check, so that no other step looks for it.
+fn a_removed_executable_is_refused_at_create(lab: &Lab) {
+    let bundle = lab.bundle_of(&["true"]);
+    std::fs::remove_file(bundle.rootfs().join("probe")).expect("the lab is writable");
+    let container = lab.try_create(&bundle);
+    let told = &container.creation;
+    assert_ne!(told.code(), 0, "{told}");
+    assert!(told.stderr().contains("/probe"), "{told}");
 }
