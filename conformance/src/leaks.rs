@@ -66,8 +66,8 @@ impl Snapshot {
     }
 }
 
-/// Where Corten keeps compiled filters for the next container of the same profile; a bounded
-/// number of them.
+/// Where Corten keeps compiled filters for the next container of the same profile; 64 of
+/// them, and of a creator that was killed one unfinished until the next is written.
 const FILTERS: &str = "/.seccomp:filters";
 
 /// Begins the line of an open file: the process, its number, what it is.

@@ -375,14 +375,16 @@ fn memfd_exec() -> MemfdExec {
     }
 }
 
-/// Descriptors 0, 1 and 2 of the caller, if they are open.
+/// Descriptors 0, 1 and 2 of the caller, if they are standard streams. In a program that has
+/// closed one, that number is whatever was opened next, a directory of the host's perhaps: all
+/// that this library opens, and what Rust's does, is close-on-exec.
 pub(crate) fn own_stdio() -> [Option<BorrowedFd<'static>>; 3] {
     [
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
         rustix::stdio::stderr(),
     ]
-    .map(|fd| crate::sys::ipc::is_open(fd).then_some(fd))
+    .map(|fd| crate::sys::ipc::is_inherited(fd).then_some(fd))
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@
 //! as well make a container without one.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::seccomp::{decode, encode, number};
@@ -38,22 +39,29 @@ pub(super) fn parse(root: &Path, json: &[u8]) -> Result<Spec, SpecError> {
 
 /// The filter of a profile with this text, if it is kept.
 fn find(root: &Path, text: &str) -> Option<Compiled> {
-    let path: PathBuf = [root, Path::new(FOLDER), Path::new(&name(text))]
-        .iter()
-        .collect();
-    let file = file::open_at(
-        CWD,
-        &path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW,
-    )
-    .ok()?;
-    let stat = call("fstat", || rustix::fs::fstat(&file)).ok()?;
-    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    let others = Mode::from_raw_mode(stat.st_mode) & (Mode::WGRP | Mode::WOTH);
-    if !is_file || process::geteuid() != Ok(stat.st_uid) || !others.is_empty() {
+    let folder = open_folder(&root.join(FOLDER)).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = file::open_at(folder, Path::new(&name(text)), flags).ok()?;
+    if kind_of_own(file.as_fd()).ok()? != FileType::RegularFile {
         return None;
     }
     decode(text, &file::read_open(file.as_fd(), FILE_MAX).ok()?)
+}
+
+/// Opens the directory, if it is the caller's own.
+fn open_folder(folder: &Path) -> Result<OwnedFd, Errno> {
+    let dir = file::open_dir_at(CWD, folder)?;
+    kind_of_own(dir.as_fd()).map(|_| dir)
+}
+
+/// What an open file is, which the caller owns and nobody else may write.
+fn kind_of_own(fd: BorrowedFd<'_>) -> Result<FileType, Errno> {
+    let stat = call("fstat", || rustix::fs::fstat(fd))?;
+    let others = Mode::from_raw_mode(stat.st_mode) & (Mode::WGRP | Mode::WOTH);
+    if process::geteuid()? != stat.st_uid || !others.is_empty() {
+        return Err(Errno::PERM);
+    }
+    Ok(FileType::from_raw_mode(stat.st_mode))
 }
 
 /// Keeps what a plan has compiled. What can't be kept is compiled again.
@@ -66,12 +74,34 @@ pub(super) fn keep_new(root: &Path, filter: Option<&(Box<str>, Arc<Compiled>)>) 
 fn keep(root: &Path, text: &str, compiled: &Compiled) {
     let folder = root.join(FOLDER);
     let written = make_folder(&folder).and_then(|()| {
-        let dir = file::open_dir_at(CWD, &folder)?;
+        let dir = open_folder(&folder)?;
+        remove_unfinished(&dir)?;
         file::write_new_atomic(dir, &name(text), &encode(text, compiled), 0o600)
     });
     if let Err(errno) = written {
         log::debug!("{}: no filter is kept: {errno}", folder.display());
     }
+}
+
+/// Removes what was never finished, for a writer that was killed. One that is still at it keeps
+/// nothing then.
+fn remove_unfinished(dir: &OwnedFd) -> Result<(), Errno> {
+    for name in file::read_dir_names(dir)? {
+        if name.as_bytes().starts_with(b".") {
+            let removed = call("unlinkat", || {
+                rustix::fs::unlinkat(dir, &name, AtFlags::empty())
+            });
+            // Somebody else's, who has just given it its name.
+            removed.or_else(|errno| {
+                if errno == Errno::NOENT {
+                    Ok(())
+                } else {
+                    Err(errno)
+                }
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn make_folder(folder: &Path) -> Result<(), Errno> {
@@ -84,6 +114,7 @@ fn make_folder(folder: &Path) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -141,10 +172,34 @@ mod tests {
         std::fs::remove_file(&kept).unwrap();
         symlink(&elsewhere, &kept).unwrap();
         assert_eq!(find(&root, TEXT), None);
+        // Nor a directory by which somebody else leads here.
+        std::fs::remove_file(&kept).unwrap();
+        keep(&root, TEXT, &filter());
+        let (folder, moved) = (root.join(FOLDER), root.join("moved"));
+        std::fs::rename(&folder, &moved).unwrap();
+        symlink(&moved, &folder).unwrap();
+        assert_eq!(find(&root, TEXT), None);
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&moved, &folder).unwrap();
+        for (bits, found) in [(0o777, false), (0o700, true)] {
+            std::fs::set_permissions(&folder, PermissionsExt::from_mode(bits)).unwrap();
+            assert_eq!(find(&root, TEXT).is_some(), found, "{bits:o}");
+        }
         // Nor does it wait for one who writes.
         std::fs::remove_file(&kept).unwrap();
         rustix::fs::mknodat(CWD, &kept, FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert_eq!(find(&root, TEXT), None);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_writer_has_left_goes_with_the_next() {
+        let (root, kept) = root("filters-killed");
+        keep(&root, TEXT, &filter());
+        let left = kept.with_file_name(".07.123.0");
+        std::fs::write(&left, "half").unwrap();
+        keep(&root, TEXT, &filter());
+        assert!(!left.exists() && kept.exists());
         std::fs::remove_dir_all(root).unwrap();
     }
 

@@ -274,7 +274,8 @@ impl Runtime {
         })
     }
 
-    /// The state of every container, ordered by id. Waits for nobody.
+    /// The state of every container, ordered by id. Waits for nobody: one whose program has ended
+    /// before its creator recorded the start is left out until then.
     ///
     /// # Errors
     /// When the root can't be read. A container that vanishes meanwhile is left out.

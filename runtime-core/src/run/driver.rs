@@ -692,11 +692,13 @@ impl Driver<'_> {
     /// The process that stage 0 has made but did not come to tell of: somebody killed it in
     /// between, perhaps the kernel, for memory that both have.
     fn untold(&mut self) -> Option<Process> {
-        let pid = self.made.report.take()?.cloned().ok()??;
+        let report = self.made.report.take()?;
+        let pid = report.cloned().ok()??;
         let pidfd = process::pidfd_open(pid).ok()?;
         // Nobody else's: the embedder may have reaped it, and another one have its number,
-        // perhaps another child.
-        let is_ours = process::is_child(pidfd.as_fd()) && was_init(pid);
+        // perhaps another child. Nothing but the report tells that it has come to its program.
+        let has_begun = || matches!(report.completed(), Ok(Some(_)));
+        let is_ours = process::is_child(pidfd.as_fd()) && (was_init(pid) || has_begun());
         is_ours.then_some(Process { pid, pidfd })
     }
 

@@ -19,6 +19,9 @@ const VERSION: u64 = {
         include_bytes!("profile.rs"),
         include_bytes!("tables.rs"),
         include_bytes!("../spec/seccomp.rs"),
+        include_bytes!("../spec/profile.rs"),
+        include_bytes!("../spec/read.rs"),
+        include_bytes!("../spec/json.rs"),
         include_bytes!("../plan/seccomp.rs"),
         include_bytes!("../../init/src/abi/calls.rs"),
     ];

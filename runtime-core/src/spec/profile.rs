@@ -142,6 +142,20 @@ fn read_text(text: &str) -> Result<Seccomp, SpecError> {
     })
 }
 
+/// Leaves profiles as text meanwhile.
+fn as_text<T>(run: impl FnOnce() -> T) -> T {
+    /// Also when that panics.
+    struct Over;
+    impl Drop for Over {
+        fn drop(&mut self) {
+            AS_TEXT.set(false);
+        }
+    }
+    AS_TEXT.set(true);
+    let _over = Over;
+    run()
+}
+
 /// Reads a config.json as [`parse`] does, but asks `find` about the text of `linux.seccomp` first,
 /// and does not read what that knows.
 ///
@@ -151,9 +165,7 @@ pub(crate) fn parse_known(
     bytes: &[u8],
     find: impl FnOnce(&str) -> Option<Compiled>,
 ) -> Result<Spec, SpecError> {
-    AS_TEXT.set(true);
-    let spec = read::<Spec>(bytes, |path| path);
-    AS_TEXT.set(false);
+    let spec = as_text(|| read::<Spec>(bytes, |path| path));
     // Errors are to be those of a whole file, in its order and with its lines.
     let Ok(mut spec) = spec else {
         return parse(bytes);

@@ -206,9 +206,10 @@ pub(crate) fn copy_at_least(fd: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, E
     call("fcntl", || rustix::io::fcntl_dupfd_cloexec(fd, least))
 }
 
-/// Whether a descriptor is open.
-pub(crate) fn is_open(fd: BorrowedFd<'_>) -> bool {
-    call("fcntl", || rustix::io::fcntl_getfd(fd)).is_ok()
+/// Whether a descriptor is open and not close-on-exec: a program that the caller executes has it.
+pub(crate) fn is_inherited(fd: BorrowedFd<'_>) -> bool {
+    let flags = call("fcntl", || rustix::io::fcntl_getfd(fd));
+    flags.is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
 }
 
 /// Whether a descriptor of the caller with this number is open.

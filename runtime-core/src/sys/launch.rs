@@ -153,13 +153,32 @@ pub(crate) fn launch(launch: Launch<'_>) -> Result<Launched, NotBorn> {
 }
 
 fn start(mut launch: Launch<'_>) -> Result<Launched, NotBorn> {
-    let guard = match launch.guard.take() {
+    let guard = launch.guard.take();
+    let made = guard.as_ref();
+    let made = made.map_or(Vec::new(), |guard| guard.take_namespaces(launch.namespaces));
+    // Limits of the cgroup and its freezing hold for a second try too.
+    const FINAL: [Errno; 3] = [Errno::AGAIN, Errno::NOMEM, Errno::TIMEDOUT];
+    match give_birth(&launch, guard, &made) {
+        // Perhaps for what was made ahead: descriptors that are wanting now, or a filter on setns(2).
+        Err(NotBorn::Child(errno)) if !made.is_empty() && !FINAL.contains(&errno) => {
+            drop(made);
+            give_birth(&launch, None, &[])
+        }
+        born => born,
+    }
+}
+
+/// Makes the child, of which these namespaces are made.
+fn give_birth(
+    launch: &Launch<'_>,
+    guard: Option<Guard>,
+    made: &[(u64, OwnedFd)],
+) -> Result<Launched, NotBorn> {
+    let guard = match guard {
         None if launch.cgroup.is_some() => Some(Guard::begin(0).map_err(NotBorn::Guard)?),
         guard => guard,
     };
-    let made = guard.as_ref();
-    let made = made.map_or(Vec::new(), |guard| guard.take_namespaces(launch.namespaces));
-    let birth = Birth::new(&launch, &made);
+    let birth = Birth::new(launch, made);
     match guard {
         Some(guard) => guard.watch(birth),
         None => {

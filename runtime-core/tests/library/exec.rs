@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::killed::{Call, RUNTIME, calls_in, corten_under_strace, finish};
 use crate::lab::{self, Lab};
+use crate::sys;
 
 /// A container whose own process sleeps.
 ///
@@ -67,6 +68,33 @@ fn namespaces(pid: i32) -> Vec<String> {
 
 fn cgroup(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it is there")
+}
+
+/// What takes such a number is a file of the host's, of this library or of another.
+#[test]
+fn a_standard_descriptor_that_the_program_has_closed_is_the_null_device() {
+    lab::test(|lab| {
+        let folder = lab.bundle(&["sleep"]);
+        let null = std::fs::File::open("/dev/null").expect("the lane has one");
+        sys::put_at(std::os::fd::AsFd::as_fd(&null), 0);
+        sys::close(0);
+        for taken in [false, true] {
+            let root = taken.then(|| std::fs::File::open("/").expect("there is one"));
+            let mut container = lab.create(&folder, CreateOptions::default());
+            lab::done(container.start());
+            let other = lab::done(lab.runtime.container(container.id()));
+            let mut process = start(&other, &["sleep"], ExecOptions::default());
+            for pid in [container.pid(), process.pid()] {
+                let input = std::fs::read_link(format!("/proc/{pid}/fd/0"));
+                let input = input.expect("it has one");
+                assert_eq!(input.to_string_lossy(), "/dev/null", "taken: {taken}");
+            }
+            lab::done(process.kill(libc::SIGKILL));
+            lab::done(process.wait());
+            lab::delete(container);
+            drop((other, root));
+        }
+    });
 }
 
 #[test]

@@ -238,7 +238,7 @@ fn watch(birth: &Birth) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, IntoRawFd};
 
     use rustix::process::{Pid, Signal};
 
@@ -330,6 +330,21 @@ mod tests {
         let its = namespaces(launched.pid);
         end(&launched);
         assert!(its[0] == own[0] && its[1] != own[1] && its[2] == own[2]);
+    }
+
+    #[test]
+    fn a_child_that_may_not_join_what_was_made_is_born_in_new_ones() {
+        let own = namespaces(rustix::process::getpid());
+        let guard = Guard::start(NETWORK | IPC).unwrap();
+        made(&guard);
+        // As a filter on setns(2) refuses it.
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let [net, ..] = &guard.shared.made;
+        net.store(null.into_raw_fd(), Ordering::Release);
+        let launched = sleeper(NETWORK | IPC, Some(guard));
+        let its = namespaces(launched.pid);
+        end(&launched);
+        assert!(its[0] != own[0] && its[1] != own[1] && its[2] == own[2]);
     }
 
     #[test]
