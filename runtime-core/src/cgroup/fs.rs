@@ -13,7 +13,8 @@ use super::settings::{Absent, Setting};
 use super::stuck::Stuck;
 use super::walk::{Visit, walk};
 use super::{CgroupError, below_root, enable, io, is_gone};
-use crate::sys::{call, file, ipc};
+use crate::sys::ipc::FileLock;
+use crate::sys::{call, file};
 
 /// A cgroup, held open.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct Cgroup {
     made: Vec<PathBuf>,
     /// From `create` on: no other creation takes the cgroup before a process is in it.
     #[allow(dead_code, reason = "held for its drop")]
-    lock: Option<OwnedFd>,
+    lock: Option<FileLock>,
 }
 
 /// What `cgroup.events` says.
@@ -82,7 +83,7 @@ impl Cgroup {
         path: &Path,
         settings: &[Setting],
         made: &mut Vec<PathBuf>,
-    ) -> Result<(OwnedFd, OwnedFd), CgroupError> {
+    ) -> Result<(OwnedFd, FileLock), CgroupError> {
         let root = file::open_dir_at(CWD, mount).map_err(io("open", mount))?;
         let above = path.parent().unwrap_or(path);
         let above = match file::open_dir_at(&root, below_root(above)) {
@@ -131,7 +132,8 @@ impl Cgroup {
             }
         }
         let is_missing = |path: &&Path| open(path).is_err_and(is_gone);
-        let missing = path.ancestors().take_while(is_missing).map(Path::to_owned);
+        let above = path.ancestors().skip(1).take_while(is_missing);
+        let missing = std::iter::once(path).chain(above).map(Path::to_owned);
         let mut missing: Vec<PathBuf> = missing.collect();
         missing.reverse();
         Ok(missing)
@@ -529,15 +531,12 @@ fn make(
 }
 
 /// flock(2) on a cgroup, by an open of its own: init gets `dir` and would keep the lock.
-fn lock(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, CgroupError> {
+fn lock(dir: BorrowedFd<'_>, path: &Path) -> Result<FileLock, CgroupError> {
     let own = file::open_dir_at(dir, Path::new(".")).map_err(io("open", path))?;
-    match ipc::try_lock(own.as_fd()) {
-        Ok(true) => Ok(own),
-        Ok(false) => Err(CgroupError::Taken {
-            path: path.to_owned(),
-        }),
-        Err(errno) => Err(io("flock", path)(errno)),
-    }
+    let lock = FileLock::take(own).map_err(io("flock", path))?;
+    lock.map_err(|_| CgroupError::Taken {
+        path: path.to_owned(),
+    })
 }
 
 fn refuse_used(dir: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {

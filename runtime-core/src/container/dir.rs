@@ -17,6 +17,7 @@ use crate::cgroup::Stuck;
 use crate::error::{Cause, Error};
 use crate::plan::TREES;
 use crate::run::{call_off, is_init};
+use crate::sys::ipc::FileLock;
 use crate::sys::{call, file, ipc};
 
 /// How long somebody else may hold the lock.
@@ -53,7 +54,7 @@ pub(super) enum StartFifo {
 
 /// The lock on a state directory; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Lock(#[allow(dead_code, reason = "held for its drop")] OwnedFd);
+pub(super) struct Lock(#[allow(dead_code, reason = "held for its drop")] FileLock);
 
 /// Whether `id` may name a container: the characters of runc, and no path.
 pub(super) fn check_id(id: &str) -> Result<(), Error> {
@@ -162,12 +163,16 @@ impl StateDir {
     ) -> Result<Lock, Error> {
         let failed = |errno| Error::call(self.path.display().to_string(), "flock", errno);
         // An open of its own: two threads of one program must exclude each other too.
-        let fd = match file::open_dir_at(&self.fd, Path::new(".")) {
+        let mut fd = match file::open_dir_at(&self.fd, Path::new(".")) {
             Err(Errno::NOENT) => return Err(Cause::NotFound.into()),
             other => other.map_err(failed)?,
         };
         let deadline = Instant::now() + limit;
-        while !ipc::try_lock(fd.as_fd()).map_err(failed)? {
+        let lock = loop {
+            match FileLock::take(fd).map_err(failed)? {
+                Ok(lock) => break lock,
+                Err(taken) => fd = taken,
+            }
             if Instant::now() > deadline {
                 let who = holder(fd.as_fd());
                 let who = who.map_or_else(|| "another process".to_owned(), |who| who.to_string());
@@ -178,12 +183,12 @@ impl StateDir {
             }
             meanwhile()?;
             std::thread::sleep(LOCK_PAUSE);
-        }
-        let stat = call("fstat", || rustix::fs::fstat(&fd)).map_err(failed)?;
+        };
+        let stat = call("fstat", || rustix::fs::fstat(&lock)).map_err(failed)?;
         if stat.st_nlink == 0 {
             return Err(Cause::NotFound.into());
         }
-        Ok(Lock(fd))
+        Ok(Lock(lock))
     }
 
     /// Waits, for a bounded time, while the state of a container whose program runs already has

@@ -266,15 +266,40 @@ pub(crate) fn make_sized(dir: BorrowedFd<'_>, name: &str, size: u64) -> Result<O
     Ok(file)
 }
 
-/// `flock(2)` without waiting; false if somebody else has it.
-pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Errno> {
-    match call("flock", || {
-        rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
-    }) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(errno) => Err(errno),
+/// An exclusive lock of flock(2), given back when dropped.
+///
+/// A close alone would not do: a child of another thread has a copy of the descriptor until its exec, and a copy keeps the
+/// lock. On a machine with much to do that was seen to take more than 10 s.
+#[derive(Debug)]
+pub(crate) struct FileLock(OwnedFd);
+
+impl FileLock {
+    /// Takes it without waiting; the file back if somebody else has it.
+    pub(crate) fn take(file: OwnedFd) -> Result<Result<FileLock, OwnedFd>, Errno> {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Ok(FileLock(file))),
+            Err(Errno::WOULDBLOCK) => Ok(Err(file)),
+            Err(errno) => Err(errno),
+        }
     }
+}
+
+impl AsFd for FileLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if let Err(errno) = flock(&self.0, FlockOperation::Unlock) {
+            log::debug!("flock: {errno}");
+        }
+    }
+}
+
+fn flock(file: &OwnedFd, operation: FlockOperation) -> Result<(), Errno> {
+    call("flock", || rustix::fs::flock(file, operation))
 }
 
 /// `tcsetattr(3)`: a pty passes line ends on as they are.
@@ -284,4 +309,21 @@ pub(crate) fn clear_onlcr(master: BorrowedFd<'_>) -> Result<(), Errno> {
     call("ioctl", || {
         rustix::termios::tcsetattr(master, OptionalActions::Now, &termios)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_dropped_is_free_whoever_has_a_copy_of_its_descriptor() {
+        let folder = std::env::temp_dir();
+        let open = || super::super::file::open_dir_at(rustix::fs::CWD, &folder).unwrap();
+        let lock = FileLock::take(open()).unwrap().unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        assert!(FileLock::take(open()).unwrap().is_err());
+        drop(lock);
+        assert!(FileLock::take(open()).unwrap().is_ok());
+        drop(copy);
+    }
 }
