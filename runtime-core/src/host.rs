@@ -193,7 +193,7 @@ impl Host {
             },
             systemd: asked.creation && cgroup::systemd::is_there(),
             clone3: crate::sys::launch::has_clone3(),
-            namespaces: joined::known(&asked.namespaces),
+            namespaces: joined::known(&asked.namespaces)?,
             memfd_exec: memfd_exec(),
             kcore: asked.creation && is_there("/proc/kcore"),
             user_namespace,

@@ -15,21 +15,21 @@ use crate::sys::file;
 const CONTROL: &str = "cgroup.subtree_control";
 const CONTROLLERS: &str = "cgroup.controllers";
 
-/// Whether `cgroup` gives its children all it has, and all that `settings` need.
+/// Whether `cgroup` gives its children all that `settings` need, and all else that it can give.
 pub(super) fn gives_all(
     cgroup: BorrowedFd<'_>,
     at: &Path,
     settings: &[Setting],
 ) -> Result<bool, CgroupError> {
     let enabled = words(cgroup, at, CONTROL)?;
-    let needed = settings
-        .iter()
-        .filter_map(Setting::needs)
-        .all(|need| has(&enabled, need));
-    Ok(needed
-        && words(cgroup, at, CONTROLLERS)?
-            .iter()
-            .all(|c| has(&enabled, c)))
+    let mut needed = settings.iter().filter_map(Setting::needs);
+    if !needed.all(|need| has(&enabled, need)) {
+        return Ok(false);
+    }
+    let there = words(cgroup, at, CONTROLLERS)?;
+    let gives_all = there.iter().all(|controller| has(&enabled, controller));
+    // One with processes of its own gives no more, whatever those above it are made to give.
+    Ok(gives_all || has_processes(cgroup, at)?)
 }
 
 /// Whether `cgroup` itself has all that `settings` need.

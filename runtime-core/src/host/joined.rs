@@ -7,11 +7,11 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::error::errno_text;
+use crate::error::{Error, errno_text};
 use crate::spec::{Namespace, NamespaceKind, Spec};
 use crate::sys::{call, file, namespace, process};
 
@@ -31,10 +31,20 @@ pub struct Joined {
 }
 
 /// Those of the kinds that this kernel has.
-pub(super) fn known(kinds: &[NamespaceKind]) -> Vec<NamespaceKind> {
-    let path = |kind: &NamespaceKind| format!("/proc/self/ns/{}", kind.for_children());
-    let known = kinds.iter().filter(|kind| super::is_there(&path(kind)));
-    known.copied().collect()
+pub(super) fn known(kinds: &[NamespaceKind]) -> Result<Vec<NamespaceKind>, Error> {
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = "/proc/self/ns";
+    let directory = file::open_at(CWD, Path::new(path), OFlags::PATH)
+        .map_err(|errno| Error::call(path, "open", errno))?;
+    // To follow them would have the kernel make an inode of each.
+    let is_there = |kind: &&NamespaceKind| {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let name = kind.for_children();
+        call("fstatat", || rustix::fs::statat(&directory, name, flags)).is_ok()
+    };
+    Ok(kinds.iter().filter(is_there).copied().collect())
 }
 
 /// All namespaces of a container's process that the caller's children are not in already, as
@@ -56,7 +66,7 @@ pub(super) fn of_process(spec: &Spec, pid: i32) -> Result<BTreeMap<NamespaceKind
             },
         };
         let path = path(pid, kind);
-        let theirs = || file::open_at(rustix::fs::CWD, Path::new(&path), OFlags::RDONLY);
+        let theirs = || file::open_at(CWD, Path::new(&path), OFlags::RDONLY);
         if kind == NamespaceKind::User && !own {
             user = Some(identity(&theirs()?)?);
         }
@@ -129,7 +139,7 @@ fn look_at(ns: &Namespace, user: Option<Identity>) -> Joined {
 fn open(ns: &Namespace) -> Result<OwnedFd, String> {
     let path = Path::new(ns.path.as_deref().unwrap_or_default());
     let other = || format!("not a {} namespace", ns.kind);
-    let open = |flags| file::open_at(rustix::fs::CWD, path, flags).map_err(text);
+    let open = |flags| file::open_at(CWD, path, flags).map_err(text);
     let found = open(OFlags::PATH)?;
     if !namespace::is_namespace(found.as_fd()).map_err(text)? {
         return Err(other());
@@ -145,7 +155,7 @@ fn open(ns: &Namespace) -> Result<OwnedFd, String> {
 fn whose(kind: NamespaceKind, file: &OwnedFd, user: Option<Identity>) -> Result<Joined, String> {
     // Those that the calling thread gives its children.
     let own = format!("/proc/thread-self/ns/{}", kind.for_children());
-    let own = file::open_at(rustix::fs::CWD, Path::new(&own), OFlags::PATH).map_err(text)?;
+    let own = file::open_at(CWD, Path::new(&own), OFlags::PATH).map_err(text)?;
     let identity_of = |file: &OwnedFd| identity(file).map_err(text);
     let inside_user = match user {
         Some(user) if kind != NamespaceKind::User => is_inside(file, user).map_err(text)?,
