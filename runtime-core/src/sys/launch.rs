@@ -54,6 +54,8 @@ pub(crate) struct Launch<'a> {
 pub(crate) struct Launched {
     pub(crate) pid: Pid,
     pub(crate) pidfd: OwnedFd,
+    /// The thread that has watched it, which is ending.
+    pub(crate) guard: Option<Guard>,
 }
 
 /// `struct clone_args` of linux/sched.h.
@@ -85,8 +87,6 @@ struct Child {
     nofile: Option<[u64; 2]>,
     /// errno of the call that failed, written by the child.
     failed: AtomicI32,
-    /// Cleared by the kernel when the child leaves this memory: by exec or by its end.
-    alive: AtomicU32,
     /// Stored by the kernel.
     pidfd: AtomicI32,
 }
@@ -211,12 +211,10 @@ impl Birth {
             join: std::array::from_fn(|at| made.get(at).map_or(-1, |(_, fd)| fd.as_raw_fd())),
             nofile: launch.nofile,
             failed: AtomicI32::new(0),
-            alive: AtomicU32::new(1),
             pidfd: AtomicI32::new(-1),
         });
         let mut flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64
             | libc::CLONE_PIDFD as u64
-            | libc::CLONE_CHILD_CLEARTID as u64
             | CLONE_CLEAR_SIGHAND
             | made
                 .iter()
@@ -227,7 +225,6 @@ impl Birth {
         let args = CloneArgs {
             flags,
             pidfd: child.pidfd.as_ptr() as u64,
-            child_tid: child.alive.as_ptr() as u64,
             exit_signal: libc::SIGCHLD as u64,
             stack: stack.start(),
             stack_size: Stack::SIZE,
@@ -257,7 +254,13 @@ impl Birth {
         let pidfd = unsafe { OwnedFd::from_raw_fd(self.child.pidfd.load(Ordering::Acquire)) };
         let errno = match self.child.failed.load(Ordering::Acquire) {
             0 if is_expired => Errno::TIMEDOUT,
-            0 => return Ok(Launched { pid, pidfd }),
+            0 => {
+                return Ok(Launched {
+                    pid,
+                    pidfd,
+                    guard: None,
+                });
+            }
             // Two short words are not too long: there was no memory to copy them to.
             libc::E2BIG => Errno::NOMEM,
             errno => Errno::from_raw_os_error(errno),

@@ -81,7 +81,7 @@ type Cpus = [u64; 128];
 /// A new process is placed on an idle CPU, which sleeps and has nothing of it in its caches.
 /// That is a waste for one that its maker waits for.
 pub(crate) fn on_this_cpu<T>(run: impl FnOnce() -> T) -> T {
-    let Ok((before, words)) = affinity().and_then(with_offline) else {
+    let Ok((before, words)) = affinity(0).and_then(with_offline) else {
         return run();
     };
     let mut here: Cpus = [0; 128];
@@ -90,22 +90,63 @@ pub(crate) fn on_this_cpu<T>(run: impl FnOnce() -> T) -> T {
         *place = 1 << (number % 64);
     }
     // Without any CPU in it this is refused.
-    let was_kept = here != before && set_affinity(&here, words).is_ok();
+    let was_kept = here != before && set_affinity(0, &here, words).is_ok();
     let done = run();
-    if was_kept && let Err(errno) = set_affinity(&before, words) {
+    if was_kept && let Err(errno) = set_affinity(0, &before, words) {
         // Its cpuset has changed meanwhile, and the kernel has chosen.
         log::debug!("sched_setaffinity: {errno}");
     }
     done
 }
 
-/// Where the calling thread may run, and how many words of it the kernel has.
-fn affinity() -> Result<(Cpus, usize), Errno> {
+/// Moves another thread of this program, which has just been started, off the calling thread's CPU, if it may run on
+/// another one.
+///
+/// A kernel that packs threads on few CPUs, for power or for the other guests of a virtual machine, queues a new one
+/// behind its maker, also where a CPU is idle. It then begins when its maker sleeps.
+pub(crate) fn off_this_cpu(thread: i32) {
+    let apart = || {
+        let (mut others, words) = affinity(0)?;
+        let here = this_cpu()?;
+        if let Some(word) = others.get_mut(here / 64) {
+            *word &= !(1 << (here % 64));
+        }
+        // Without any CPU in it this is refused.
+        set_affinity(thread, &others, words)
+    };
+    if let Err(errno) = apart() {
+        log::debug!("sched_setaffinity: {errno}");
+    }
+}
+
+/// Moves another thread of this program to the calling thread's CPU.
+pub(crate) fn onto_this_cpu(thread: i32) {
+    let moved = this_cpu().and_then(|here| {
+        let mut cpus: Cpus = [0; 128];
+        if let Some(word) = cpus.get_mut(here / 64) {
+            *word = 1 << (here % 64);
+        }
+        set_affinity(thread, &cpus, here / 64 + 1)
+    });
+    if let Err(errno) = moved {
+        log::debug!("sched_setaffinity: {errno}");
+    }
+}
+
+/// On how many CPUs a thread may run; 0 is the calling one.
+#[cfg(test)]
+pub(super) fn cpus(thread: i32) -> Result<u32, Errno> {
+    let (cpus, _) = affinity(thread)?;
+    Ok(cpus.iter().map(|word| word.count_ones()).sum())
+}
+
+/// Where a thread may run, and how many words of it the kernel has; 0 is the calling one.
+fn affinity(thread: i32) -> Result<(Cpus, usize), Errno> {
     let mut cpus: Cpus = [0; 128];
     let bytes = call("sched_getaffinity", || {
         let (at, len) = (cpus.as_mut_ptr(), size_of_val(&cpus));
         // SAFETY: the memory is valid for writes of that many bytes.
-        let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, len, at) };
+        let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, thread, len, at) };
         usize::try_from(bytes).map_err(|_| last_errno())
     })?;
     Ok((cpus, bytes / 8))
@@ -142,12 +183,13 @@ fn allowed(status: &str) -> Option<Cpus> {
     Some(cpus)
 }
 
-fn set_affinity(cpus: &Cpus, words: usize) -> Result<(), Errno> {
+/// Of a thread; 0 is the calling one.
+fn set_affinity(thread: i32, cpus: &Cpus, words: usize) -> Result<(), Errno> {
     let cpus = cpus.get(..words).unwrap_or(cpus);
     call("sched_setaffinity", || {
         let (at, len) = (cpus.as_ptr(), size_of_val(cpus));
         // SAFETY: the memory is valid for reads of that many bytes.
-        let rc = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, len, at) };
+        let rc = unsafe { libc::syscall(libc::SYS_sched_setaffinity, thread, len, at) };
         if rc == 0 { Ok(()) } else { Err(last_errno()) }
     })
 }
@@ -170,12 +212,12 @@ mod tests {
 
     #[test]
     fn a_thread_stays_on_its_cpu_and_is_then_as_free_as_before() {
-        let before = affinity().unwrap();
-        let (during, here) = on_this_cpu(|| (affinity().unwrap().0, this_cpu().unwrap()));
+        let before = affinity(0).unwrap();
+        let (during, here) = on_this_cpu(|| (affinity(0).unwrap().0, this_cpu().unwrap()));
         let bits = |cpus: &Cpus| cpus.iter().map(|word| word.count_ones()).sum::<u32>();
         assert_eq!(bits(&during), 1);
         assert_eq!(during[here / 64], 1 << (here % 64));
-        assert_eq!(affinity().unwrap(), before);
+        assert_eq!(affinity(0).unwrap(), before);
     }
 
     #[test]
@@ -192,7 +234,7 @@ mod tests {
         assert_eq!(allowed("Name:\tx\n"), None);
         // Where all are online both files say the same.
         let own = file::read(Path::new("/proc/thread-self/status")).unwrap();
-        let (online, words) = affinity().unwrap();
+        let (online, words) = affinity(0).unwrap();
         let both = with_offline((online, words)).unwrap();
         let of_status = allowed(&String::from_utf8_lossy(&own)).unwrap();
         let is_within = online

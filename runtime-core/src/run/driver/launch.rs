@@ -99,6 +99,8 @@ impl Driver<'_> {
             }
             launched => launched.map_err(|why| not_born(into_cgroup, why))?,
         };
+        // It is waited for at the end, when it has long been gone.
+        self.made.guard = launched.guard;
         if stage0 {
             self.made.stage0 = Some(launched.pidfd);
         } else {

@@ -11,18 +11,20 @@
 //!
 //! It is the kernel's thread only: it waits, kills perhaps, and ends, so it needs none of what the C library sets up for a
 //! thread, which takes longer than all the rest of it. And since it is not the one that clones, nobody waits until it has
-//! found a CPU.
+//! found a CPU. What makes namespaces is kept off its maker's CPU, and put there for its end: by then the child works on the
+//! other one.
 
 use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::super::scheduling;
 use super::{
     Birth, CloneArgs, LIMIT, Launched, NotBorn, Stack, call, clone_and_run, raw_call, wait_zero,
     wake, with_signals_blocked,
@@ -36,10 +38,21 @@ pub(super) const KINDS: [(u64, &CStr); 3] = [
     (libc::CLONE_NEWUTS as u64, c"/proc/thread-self/ns/uts"),
 ];
 
-/// A thread for one launch.
+/// A thread for one launch. Dropped, it has ended.
 pub(crate) struct Guard {
+    thread: i32,
     /// Nobody frees it, on whatever way out, before the thread has ended.
     shared: ManuallyDrop<Box<Shared>>,
+}
+
+/// What the thread does after its namespaces, the values of a futex.
+mod task {
+    /// Ends.
+    pub(super) const NONE: u32 = 0;
+    /// Waits for the time to be over.
+    pub(super) const WATCH: u32 = 1;
+    /// Has found that it is over, and uses the birth: only its own end ends that.
+    pub(super) const KILL: u32 = 2;
 }
 
 /// What the thread and its maker use.
@@ -52,12 +65,12 @@ struct Shared {
     unmade: AtomicU32,
     /// They, in the order of [`KINDS`]; below 0: not made.
     made: [AtomicI32; KINDS.len()],
-    /// A futex: 0 when `birth` is known.
-    unordered: AtomicU32,
-    /// What to watch; null: nothing.
+    /// A futex: see [`task`].
+    task: AtomicU32,
+    /// What to watch; null: nothing yet.
     birth: AtomicPtr<Birth>,
-    /// Set by the thread when the time was over.
-    expired: AtomicBool,
+    /// When its time is over, by the monotonic clock, in nanoseconds.
+    deadline: AtomicU64,
     stack: Box<Stack>,
     /// Cleared by the kernel when the thread has ended.
     alive: AtomicU32,
@@ -85,9 +98,9 @@ impl Guard {
             decided: AtomicBool::new(false),
             unmade: AtomicU32::new(1),
             made: [const { AtomicI32::new(-1) }; KINDS.len()],
-            unordered: AtomicU32::new(1),
+            task: AtomicU32::new(task::WATCH),
             birth: AtomicPtr::new(ptr::null_mut()),
-            expired: AtomicBool::new(false),
+            deadline: AtomicU64::new(0),
             stack: Stack::new(),
             alive: AtomicU32::new(1),
         }));
@@ -104,7 +117,13 @@ impl Guard {
         // SAFETY: a thread on a stack of its own; that and `shared` are kept until it has ended.
         let started = unsafe { clone_and_run(&args, this.cast(), thread_main) };
         match started {
-            Ok(_) => Ok(Guard { shared }),
+            Ok(thread) => {
+                let thread = thread.as_raw_nonzero().get();
+                if shared.namespaces != 0 {
+                    scheduling::off_this_cpu(thread);
+                }
+                Ok(Guard { thread, shared })
+            }
             Err(errno) => {
                 drop(ManuallyDrop::into_inner(shared));
                 Err(errno)
@@ -136,25 +155,38 @@ impl Guard {
     }
 
     /// Makes the child, in a cgroup. Comes back when it has left this memory, which it does within the limit.
-    pub(super) fn watch(mut self, birth: Birth) -> Result<Launched, NotBorn> {
-        self.order(&raw const birth);
+    pub(super) fn watch(self, birth: Birth) -> Result<Launched, NotBorn> {
+        let shared = &self.shared;
+        shared
+            .deadline
+            .store(monotonic() + nanoseconds(LIMIT), Ordering::Release);
+        let place = (&raw const birth).cast_mut();
+        shared.birth.store(place, Ordering::Release);
         let made = birth.give();
-        if made.is_err() {
-            wake(&birth.child.alive);
+        let is_expired = self.dismiss() == task::KILL;
+        if is_expired {
+            // It uses the birth.
+            self.wait();
         }
-        // It has nothing to wait for any more: only a stop of the whole program keeps it.
-        self.wait();
-        birth.outcome(made?, self.shared.expired.load(Ordering::Acquire))
+        let mut launched = birth.outcome(made?, is_expired)?;
+        launched.guard = Some(self);
+        Ok(launched)
     }
 
-    /// Tells the thread what to watch.
-    fn order(&self, birth: *const Birth) {
-        let place = &self.shared.birth;
-        place.store(birth.cast_mut(), Ordering::Release);
-        wake(&self.shared.unordered);
+    /// Has the thread end, without waiting for it: what it was doing.
+    fn dismiss(&self) -> u32 {
+        let task = &self.shared.task;
+        let before = task.swap(task::NONE, Ordering::AcqRel);
+        if before != task::NONE {
+            if self.shared.namespaces != 0 {
+                scheduling::onto_this_cpu(self.thread);
+            }
+            wake(task);
+        }
+        before
     }
 
-    fn wait(&mut self) {
+    fn wait(&self) {
         while !wait_zero(&self.shared.alive, Instant::now() + LIMIT) {}
     }
 }
@@ -164,9 +196,8 @@ impl Drop for Guard {
         if self.shared.decided.swap(true, Ordering::AcqRel) {
             drop(self.made());
         }
-        if self.shared.unordered.load(Ordering::Acquire) != 0 {
-            self.order(ptr::null());
-        }
+        self.dismiss();
+        // It has nothing to wait for any more: only a stop of the whole program keeps it.
         self.wait();
         // SAFETY: the thread has ended, and this is the end of its maker: nobody uses it again.
         unsafe { ManuallyDrop::drop(&mut self.shared) };
@@ -177,30 +208,35 @@ impl Drop for Guard {
 extern "C" fn thread_main(shared: *const c_void) -> ! {
     // SAFETY: `Guard` passes a `Shared` and keeps it alive until this thread has ended.
     let shared = unsafe { &*shared.cast::<Shared>() };
-    if !shared.decided.swap(true, Ordering::AcqRel) {
-        make(shared);
-    }
+    let is_mine = !shared.decided.swap(true, Ordering::AcqRel);
+    let has_network = is_mine && make(shared) & libc::CLONE_NEWNET as u64 != 0;
     wake(&shared.unmade);
-    let word = shared.unordered.as_ptr() as u64;
-    while shared.unordered.load(Ordering::Acquire) != 0 {
-        let wait = [word, libc::FUTEX_WAIT as u64, 1, 0, 0];
-        raw_call(libc::SYS_futex, wait);
+    if has_network {
+        set_lo_up();
     }
-    // SAFETY: null, or what `Guard::watch` keeps until this thread has ended.
-    if let Some(birth) = unsafe { shared.birth.load(Ordering::Acquire).as_ref() }
-        && watch(birth)
-    {
-        shared.expired.store(true, Ordering::Release);
+    let mut left = nanoseconds(LIMIT);
+    loop {
+        let task = shared.task.load(Ordering::Acquire);
+        if task == task::NONE {
+            break;
+        }
+        let word = shared.task.as_ptr() as u64;
+        let timeout = timespec(left);
+        let [value, timeout] = [u64::from(task), &raw const timeout as u64];
+        let wait = [word, libc::FUTEX_WAIT as u64, value, timeout, 0];
+        if raw_call(libc::SYS_futex, wait) == -i64::from(libc::ETIMEDOUT) {
+            left = look_at_the_time(shared);
+        }
     }
     loop {
         raw_call(libc::SYS_exit, [0, 0, 0, 0, 0]);
     }
 }
 
-/// Makes namespaces, if it can: the clone tells why they can't be had.
-fn make(shared: &Shared) {
+/// Makes namespaces, if it can: the clone tells why they can't be had. Which.
+fn make(shared: &Shared) -> u64 {
     if shared.namespaces == 0 || raw_call(libc::SYS_unshare, [shared.namespaces, 0, 0, 0, 0]) != 0 {
-        return;
+        return 0;
     }
     for ((flag, path), made) in KINDS.iter().zip(&shared.made) {
         if shared.namespaces & flag != 0 {
@@ -210,30 +246,90 @@ fn make(shared: &Shared) {
             made.store(raw_call(libc::SYS_openat, open) as i32, Ordering::Release);
         }
     }
+    shared.namespaces
 }
 
-/// Waits until the child has left this memory, by exec or by its end, and kills it when the time is over: whether it did.
-fn watch(birth: &Birth) -> bool {
-    let child = &*birth.child;
-    let limit = libc::timespec {
-        tv_sec: LIMIT.as_secs() as _,
-        tv_nsec: 0,
-    };
-    let word = child.alive.as_ptr() as u64;
-    let wait = [word, libc::FUTEX_WAIT as u64, 1, &raw const limit as u64, 0];
-    let mut is_expired = false;
-    while child.alive.load(Ordering::Acquire) != 0 {
-        let waited = raw_call(libc::SYS_futex, wait);
-        // Without a descriptor its maker was not let run either.
-        if waited == -i64::from(libc::ETIMEDOUT)
-            && let Some(pidfd) = child.pidfd()
-        {
-            let kill = [pidfd as u64, libc::SIGKILL as u64, 0, 0, 0];
-            // A number that is no descriptor yet belongs to a child that is not let be made.
-            is_expired |= raw_call(libc::SYS_pidfd_send_signal, kill) == 0;
-        }
+/// Sets `lo` up in this thread's network namespace, as init does where it finds it down. It takes as long as ten mounts,
+/// and now it goes on beside the clone. See netdevice(7).
+fn set_lo_up() {
+    // Of linux/sockios.h.
+    const SIOCSIFFLAGS: u64 = 0x8914;
+    #[repr(C)]
+    struct Request {
+        name: [u8; libc::IFNAMSIZ],
+        flags: libc::c_short,
+        rest: [u8; 22],
     }
-    is_expired
+    let mut request = Request {
+        name: [0; libc::IFNAMSIZ],
+        flags: libc::IFF_UP as libc::c_short,
+        rest: [0; 22],
+    };
+    request.name[..2].copy_from_slice(b"lo");
+    let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
+    let socket = raw_call(libc::SYS_socket, [libc::AF_INET as u64, kind, 0, 0, 0]);
+    if let Ok(socket) = u64::try_from(socket) {
+        let set = [socket, SIOCSIFFLAGS, &raw const request as u64, 0, 0];
+        raw_call(libc::SYS_ioctl, set);
+        raw_call(libc::SYS_close, [socket, 0, 0, 0, 0]);
+    }
+}
+
+/// Kills the child that has not left this memory in its time. How many nanoseconds to wait for the next look.
+fn look_at_the_time(shared: &Shared) -> u64 {
+    let birth = shared.birth.load(Ordering::Acquire);
+    let deadline = shared.deadline.load(Ordering::Acquire);
+    let limit = nanoseconds(LIMIT);
+    if birth.is_null() {
+        return limit;
+    }
+    match deadline.checked_sub(monotonic()) {
+        None | Some(0) => {}
+        Some(left) => return left,
+    }
+    let order = Ordering::AcqRel;
+    let claim = [task::WATCH, task::KILL];
+    match shared
+        .task
+        .compare_exchange(claim[0], claim[1], order, Ordering::Acquire)
+    {
+        Ok(_) | Err(task::KILL) => {}
+        // It has left just now, and its maker goes on.
+        Err(_) => return limit,
+    }
+    // SAFETY: what `Guard::watch` keeps until this thread has ended, since that has claimed it.
+    let child = unsafe { &*(*birth).child };
+    // Without a descriptor its maker was not let run either; a number that is no descriptor yet belongs to a child that
+    // is not let be made.
+    if let Some(pidfd) = child.pidfd() {
+        let kill = [pidfd as u64, libc::SIGKILL as u64, 0, 0, 0];
+        raw_call(libc::SYS_pidfd_send_signal, kill);
+    }
+    limit
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+const fn nanoseconds(time: Duration) -> u64 {
+    time.as_secs() * SECOND + time.subsec_nanos() as u64
+}
+
+fn timespec(nanoseconds: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (nanoseconds / SECOND) as _,
+        tv_nsec: (nanoseconds % SECOND) as _,
+    }
+}
+
+/// `clock_gettime(CLOCK_MONOTONIC)` in nanoseconds.
+fn monotonic() -> u64 {
+    let mut now = timespec(0);
+    let clock = libc::CLOCK_MONOTONIC as u64;
+    raw_call(
+        libc::SYS_clock_gettime,
+        [clock, &raw mut now as u64, 0, 0, 0],
+    );
+    now.tv_sec as u64 * SECOND + now.tv_nsec as u64
 }
 
 #[cfg(test)]
@@ -345,6 +441,37 @@ mod tests {
         let its = namespaces(launched.pid);
         end(&launched);
         assert!(its[0] != own[0] && its[1] != own[1] && its[2] == own[2]);
+    }
+
+    #[test]
+    fn lo_is_up_in_a_network_namespace_that_was_made_ahead() {
+        let guard = Guard::start(NETWORK).unwrap();
+        made(&guard);
+        let launched = sleeper(NETWORK, Some(guard));
+        let state = format!("/proc/{}/net/fib_trie", launched.pid);
+        // The kernel gives it its address as it comes up. The thread may still be at it.
+        let limit = Instant::now() + LIMIT;
+        let is_up = || std::fs::read_to_string(&state).unwrap().contains("127.0.0.1");
+        while !is_up() && Instant::now() < limit {
+            std::thread::yield_now();
+        }
+        assert!(is_up());
+        end(&launched);
+    }
+
+    #[test]
+    fn what_makes_namespaces_is_not_on_its_makers_cpu() {
+        let own = scheduling::cpus(0).unwrap();
+        let of_guard = |namespaces| {
+            let guard = Guard::start(namespaces).unwrap();
+            scheduling::cpus(guard.thread).unwrap()
+        };
+        // There is another one.
+        if own > 1 {
+            assert_eq!(of_guard(IPC), own - 1);
+        }
+        assert_eq!(of_guard(0), own);
+        assert_eq!(scheduling::cpus(0).unwrap(), own);
     }
 
     #[test]
