@@ -20,16 +20,10 @@ pub(crate) struct Stuck {
 impl Stuck {
     /// Looks at one process.
     pub(crate) fn look(pid: i32) -> Stuck {
-        let read = |name: &str| {
-            let bytes = file::read(Path::new(&format!("/proc/{pid}/{name}"))).ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        // The name before it is anything, but the last bracket is its end.
-        let state = read("stat").and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
-        let channel = read("wchan").filter(|name| !matches!(name.as_str(), "" | "0"));
+        let channel = read(pid, "wchan").filter(|name| !matches!(name.as_str(), "" | "0"));
         Stuck {
             pid,
-            state,
+            state: state_and_parent(pid).map(|(state, _)| state),
             channel,
         }
     }
@@ -43,11 +37,8 @@ impl Stuck {
         let pids = file::read_dir_names(&proc).ok()?;
         let mut pids = pids.iter().filter_map(|name| name.to_str()?.parse().ok());
         pids.find_map(|pid: i32| {
-            let stat = file::read(Path::new(&format!("/proc/{pid}/stat"))).ok()?;
-            let stat = String::from_utf8_lossy(&stat).into_owned();
-            let mut words = stat.rsplit_once(") ")?.1.split(' ');
-            let (state, parent) = (words.next()?, words.next()?);
-            let is_it = pid != self.pid && state == "Z" && of(pid)?.st_ino == own;
+            let (state, parent) = state_and_parent(pid)?;
+            let is_it = pid != self.pid && state == 'Z' && of(pid)?.st_ino == own;
             is_it.then(|| {
                 format!(": process {pid} has ended, and process {parent} does not wait for it")
             })
@@ -60,6 +51,19 @@ impl Stuck {
         all.sort_by_key(|process| (process.state != Some('D'), process.pid));
         all
     }
+}
+
+/// A file of a process in /proc.
+fn read(pid: i32, name: &str) -> Option<String> {
+    let bytes = file::read(Path::new(&format!("/proc/{pid}/{name}"))).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn state_and_parent(pid: i32) -> Option<(char, i32)> {
+    let stat = read(pid, "stat")?;
+    // The name before it is anything, but the last bracket is its end.
+    let mut words = stat.rsplit_once(") ")?.1.split(' ');
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
 impl fmt::Display for Stuck {

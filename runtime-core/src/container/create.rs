@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::dir::{self, StateDir};
 use super::state::{self, Intent, Saved};
-use super::{Cgroups, Container, Delete, Runtime};
-use super::{filters, notify};
+use super::{Cgroups, Container, Delete, Runtime, filters, notify};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};

@@ -201,7 +201,7 @@ impl Container {
         mut plan: Plan,
         host: &Host,
         facts: &Facts,
-        options: ExecOptions,
+        mut options: ExecOptions,
         (pidfd, cgroup): (BorrowedFd<'_>, Option<Cgroup>),
     ) -> Result<ExecProcess, Error> {
         if !plan.obstacles.is_empty() {
@@ -215,13 +215,9 @@ impl Container {
             stdin,
             stdout,
             stderr,
-        } = options.stdio;
+        } = std::mem::take(&mut options.stdio);
         let mut keeper = ExecKeeper {
-            console_socket: options.console_socket.as_deref(),
-            plain_console: options.plain_console,
-            pidfd_socket: options.pidfd_socket.as_deref(),
-            ignore_paused: options.ignore_paused,
-            stay_on_cpu: options.stay_on_cpu,
+            options: &options,
             container: self.saved.pid,
             console: None,
         };
@@ -298,11 +294,7 @@ fn usable_cgroup(own: &Path, opened: Option<&Cgroup>, pid: i32) -> PathBuf {
 
 /// Hands on what the caller gets; nothing of it is kept on disk.
 struct ExecKeeper<'a> {
-    console_socket: Option<&'a Path>,
-    plain_console: bool,
-    pidfd_socket: Option<&'a Path>,
-    ignore_paused: bool,
-    stay_on_cpu: bool,
+    options: &'a ExecOptions,
     /// The container's own process.
     container: i32,
     console: Option<OwnedFd>,
@@ -310,11 +302,11 @@ struct ExecKeeper<'a> {
 
 impl Keeper for ExecKeeper<'_> {
     fn waits_for_resume(&self) -> bool {
-        self.ignore_paused
+        self.options.ignore_paused
     }
 
     fn stays_on_cpu(&self) -> bool {
-        self.stay_on_cpu
+        self.options.stay_on_cpu
     }
 
     fn container(&self, _pid: i32) -> (&'static str, i32) {
@@ -322,16 +314,16 @@ impl Keeper for ExecKeeper<'_> {
     }
 
     fn console(&mut self, master: OwnedFd) -> Result<(), Error> {
-        if self.plain_console {
+        if self.options.plain_console {
             let failed = |errno| Error::call("process.terminal", "tcsetattr", errno);
             ipc::clear_onlcr(master.as_fd()).map_err(failed)?;
         }
-        self.console = hand_on_console(master, self.console_socket)?;
+        self.console = hand_on_console(master, self.options.console_socket.as_deref())?;
         Ok(())
     }
 
     fn process(&mut self, process: &Started) -> Result<(), Error> {
-        match self.pidfd_socket {
+        match self.options.pidfd_socket.as_deref() {
             Some(path) => send_pidfd(process, path, b"setns"),
             None => Ok(()),
         }

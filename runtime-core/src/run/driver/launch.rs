@@ -56,21 +56,17 @@ impl Driver<'_> {
     ) -> Result<(), Failed> {
         let least = 3 + i32::try_from(self.plan.preserve_fds).unwrap_or(i32::MAX - 3);
         let passed = self.pass(least, stage0 && !into_cgroup)?;
-        let numbers = |(slot, fd): &(Slot, OwnedFd)| (*slot, fd.as_raw_fd());
-        let slots: Vec<(Slot, RawFd)> = passed.slots.iter().map(numbers).collect();
-        let stdio = [0, 1, 2].map(|at: usize| passed.stdio.get(at).map_or(-1, Stdio::number));
+        let slots = passed.slots();
         let fds = Fds {
             report: passed.report.as_raw_fd(),
-            stdio,
+            stdio: passed.stdio(),
             slots: &slots,
         };
         let flat = Flat::new(self.plan, &fds);
         let flat = ipc::sealed_memfd(c"corten-plan", &flat.0, self.host.memfd_exec.of_data())?;
         let flat = ipc::at_least(flat, least)?;
-
-        let mut inherit: Vec<RawFd> = vec![fds.report, flat.as_raw_fd()];
-        inherit.extend(slots.iter().map(|(_, fd)| *fd));
-        inherit.extend(stdio);
+        let mut inherit = passed.numbers();
+        inherit.push(flat.as_raw_fd());
         inherit.extend(3..least);
         let argument = CString::new(flat.as_raw_fd().to_string()).map_err(|_| Errno::INVAL)?;
         let request = Launch {
@@ -160,6 +156,24 @@ struct Passed {
     report: OwnedFd,
     slots: Vec<(Slot, OwnedFd)>,
     stdio: Vec<Stdio>,
+}
+
+impl Passed {
+    fn slots(&self) -> Vec<(Slot, RawFd)> {
+        let number = |(slot, fd): &(Slot, OwnedFd)| (*slot, fd.as_raw_fd());
+        self.slots.iter().map(number).collect()
+    }
+
+    fn stdio(&self) -> [RawFd; 3] {
+        [0, 1, 2].map(|at: usize| self.stdio.get(at).map_or(-1, Stdio::number))
+    }
+
+    /// All of them.
+    fn numbers(&self) -> Vec<RawFd> {
+        let slots = self.slots.iter().map(|(_, fd)| fd.as_raw_fd());
+        let report = std::iter::once(self.report.as_raw_fd());
+        report.chain(slots).chain(self.stdio()).collect()
+    }
 }
 
 /// Where a standard descriptor comes from.

@@ -451,7 +451,11 @@ mod tests {
         let state = format!("/proc/{}/net/fib_trie", launched.pid);
         // The kernel gives it its address as it comes up. The thread may still be at it.
         let limit = Instant::now() + LIMIT;
-        let is_up = || std::fs::read_to_string(&state).unwrap().contains("127.0.0.1");
+        let is_up = || {
+            std::fs::read_to_string(&state)
+                .unwrap()
+                .contains("127.0.0.1")
+        };
         while !is_up() && Instant::now() < limit {
             std::thread::yield_now();
         }
