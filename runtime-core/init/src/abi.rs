@@ -63,6 +63,8 @@ pub enum Place {
     OrdinaryDirectory = 1,
     /// What is there, even if it is a symbolic link.
     NoFollow = 2,
+    /// A directory of one name, as a rule to be made: what it is made in is nobody else's.
+    New = 3,
 }
 
 impl Word for Place {
@@ -73,7 +75,8 @@ impl Word for Place {
         match word {
             0 => Place::LikeSource,
             1 => Place::OrdinaryDirectory,
-            _ => Place::NoFollow,
+            2 => Place::NoFollow,
+            _ => Place::New,
         }
     }
 }
@@ -371,11 +374,13 @@ ops! {
         /// With everything mounted below it.
         recursive: bool,
     }
-    /// `move_mount(2)` to a path in the container's root, made if missing.
+    /// `move_mount(2)` to a path of the container, made if missing.
     Attach = 14 {
         /// The detached mount.
         mount: Slot,
-        /// Path in the container.
+        /// The container's root, or what is mounted in it.
+        dir: Slot,
+        /// Path in that.
         path: Text,
         /// What the mount point must be.
         place: Place,

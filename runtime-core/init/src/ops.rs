@@ -104,7 +104,12 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             propagation,
             recursive,
         } => mount::set_attr(init, mount, [set, clear, propagation], recursive),
-        Op::Attach { mount, path, place } => mount::attach(init, mount, path, place),
+        Op::Attach {
+            mount,
+            dir,
+            path,
+            place,
+        } => mount::attach(init, mount, dir, path, place),
         Op::SetAttrAt {
             path,
             set,
@@ -129,17 +134,17 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::Reconfigure { path, data } => mount::reconfigure(init, path, data),
         Op::PivotRoot {} => mount::pivot_root(init),
         Op::MoveRoot {} => mount::move_root(init),
-        Op::OpenDir { path, into } => mount::open_dir(init, path, into),
-        Op::MaskPath { dir, path } => mount::mask_path(init, dir, path),
-        Op::ReadonlyPath { dir, path } => mount::readonly_path(init, dir, path),
         _ => run_device_op(init, op),
     }
 }
 
-/// Device nodes and the console.
+/// Directories, hidden paths, device nodes and the console.
 fn run_device_op(init: &mut Init, op: &FlatOp) -> Outcome {
     match *op {
         Op::OpenNull { into } => devices::open_null(init, into),
+        Op::OpenDir { path, into } => mount::open_dir(init, path, into),
+        Op::MaskPath { dir, path } => mount::mask_path(init, dir, path),
+        Op::ReadonlyPath { dir, path } => mount::readonly_path(init, dir, path),
         Op::MakeNode {
             dir,
             name,

@@ -43,6 +43,9 @@ pub(super) struct Mounts {
     pub(super) last: Vec<Step>,
     /// The slots that hold in the end what is on /dev, /proc and /sys.
     pub(super) open: BTreeSet<Slot>,
+    /// The names below /dev that mounts have taken, while [`Slot::DEV`] holds a tmpfs that
+    /// was empty and that nobody but init reaches.
+    taken: Option<Vec<String>>,
 }
 
 /// The mounts of config.json.
@@ -58,7 +61,9 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         planned.check()?;
         cx.warnings.extend(planned.warnings());
         let before = mounts.steps.len();
+        planned.name = mounts.free_name(&planned);
         planned.add_to(&mut mounts)?;
+        mounts.note(&planned, before);
         let slot = planned.slot;
         if slot != Slot::MOUNT && !matches!(planned.source, Source::Remount) {
             let opens = |step: &Step| check::fills_slot(step, slot);
@@ -84,6 +89,38 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
     Ok(mounts)
 }
 
+impl Mounts {
+    /// The name of the mount point, where it is a directory that can be made in the new /dev at
+    /// once: no path leads through what an image has put there.
+    fn free_name(&self, planned: &Planned) -> Option<String> {
+        // A FUSE may have a file as its root.
+        let is_directory = |kind| ["cgroup2", "devpts", "mqueue", "tmpfs"].contains(&kind);
+        let taken = self.taken.as_ref()?;
+        let name = planned.destination.strip_prefix("/dev/")?;
+        let is_free = !name.contains('/') && !taken.iter().any(|other| other == name);
+        let is_plain = planned.source.kind().is_some_and(is_directory);
+        (is_free && is_plain && !planned.options.dest_nofollow).then(|| name.to_owned())
+    }
+
+    /// Takes in what a mount has made of /dev by the steps from `first` on.
+    fn note(&mut self, planned: &Planned, first: usize) {
+        let Some(below) = planned.destination.strip_prefix("/dev") else {
+            return;
+        };
+        if let Some(path) = below.strip_prefix('/') {
+            let name = path.split('/').next().unwrap_or(path);
+            self.taken
+                .iter_mut()
+                .for_each(|taken| taken.push(name.to_owned()));
+        } else if below.is_empty() && !matches!(planned.source, Source::Remount) {
+            let is_tmpfs = planned.source.kind() == Some("tmpfs") && !planned.options.copy_up;
+            let opens = |step: &Step| check::fills_slot(step, Slot::DEV);
+            let is_held = self.steps.iter().skip(first).any(opens);
+            self.taken = (is_tmpfs && is_held).then(Vec::new);
+        }
+    }
+}
+
 struct Planned {
     source: Source,
     destination: String,
@@ -101,6 +138,8 @@ struct Planned {
     label: Option<Step>,
     /// Where its descriptor is: [`Slot::MOUNT`], unless it is needed later.
     slot: Slot,
+    /// Its name in a new /dev, where nothing is yet.
+    name: Option<String>,
 }
 
 impl Planned {
@@ -135,6 +174,7 @@ impl Planned {
             layers: cx.facts.mounts.overlay_layers,
             label: None,
             slot: Slot::MOUNT,
+            name: None,
         };
         planned.slot = match planned.destination.as_str() {
             // Nodes and links are made by its descriptor.
@@ -370,10 +410,19 @@ impl Planned {
     }
 
     fn attach(&self, mount: Slot) -> Step {
-        let what = ["attach ", &self.destination, &self.attr_text()].concat();
-        let path = (&self.destination).into();
-        let place = self.place();
-        self.step(Op::Attach { mount, path, place }, what)
+        let (dir, path, place, how) = match &self.name {
+            Some(name) => (Slot::DEV, name, Place::New, "make and attach "),
+            None => (Slot::ROOT, &self.destination, self.place(), "attach "),
+        };
+        let what = [how, &self.destination, &self.attr_text()].concat();
+        let path = path.into();
+        let op = Op::Attach {
+            mount,
+            dir,
+            path,
+            place,
+        };
+        self.step(op, what)
     }
 
     fn place(&self) -> Place {

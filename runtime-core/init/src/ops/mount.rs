@@ -230,10 +230,10 @@ pub(crate) fn set_attr_at(init: &Init, path: Span, change: [u64; 3], recursive: 
 }
 
 /// Attaches a detached mount; the slot keeps its descriptor, now of an attached mount.
-pub(crate) fn attach(init: &Init, mount: Slot, path: Span, place: Place) -> Outcome {
+pub(crate) fn attach(init: &Init, mount: Slot, dir: Slot, path: Span, place: Place) -> Outcome {
     let mount = init.slot(mount)?;
     let path = init.text(path)?;
-    let root = init.slot(Slot::ROOT)?;
+    let root = init.slot(dir)?;
     let target = match place {
         Place::OrdinaryDirectory => make_in(root, path, Make::Directory, flag::RESOLVE_NO_SYMLINKS)
             .map_err(|failure| {
@@ -256,6 +256,12 @@ pub(crate) fn attach(init: &Init, mount: Slot, path: Span, place: Place) -> Outc
             make_in(root, path, make, 0)?
         }
         Place::NoFollow => no_follow(init, root, path)?,
+        Place::New => match sys::mkdirat(root, path, 0o755) {
+            Ok(()) => return Ok(sys::move_mount_to(mount, root, path)?),
+            // The path of another mount has led here and made it.
+            Err(error) if error.0 == errno::EEXIST => make_in(root, path, Make::Directory, 0)?,
+            Err(error) => return Err(error.into()),
+        },
     };
     sys::move_mount(mount, target).map_err(|error| better(init, error, [mount, target]))?;
     Ok(sys::close(target)?)

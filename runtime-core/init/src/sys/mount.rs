@@ -26,6 +26,17 @@ pub fn move_mount(from: Fd, to: Fd) -> Result<()> {
     .map(drop)
 }
 
+/// `move_mount(2)` of one descriptor's mount onto a name in another descriptor's directory.
+/// A symbolic link of that name is not followed.
+pub fn move_mount_to(from: Fd, dir: Fd, name: &CStr) -> Result<()> {
+    let flags = flag::MOVE_MOUNT_F_EMPTY_PATH;
+    call(
+        nr::MOVE_MOUNT,
+        &[fd(from), path(c""), fd(dir), path(name), flags],
+    )
+    .map(drop)
+}
+
 /// `mount_setattr(2)` on a descriptor's mount.
 pub fn mount_setattr(
     mount: Fd,

@@ -20,6 +20,7 @@ fn devpts() -> [Step; 4] {
         }),
         must(Op::Attach {
             mount: Slot::MOUNT,
+            dir: Slot::ROOT,
             path: "/dev/pts".to_owned(),
             place: Place::LikeSource,
         }),

@@ -30,6 +30,7 @@ fn copy_up(path: &str) -> Op<Hand> {
 fn attach(path: &str) -> Op<Hand> {
     Op::Attach {
         mount: Slot::MOUNT,
+        dir: Slot::ROOT,
         path: path.to_owned(),
         place: Place::LikeSource,
     }

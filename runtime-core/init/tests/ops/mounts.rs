@@ -38,6 +38,7 @@ fn open_tree(path: &str, recursive: bool) -> Op<Hand> {
 fn attach(path: &str) -> Op<Hand> {
     Op::Attach {
         mount: Slot::MOUNT,
+        dir: Slot::ROOT,
         path: path.to_owned(),
         place: Place::LikeSource,
     }
@@ -46,6 +47,7 @@ fn attach(path: &str) -> Op<Hand> {
 fn attach_plain(path: &str) -> Op<Hand> {
     Op::Attach {
         mount: Slot::MOUNT,
+        dir: Slot::ROOT,
         path: path.to_owned(),
         place: Place::OrdinaryDirectory,
     }

@@ -1,12 +1,13 @@
 //! Mounts whose options are one text, remounts, and links as sources and destinations.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use corten_init::abi::{Kind, Op, Place, Slot};
+use corten_init::abi::{Existing, Kind, Op, Place, Slot};
 use corten_init::sys::errno;
 
 use super::flat::Hand;
-use super::trial::Trial;
+use super::trial::{Trial, must};
 
 const MS_NOSUID: u64 = 2;
 
@@ -39,6 +40,7 @@ fn open_tree(path: &str, nofollow: bool) -> Op<Hand> {
 fn attach(path: &str, place: Place) -> Op<Hand> {
     Op::Attach {
         mount: Slot::MOUNT,
+        dir: Slot::ROOT,
         path: path.to_owned(),
         place,
     }
@@ -133,6 +135,76 @@ fn a_link_is_mounted_itself_and_over_a_link_if_it_is_to_be_so() {
     assert_eq!(fs::read(init.path("/over")).unwrap(), b"one\n");
     // What the link leads to is as it was.
     assert_eq!(fs::read(init.path("/two")).unwrap(), b"two\n");
+}
+
+/// A tmpfs on /dev in its slot, and another one that is attached to a name in it.
+fn in_new_dev(name: &str, before: &str, between: Option<Op<Hand>>) -> Trial {
+    let tmpfs = |into| Op::NewFs {
+        kind: "tmpfs".to_owned(),
+        source: "new".to_owned(),
+        data: "mode=755\0".to_owned(),
+        attrs: 0,
+        like: String::new(),
+        into,
+    };
+    let to = |mount, dir, path: &str, place| Op::Attach {
+        mount,
+        dir,
+        path: path.to_owned(),
+        place,
+    };
+    let trial = Trial::new(name)
+        .before(before)
+        .bind_root()
+        .step(tmpfs(Slot::DEV))
+        .step(to(Slot::DEV, Slot::ROOT, "/dev", Place::LikeSource))
+        .steps(between.map(must))
+        .step(tmpfs(Slot::MOUNT));
+    trial.step(to(Slot::MOUNT, Slot::DEV, "shm", Place::New))
+}
+
+#[test]
+fn a_new_mount_point_is_made_by_the_descriptor_of_what_it_is_in() {
+    // Whatever the image has in place of /dev, and whoever changes it meanwhile.
+    for (name, before, place) in [
+        ("new", "mkdir rootfs/dev", "/dev"),
+        (
+            "new-link",
+            "mkdir rootfs/other; ln -s /other rootfs/dev",
+            "/other",
+        ),
+    ] {
+        let init = in_new_dev(name, before, None).stop();
+        assert_eq!(init.mount_on(&format!("{place}/shm")).source, "new");
+        let of = |path: &str| fs::metadata(init.path(path)).unwrap();
+        assert_eq!(of(place).permissions().mode() & 0o7777, 0o755);
+        // Nothing came into the image.
+        let image = init.trial.dir.join("rootfs").join(&place[1..]);
+        assert_eq!(fs::read_dir(image).unwrap().count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_new_mount_point_that_another_path_has_made_is_found() {
+    let path = "/run/shm".to_owned();
+    let into = Slot::MOUNT;
+    let before = "mkdir rootfs/dev; ln -s dev rootfs/run";
+    let between = Op::OpenDir { path, into };
+    let init = in_new_dev("new-again", before, Some(between)).stop();
+    assert_eq!(init.mount_on("/dev/shm").source, "new");
+}
+
+#[test]
+fn a_new_mount_point_that_is_a_link_stays_in_what_it_is_in() {
+    let link = Op::MakeLink {
+        dir: Slot::DEV,
+        name: "shm".to_owned(),
+        target: "../../tmp".to_owned(),
+        existing: Existing::Keep,
+    };
+    let init = in_new_dev("new-taken", "mkdir rootfs/dev rootfs/tmp", Some(link)).stop();
+    assert_eq!(init.mount_on("/dev/tmp").source, "new");
+    assert!(init.mounts_on("/tmp").is_empty());
 }
 
 #[test]

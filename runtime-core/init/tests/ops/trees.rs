@@ -32,6 +32,7 @@ fn keep(name: &str) -> Op<Hand> {
 fn attach(path: &str) -> Op<Hand> {
     Op::Attach {
         mount: Slot::MOUNT,
+        dir: Slot::ROOT,
         path: path.to_owned(),
         place: Place::LikeSource,
     }

@@ -25,8 +25,13 @@ fn mask() -> Step {
 }
 
 fn attach(mount: Slot) -> Step {
-    let (path, place) = ("/a".into(), Place::LikeSource);
-    step(Op::Attach { mount, path, place })
+    let (dir, path, place) = (Slot::ROOT, "/a".into(), Place::LikeSource);
+    step(Op::Attach {
+        mount,
+        dir,
+        path,
+        place,
+    })
 }
 
 fn open_tree() -> Step {
