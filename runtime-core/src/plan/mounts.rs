@@ -43,6 +43,8 @@ pub(super) struct Mounts {
     pub(super) last: Vec<Step>,
     /// The slots that hold in the end what is on /dev, /proc and /sys.
     pub(super) open: BTreeSet<Slot>,
+    /// Whether the propagation of a mount of the host can be seen on a bind of it.
+    pub(super) inherits: bool,
     /// The names below /dev that mounts have taken, while [`Slot::DEV`] holds a tmpfs that
     /// was empty and that nobody but init reaches.
     taken: Option<Vec<String>>,
@@ -63,6 +65,7 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         let before = mounts.steps.len();
         planned.name = mounts.free_name(&planned);
         planned.add_to(&mut mounts)?;
+        mounts.inherits |= planned.inherits();
         mounts.note(&planned, before);
         let slot = planned.slot;
         if slot != Slot::MOUNT && !matches!(planned.source, Source::Remount) {
@@ -203,6 +206,15 @@ impl Planned {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it is a bind that is made private by none of its options.
+    fn inherits(&self) -> bool {
+        let Source::Bind { recursive, .. } = self.source else {
+            return false;
+        };
+        let first = self.options.propagation.first();
+        !first.is_some_and(|(kind, all)| options::is_private(*kind) && (*all || !recursive))
     }
 
     /// A bind takes no data; mount(2) ignores it too, but in silence.
