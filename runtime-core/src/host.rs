@@ -60,6 +60,8 @@ pub struct Host {
     pub kernel: String,
     /// Effective uid of the caller.
     pub euid: u32,
+    /// Its effective gid.
+    pub egid: u32,
     /// Permitted capabilities of the caller, as bits.
     pub permitted_caps: u64,
     /// Highest capability that the kernel knows.
@@ -185,6 +187,7 @@ impl Host {
         Ok(Host {
             kernel: kernel()?,
             euid: process::geteuid().map_err(|errno| Error::call("uid", "geteuid", errno))?,
+            egid: process::getegid().map_err(|errno| Error::call("gid", "getegid", errno))?,
             permitted_caps: permitted_caps()?,
             last_cap: last_cap.map_err(|errno| Error::call("capabilities", "prctl", errno))?,
             cgroup: match asked.creation {

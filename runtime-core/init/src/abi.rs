@@ -438,7 +438,7 @@ ops! {
         major: u32,
         /// Minor number.
         minor: u32,
-        /// Owner.
+        /// Owner; `u32::MAX` leaves it as the node was made, and so with the group.
         uid: u32,
         /// Group.
         gid: u32,

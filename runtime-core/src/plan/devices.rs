@@ -54,9 +54,22 @@ struct Node {
     gid: u32,
 }
 
-/// The nodes and links; in /dev none where config.json binds a /dev of its own. `dev_is_open`:
-/// the mounts have left what is on /dev in [`Slot::DEV`].
-pub(super) fn devices(cx: &Context<'_>, dev_is_open: bool) -> Result<Vec<Step>, PlanError> {
+/// What the mounts have left on /dev.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dev {
+    /// Something that is to be opened yet.
+    Closed,
+    /// Something whose descriptor is in [`Slot::DEV`].
+    Open,
+    /// The same, and what is made in it gets the user and the group of who makes it.
+    Plain,
+}
+
+/// The owner that says: as it is made.
+const AS_MADE: u32 = u32::MAX;
+
+/// The nodes and links; in /dev none where config.json binds a /dev of its own.
+pub(super) fn devices(cx: &Context<'_>, dev_is: Dev) -> Result<Vec<Step>, PlanError> {
     let dev = cx
         .spec
         .mounts
@@ -79,14 +92,18 @@ pub(super) fn devices(cx: &Context<'_>, dev_is_open: bool) -> Result<Vec<Step>, 
     }
     // The terminal is bound in it, whatever it is.
     let console = cx.process.terminal && own_mounts;
-    if !dev_is_open && (!bound || console) {
+    if dev_is == Dev::Closed && (!bound || console) {
         let op = Op::OpenDir {
             path: "/dev".into(),
             into: Slot::DEV,
         };
         steps.push(Step::init(op, ORIGIN, "open /dev"));
     }
-    for node in nodes {
+    let roots = dev_is == Dev::Plain && !bind && (cx.host.euid, cx.host.egid) == (0, 0);
+    for mut node in nodes {
+        if roots && (node.uid, node.gid) == (0, 0) && node.is_in_dev() {
+            (node.uid, node.gid) = (AS_MADE, AS_MADE);
+        }
         steps.extend(node.steps(bind));
     }
     if !bound {
@@ -170,6 +187,12 @@ impl Node {
             gid: device.gid.unwrap_or(0),
             origin,
         })
+    }
+
+    /// Whether its directory is /dev itself.
+    fn is_in_dev(&self) -> bool {
+        let name = self.path.strip_prefix("/dev/");
+        name.is_some_and(|name| !name.contains('/'))
     }
 
     /// Opens the directory, unless it is /dev, and makes the node in it.

@@ -45,7 +45,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use corten_init::abi::{Barrier, Op, Slot};
+use corten_init::abi::{Barrier, Op};
 
 use crate::cgroup::systemd::Scope;
 use crate::cgroup::{DeviceProgram, Setting};
@@ -235,8 +235,9 @@ impl Plan {
         let early = at_once.then(process::record_early);
         let mut steps = up_to_namespaces(&cx, entry, &limits, [attach, early], &mut mounts);
         steps.extend(rootfs::prepare(&cx, mounts.inherits)?);
+        let dev = mounts.dev();
         steps.extend(mounts.steps);
-        steps.extend(devices::devices(&cx, mounts.open.contains(&Slot::DEV))?);
+        steps.extend(devices::devices(&cx, dev)?);
         steps.extend(console::open(&cx));
         steps.extend(rootfs::working_directory(&cx));
         // Before all that is meant to hold for the container: hooks mount and write in it.

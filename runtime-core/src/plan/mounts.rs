@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use corten_init::abi::{Existing, Op, Place, Slot};
 
+use super::devices::Dev;
 use super::options::{self, Change, Options};
 use super::step::place;
 use super::{Bytes, Context, InitOp, PlanError, Step, check, lsm, paths};
@@ -48,6 +49,8 @@ pub(super) struct Mounts {
     /// The names below /dev that mounts have taken, while [`Slot::DEV`] holds a tmpfs that
     /// was empty and that nobody but init reaches.
     taken: Option<Vec<String>>,
+    /// Whether the root of that tmpfs has the set-group-ID bit, as far as is known.
+    setgid: bool,
 }
 
 /// The mounts of config.json.
@@ -93,6 +96,17 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
 }
 
 impl Mounts {
+    /// What is on /dev in the end.
+    pub(super) fn dev(&self) -> Dev {
+        if !self.open.contains(&Slot::DEV) {
+            Dev::Closed
+        } else if self.taken.is_some() && !self.setgid {
+            Dev::Plain
+        } else {
+            Dev::Open
+        }
+    }
+
     /// The name of the mount point, where it is a directory that can be made in the new /dev at
     /// once: no path leads through what an image has put there.
     fn free_name(&self, planned: &Planned) -> Option<String> {
@@ -120,6 +134,7 @@ impl Mounts {
             let opens = |step: &Step| check::fills_slot(step, Slot::DEV);
             let is_held = self.steps.iter().skip(first).any(opens);
             self.taken = (is_tmpfs && is_held).then(Vec::new);
+            self.setgid = planned.may_be_setgid();
         }
     }
 }
@@ -215,6 +230,17 @@ impl Planned {
         };
         let first = self.options.propagation.first();
         !first.is_some_and(|(kind, all)| options::is_private(*kind) && (*all || !recursive))
+    }
+
+    /// Whether the root directory of this tmpfs may have the set-group-ID bit: where no option
+    /// gives it a mode, that is the mode of what it hides.
+    fn may_be_setgid(&self) -> bool {
+        const S_ISGID: u32 = 0o2000;
+        let words = self.options.data.iter();
+        let modes = words.filter_map(|word| word.strip_prefix("mode="));
+        let plain = |mode| u32::from_str_radix(mode, 8).is_ok_and(|mode| mode & S_ISGID == 0);
+        let mut modes = modes.map(plain).peekable();
+        modes.peek().is_none() || !modes.all(|is_plain| is_plain)
     }
 
     /// A bind takes no data; mount(2) ignores it too, but in silence.

@@ -197,6 +197,11 @@ pub(crate) fn getuid() -> Result<u32, Errno> {
     call("getuid", || Ok(rustix::process::getuid().as_raw()))
 }
 
+/// `getegid(2)`.
+pub(crate) fn getegid() -> Result<u32, Errno> {
+    call("getegid", || Ok(rustix::process::getegid().as_raw()))
+}
+
 /// `geteuid(2)`.
 pub(crate) fn geteuid() -> Result<u32, Errno> {
     call("geteuid", || Ok(rustix::process::geteuid().as_raw()))

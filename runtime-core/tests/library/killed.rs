@@ -259,7 +259,7 @@ fn what_a_failed_create_can_not_take_back_a_delete_by_force_can() {
 }
 
 /// Calls of the program's own runtime rather than of Corten: what fails there ends it.
-pub(crate) const RUNTIME: [&str; 11] = [
+pub(crate) const RUNTIME: [&str; 12] = [
     "brk",
     "mmap",
     "munmap",
@@ -270,6 +270,7 @@ pub(crate) const RUNTIME: [&str; 11] = [
     // These can't fail.
     "getpid",
     "getuid",
+    "getegid",
     "geteuid",
     "clock_gettime",
 ];

@@ -53,7 +53,9 @@ pub(crate) fn make_node(init: &Init, dir: Slot, name: Span, node: Node) -> Outco
         Err(error) if error.0 == errno::EEXIST => return same_node(init, dir, name, &node),
         other => other?,
     }
-    // Said for root too: in a directory with the set-group-ID bit the group is another.
+    if (node.uid, node.gid) == (u32::MAX, u32::MAX) {
+        return Ok(());
+    }
     Ok(sys::fchownat(dir, name, node.uid, node.gid)?)
 }
 

@@ -280,6 +280,17 @@ fn a_fifo_is_made_with_its_mode_and_owner() {
 }
 
 #[test]
+fn a_node_whose_owner_is_not_said_is_of_who_makes_it() {
+    let before = "chmod 777 rootfs/dev; chown 7:8 rootfs/dev";
+    let init = trial("as-made", before)
+        .step(node("null", 0o666, u32::MAX))
+        .stop();
+    let meta = fs::symlink_metadata(init.path("/dev/null")).unwrap();
+    assert_eq!((meta.uid(), meta.gid()), (0, 0));
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o666);
+}
+
+#[test]
 fn the_owner_of_a_node_is_not_that_of_its_folder() {
     let init = trial("setgid", "chgrp 50 rootfs/dev; chmod g+s rootfs/dev")
         .step(node("null", 0o666, 0))

@@ -30,6 +30,7 @@ impl Case {
         let host = Host {
             kernel: "6.1.0-example".to_owned(),
             euid: 0,
+            egid: 0,
             permitted_caps: ALL_CAPS,
             last_cap: 40,
             cgroup: CgroupMode::V2,
@@ -188,7 +189,7 @@ fn adjust(case: &mut Case) {
             options.no_cgroup = true
         }
         "not-root" | "spec-rootless" | "idmap-not-root" => {
-            (host.euid, host.permitted_caps) = (1000, 0);
+            (host.euid, host.egid, host.permitted_caps) = (1000, 1000, 0);
         }
         "hybrid-host" => host.cgroup = CgroupMode::Hybrid,
         "hybrid-host-cgroups-disabled" => {

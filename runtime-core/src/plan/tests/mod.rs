@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - `cases`: the configurations of `tests/plans` and the machines they are planned for
+//! - `devices`: which nodes are given an owner
 //! - `golden`: every plan, and every refusal, against its file
 //! - `known`: profiles whose filter was kept
 //! - `namespaces`: which namespace comes from where, as one table
@@ -11,6 +12,7 @@
 //! `CORTEN_BLESS=1 cargo test -p corten-core plan` writes the golden files anew.
 
 mod cases;
+mod devices;
 mod golden;
 mod known;
 mod namespaces;
