@@ -480,6 +480,8 @@ ops! {
         dir: Slot,
         /// Path in that.
         path: Text,
+        /// It is one name, in a procfs or sysfs that this plan has mounted.
+        kernels: bool,
     }
     /// Makes a path of the container read-only.
     ReadonlyPath = 22 {

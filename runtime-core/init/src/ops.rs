@@ -143,7 +143,7 @@ fn run_device_op(init: &mut Init, op: &FlatOp) -> Outcome {
     match *op {
         Op::OpenNull { into } => devices::open_null(init, into),
         Op::OpenDir { path, into } => mount::open_dir(init, path, into),
-        Op::MaskPath { dir, path } => mount::mask_path(init, dir, path),
+        Op::MaskPath { dir, path, kernels } => mount::mask_path(init, dir, path, kernels),
         Op::ReadonlyPath { dir, path } => mount::readonly_path(init, dir, path),
         Op::MakeNode {
             dir,

@@ -10,7 +10,6 @@
 //! - `outside`: sources that are opened before the container's namespaces are there
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use corten_init::abi::{Existing, Op, Place, Slot};
 
@@ -42,8 +41,8 @@ pub(super) struct Mounts {
     pub(super) steps: Vec<Step>,
     /// When all nodes and mount points are made.
     pub(super) last: Vec<Step>,
-    /// The slots that hold in the end what is on /dev, /proc and /sys.
-    pub(super) open: BTreeSet<Slot>,
+    /// The slots that hold a mount in the end.
+    pub(super) open: paths::Open,
     /// Whether the propagation of a mount of the host can be seen on a bind of it.
     pub(super) inherits: bool,
     /// The names below /dev that mounts have taken, while [`Slot::DEV`] holds a tmpfs that
@@ -70,17 +69,7 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         planned.add_to(&mut mounts)?;
         mounts.inherits |= planned.inherits();
         mounts.note(&planned, before);
-        let slot = planned.slot;
-        if slot != Slot::MOUNT && !matches!(planned.source, Source::Remount) {
-            let opens = |step: &Step| check::fills_slot(step, slot);
-            if mounts.steps.iter().skip(before).any(opens) {
-                mounts.open.insert(slot);
-            } else if mounts.open.remove(&slot) {
-                let what = format!("close what {} hides", planned.destination);
-                let close = planned.step(Op::Close { slot }, what);
-                mounts.steps.push(close);
-            }
-        }
+        mounts.keep(&planned, before);
         mounts.last.extend(planned.deferred());
     }
     outside::frame(cx, &mut mounts, &maps);
@@ -96,9 +85,29 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
 }
 
 impl Mounts {
+    /// Takes in which slot a mount has filled by the steps from `first` on.
+    fn keep(&mut self, planned: &Planned, first: usize) {
+        let slot = planned.slot;
+        if slot == Slot::MOUNT || matches!(planned.source, Source::Remount) {
+            return;
+        }
+        self.open.kernels.remove(&slot);
+        let opens = |step: &Step| check::fills_slot(step, slot);
+        if self.steps.iter().skip(first).any(opens) {
+            self.open.slots.insert(slot);
+            if matches!(planned.source.kind(), Some("proc" | "sysfs")) {
+                self.open.kernels.insert(slot);
+            }
+        } else if self.open.slots.remove(&slot) {
+            let what = format!("close what {} hides", planned.destination);
+            let close = planned.step(Op::Close { slot }, what);
+            self.steps.push(close);
+        }
+    }
+
     /// What is on /dev in the end.
     pub(super) fn dev(&self) -> Dev {
-        if !self.open.contains(&Slot::DEV) {
+        if !self.open.slots.contains(&Slot::DEV) {
             Dev::Closed
         } else if self.taken.is_some() && !self.setgid {
             Dev::Plain

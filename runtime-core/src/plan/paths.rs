@@ -10,7 +10,7 @@ use corten_init::abi::{Op, Slot};
 
 use super::mounts::clean;
 use super::step::place;
-use super::{Context, Step, lsm};
+use super::{Context, InitOp, Step, lsm};
 use crate::sys::errno;
 
 /// Where paths are hidden that protect the host.
@@ -38,14 +38,36 @@ fn rest<'p>(path: &'p str, place: &str) -> Option<&'p str> {
 }
 
 /// The descriptor that a path is looked up from, and the path from there.
-fn from<'p>(path: &'p str, open: &BTreeSet<Slot>) -> (Slot, &'p str) {
-    let anchored = ANCHORS.iter().filter(|(_, slot)| open.contains(slot));
+fn from<'p>(path: &'p str, open: &Open) -> (Slot, &'p str) {
+    let anchored = ANCHORS.iter().filter(|(_, slot)| open.slots.contains(slot));
     let mut found = anchored.filter_map(|(place, slot)| Some((*slot, rest(path, place)?)));
     found.next().unwrap_or((Slot::ROOT, path))
 }
 
-/// Masks, then read-only paths. `open`: the slots that hold mounts.
-pub(super) fn paths(cx: &Context<'_>, open: &BTreeSet<Slot>) -> Vec<Step> {
+/// What hides a path.
+fn mask(path: &str, open: &Open) -> InitOp {
+    let (dir, below) = from(path, open);
+    let is_name = |name: &&str| !name.contains('/') && !["", "."].contains(name);
+    let name = below.strip_prefix('/').filter(is_name);
+    let name = name.filter(|_| open.kernels.contains(&dir));
+    Op::MaskPath {
+        dir,
+        path: name.unwrap_or(below).into(),
+        kernels: name.is_some(),
+    }
+}
+
+/// The slots that hold mounts in the end.
+#[derive(Default)]
+pub(super) struct Open {
+    /// What is on /dev, /proc and /sys.
+    pub(super) slots: BTreeSet<Slot>,
+    /// Those with a procfs or a sysfs that was mounted for the container.
+    pub(super) kernels: BTreeSet<Slot>,
+}
+
+/// Masks, then read-only paths.
+pub(super) fn paths(cx: &Context<'_>, open: &Open) -> Vec<Step> {
     let Some(linux) = &cx.spec.linux else {
         return Vec::new();
     };
@@ -61,11 +83,8 @@ pub(super) fn paths(cx: &Context<'_>, open: &BTreeSet<Slot>) -> Vec<Step> {
         ));
     }
     for (index, path) in linux.masked_paths.iter().enumerate() {
-        let (dir, below) = from(path, open);
-        let path_in = below.into();
-        let op = Op::MaskPath { dir, path: path_in };
         let origin = place("linux.maskedPaths", index);
-        let step = Step::init(op, origin, ["mask ", path].concat());
+        let step = Step::init(mask(path, open), origin, ["mask ", path].concat());
         steps.push(step.or_skip(&missing, 0));
     }
     for slot in [Slot::NULL, Slot::EMPTY] {
@@ -88,7 +107,7 @@ pub(super) fn paths(cx: &Context<'_>, open: &BTreeSet<Slot>) -> Vec<Step> {
         steps.push(step.or_skip(&missing, 0));
     }
     for (anchor, slot) in ANCHORS {
-        if open.contains(&slot) {
+        if open.slots.contains(&slot) {
             let close = Op::Close { slot };
             steps.push(Step::init(close, "mounts", ["close ", anchor].concat()));
         }

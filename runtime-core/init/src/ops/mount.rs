@@ -8,7 +8,7 @@ use core::ffi::CStr;
 use super::walk::{Make, make_in, open_in};
 use crate::abi::{Kind, Place, Slot, Span};
 use crate::execute::{Failure, Init, Outcome};
-use crate::sys::{self, CWD, Errno, Fd, errno, flag};
+use crate::sys::{self, CWD, Errno, Fd, Stat, errno, flag};
 
 const SLAVE: u64 = flag::MS_SLAVE | flag::MS_REC;
 
@@ -303,25 +303,65 @@ pub(crate) fn open_dir(init: &mut Init, path: Span, into: Slot) -> Outcome {
     init.store(into, dir)
 }
 
+/// What is to be hidden: a name in a directory, or an empty one and the
+/// descriptor of the place itself.
+struct Target {
+    dir: Fd,
+    name: &'static CStr,
+    is_directory: bool,
+}
+
+impl Target {
+    /// A name that only the kernel makes can be used more than once, unless it is a symbolic
+    /// link. All else is opened, so that nobody can put something else in its place.
+    fn find(init: &Init, dir: Slot, path: Span, kernels: bool) -> Result<Target, Failure> {
+        let (dir, name) = (init.slot(dir)?, init.text(path)?);
+        let found = |dir, name, stat: Stat| Target {
+            dir,
+            name,
+            is_directory: stat.is(flag::S_IFDIR),
+        };
+        if kernels {
+            let stat = sys::stat_link(dir, name)?;
+            if !stat.is(flag::S_IFLNK) {
+                return Ok(found(dir, name, stat));
+            }
+        }
+        let place = open_in(dir, name, flag::O_PATH, 0)?;
+        Ok(found(place, c"", sys::stat(place, c"")?))
+    }
+
+    fn cover(&self, mount: Fd) -> Result<(), Errno> {
+        sys::move_mount_to(mount, self.dir, self.name)
+    }
+
+    fn close(self) -> Outcome {
+        if self.name.is_empty() {
+            sys::close(self.dir)?;
+        }
+        Ok(())
+    }
+}
+
 /// Hides a path. All hidden directories share one tmpfs: the first mask attaches it,
 /// the others are clones, since a detached mount can't be cloned before Linux 6.15.
-pub(crate) fn mask_path(init: &mut Init, dir: Slot, path: Span) -> Outcome {
-    let target = open_in(init.slot(dir)?, init.text(path)?, flag::O_PATH, 0)?;
+pub(crate) fn mask_path(init: &mut Init, dir: Slot, path: Span, kernels: bool) -> Outcome {
+    let target = Target::find(init, dir, path, kernels)?;
     let clone = flag::OPEN_TREE_CLONE | flag::AT_EMPTY_PATH;
-    if !sys::stat(target, c"")?.is(flag::S_IFDIR) {
+    if !target.is_directory {
         let mask = slave_bind(init.slot(Slot::NULL)?)?;
-        sys::move_mount(mask, target)?;
+        target.cover(mask)?;
         sys::close(mask)?;
     } else if init.has(Slot::EMPTY) {
         let mask = sys::open_tree(init.slot(Slot::EMPTY)?, c"", clone)?;
-        sys::move_mount(mask, target)?;
+        target.cover(mask)?;
         sys::close(mask)?;
     } else {
         let mask = empty_tmpfs()?;
-        sys::move_mount(mask, target)?;
+        target.cover(mask)?;
         init.store(Slot::EMPTY, mask)?;
     }
-    Ok(sys::close(target)?)
+    target.close()
 }
 
 /// A bind of a file of the host, detached. Where the host's mount is shared, what somebody

@@ -182,6 +182,15 @@ impl Stat {
 
 /// `statx(2)` that follows symbolic links; an empty name is `dir` itself.
 pub fn stat(dir: Fd, name: &CStr) -> Result<Stat> {
+    statx(dir, name, 0)
+}
+
+/// The same without following a symbolic link at the end.
+pub fn stat_link(dir: Fd, name: &CStr) -> Result<Stat> {
+    statx(dir, name, flag::AT_SYMLINK_NOFOLLOW)
+}
+
+fn statx(dir: Fd, name: &CStr, flags: u64) -> Result<Stat> {
     // struct statx, 256 bytes: u32 stx_uid and _gid at 20, u16 stx_mode at 28, u64 stx_ino at 32, u64 stx_size at
     // 40, u32 stx_rdev_major and _minor at 128.
     let mut raw = [0u64; 32];
@@ -191,7 +200,7 @@ pub fn stat(dir: Fd, name: &CStr) -> Result<Stat> {
         &[
             fd(dir),
             path(name),
-            flag::AT_EMPTY_PATH,
+            flag::AT_EMPTY_PATH | flags,
             STATX_BASIC_STATS,
             raw.as_mut_ptr() as u64,
         ],

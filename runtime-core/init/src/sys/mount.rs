@@ -18,18 +18,13 @@ pub fn open_tree(dir: Fd, name: &CStr, flags: u64) -> Result<Fd> {
 
 /// `move_mount(2)` of one descriptor's mount onto another descriptor's file.
 pub fn move_mount(from: Fd, to: Fd) -> Result<()> {
-    let flags = flag::MOVE_MOUNT_F_EMPTY_PATH | flag::MOVE_MOUNT_T_EMPTY_PATH;
-    call(
-        nr::MOVE_MOUNT,
-        &[fd(from), path(c""), fd(to), path(c""), flags],
-    )
-    .map(drop)
+    move_mount_to(from, to, c"")
 }
 
-/// `move_mount(2)` of one descriptor's mount onto a name in another descriptor's directory.
-/// A symbolic link of that name is not followed.
+/// `move_mount(2)` of one descriptor's mount onto a name in another descriptor's directory,
+/// or onto its file if the name is empty. A symbolic link of that name is not followed.
 pub fn move_mount_to(from: Fd, dir: Fd, name: &CStr) -> Result<()> {
-    let flags = flag::MOVE_MOUNT_F_EMPTY_PATH;
+    let flags = flag::MOVE_MOUNT_F_EMPTY_PATH | flag::MOVE_MOUNT_T_EMPTY_PATH;
     call(
         nr::MOVE_MOUNT,
         &[fd(from), path(c""), fd(dir), path(name), flags],

@@ -76,7 +76,11 @@ fn set_attr_at(path: &str, set: u64, clear: u64) -> Op<Hand> {
 fn mask(path: &str) -> Op<Hand> {
     let path = path.to_owned();
     let dir = Slot::ROOT;
-    Op::MaskPath { dir, path }
+    Op::MaskPath {
+        dir,
+        path,
+        kernels: false,
+    }
 }
 
 fn readonly(path: &str) -> Op<Hand> {
@@ -454,6 +458,43 @@ fn a_missing_path_is_skipped_with_its_errno_in_the_report() {
     assert_eq!(report.outcome(7), (report::OK, 0));
     assert_eq!(report.failed(), None);
     assert!(init.mounts_on("/dangling").is_empty());
+}
+
+#[test]
+fn names_of_a_procfs_are_hidden_by_its_descriptor() {
+    let proc = Slot::PROC_MOUNT;
+    let hide = |name: &str| Op::MaskPath {
+        dir: proc,
+        path: name.to_owned(),
+        kernels: true,
+    };
+    let mut mount = new_fs("proc", &[], 0);
+    if let Op::NewFs { into, .. } = &mut mount {
+        *into = proc;
+    }
+    let mut attach = attach_plain("/proc");
+    if let Op::Attach { mount, .. } = &mut attach {
+        *mount = proc;
+    }
+    let into = Slot::NULL;
+    let none = [2, 20, 0];
+    let init = Trial::new("names")
+        .before("mkdir rootfs/proc")
+        .bind_root()
+        .steps([mount, attach, Op::OpenNull { into }].map(must))
+        .steps(["version", "driver", "tty"].map(|name| must(hide(name))))
+        .steps([skip_on(none, 0, hide("missing")), must(hide("mounts"))])
+        .stop();
+    assert_eq!(init.mount_on("/proc/version").root, "/null");
+    for name in ["driver", "tty"] {
+        let mask = init.mount_on(&format!("/proc/{name}"));
+        assert!(mask.kind == "tmpfs" && mask.has("ro"), "{mask:?}");
+    }
+    // The link itself stays: what it leads to is hidden.
+    let link = format!("/proc/{}/mounts", init.pid());
+    assert_eq!(init.mount_on(&link).root, "/null");
+    let report = init.trial.report();
+    assert_eq!(report.outcome(7), (report::SKIPPED, errno::ENOENT));
 }
 
 #[test]

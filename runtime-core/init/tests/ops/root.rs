@@ -191,6 +191,7 @@ fn a_file_of_the_host_in_the_container_is_a_slave() {
         .step(Op::MaskPath {
             dir: Slot::ROOT,
             path,
+            kernels: false,
         })
         .step(node)
         .stop();

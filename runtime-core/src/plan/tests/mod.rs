@@ -6,6 +6,7 @@
 //! - `golden`: every plan, and every refusal, against its file
 //! - `known`: profiles whose filter was kept
 //! - `namespaces`: which namespace comes from where, as one table
+//! - `paths`: where hidden paths are looked up
 //! - `properties`: what holds for all of the plans
 //! - `slots`: the check of slots, on lists of steps made by hand
 //!
@@ -16,5 +17,6 @@ mod devices;
 mod golden;
 mod known;
 mod namespaces;
+mod paths;
 mod properties;
 mod slots;

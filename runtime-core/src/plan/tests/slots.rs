@@ -21,7 +21,11 @@ fn open_null() -> Step {
 fn mask() -> Step {
     let path = "/proc/kcore".into();
     let dir = Slot::ROOT;
-    step(Op::MaskPath { dir, path })
+    step(Op::MaskPath {
+        dir,
+        path,
+        kernels: false,
+    })
 }
 
 fn attach(mount: Slot) -> Step {
