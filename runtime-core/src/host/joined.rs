@@ -36,8 +36,11 @@ pub(super) fn known(kinds: &[NamespaceKind]) -> Result<Vec<NamespaceKind>, Error
         return Ok(Vec::new());
     }
     let path = "/proc/self/ns";
-    let directory = file::open_at(CWD, Path::new(path), OFlags::PATH)
-        .map_err(|errno| Error::call(path, "open", errno))?;
+    let directory = match file::open_at(CWD, Path::new(path), OFlags::PATH) {
+        Ok(directory) => directory,
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(errno) => return Err(Error::call(path, "open", errno)),
+    };
     // To follow them would have the kernel make an inode of each.
     let is_there = |kind: &&NamespaceKind| {
         let flags = AtFlags::SYMLINK_NOFOLLOW;

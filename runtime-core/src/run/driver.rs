@@ -270,7 +270,9 @@ impl Driver<'_> {
     }
 
     /// Lets init go on.
-    fn go(&self) -> Result<(), Error> {
+    fn go(&mut self) -> Result<(), Error> {
+        // What it does for the container is done before the container's program runs.
+        self.made.guard = None;
         let gone = self.link()?.go();
         gone.map_err(|errno| Error::call("init", "sendmsg", errno))
     }

@@ -87,6 +87,8 @@ struct Child {
     nofile: Option<[u64; 2]>,
     /// errno of the call that failed, written by the child.
     failed: AtomicI32,
+    /// Cleared by the kernel when the child leaves this memory: by exec or by its end.
+    alive: AtomicU32,
     /// Stored by the kernel.
     pidfd: AtomicI32,
 }
@@ -211,10 +213,12 @@ impl Birth {
             join: std::array::from_fn(|at| made.get(at).map_or(-1, |(_, fd)| fd.as_raw_fd())),
             nofile: launch.nofile,
             failed: AtomicI32::new(0),
+            alive: AtomicU32::new(1),
             pidfd: AtomicI32::new(-1),
         });
         let mut flags = (libc::CLONE_VM | libc::CLONE_VFORK) as u64
             | libc::CLONE_PIDFD as u64
+            | libc::CLONE_CHILD_CLEARTID as u64
             | CLONE_CLEAR_SIGHAND
             | made
                 .iter()
@@ -225,6 +229,7 @@ impl Birth {
         let args = CloneArgs {
             flags,
             pidfd: child.pidfd.as_ptr() as u64,
+            child_tid: child.alive.as_ptr() as u64,
             exit_signal: libc::SIGCHLD as u64,
             stack: stack.start(),
             stack_size: Stack::SIZE,

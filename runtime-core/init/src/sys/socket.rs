@@ -12,7 +12,8 @@ pub fn any_socket() -> Result<Fd> {
     call(nr::SOCKET, &[AF_UNIX, SOCK_DGRAM_CLOEXEC, 0]).map(to_fd)
 }
 
-/// `ioctl(SIOCGIFFLAGS)` and `ioctl(SIOCSIFFLAGS)`: sets `IFF_UP` on `lo`, unless it is set.
+/// `ioctl(SIOCGIFFLAGS)` and `ioctl(SIOCSIFFLAGS)`: sets `IFF_UP` on `lo`. Also where it is set: the flag can be seen before
+/// the addresses are there, and this waits for who sets it just now.
 pub fn loopback_up(socket: Fd) -> Result<()> {
     const IFF_UP: u64 = 1;
     // struct ifreq, 40 bytes: the name in 16, then short ifr_flags.
@@ -23,9 +24,6 @@ pub fn loopback_up(socket: Fd) -> Result<()> {
     let at = request.as_mut_ptr() as u64;
     call(nr::IOCTL, &[fd(socket), 0x8913, at])?;
     let [_, _, flags, ..] = &mut request;
-    if *flags & IFF_UP != 0 {
-        return Ok(());
-    }
     *flags |= IFF_UP;
     let at = request.as_ptr() as u64;
     call(nr::IOCTL, &[fd(socket), 0x8914, at]).map(drop)

@@ -38,7 +38,7 @@ fn the_loopback_device_is_up_with_its_addresses() {
     let init = Trial::new("loopback")
         .namespace("--net")
         .step(Op::LoopbackUp {})
-        // Where it is up already nothing is to be done.
+        // Where it is up already nothing changes.
         .step(Op::LoopbackUp {})
         .stop();
     assert!(init.proc("net/fib_trie").contains("127.0.0.1"));

@@ -51,7 +51,7 @@ mod task {
     pub(super) const NONE: u32 = 0;
     /// Waits for the time to be over.
     pub(super) const WATCH: u32 = 1;
-    /// Has found that it is over, and uses the birth: only its own end ends that.
+    /// Has found that it is over, and uses the birth until its own end.
     pub(super) const KILL: u32 = 2;
 }
 
@@ -71,6 +71,8 @@ struct Shared {
     birth: AtomicPtr<Birth>,
     /// When its time is over, by the monotonic clock, in nanoseconds.
     deadline: AtomicU64,
+    /// Set by the thread when it has killed the child for the time it took.
+    killed: AtomicBool,
     stack: Box<Stack>,
     /// Cleared by the kernel when the thread has ended.
     alive: AtomicU32,
@@ -101,6 +103,7 @@ impl Guard {
             task: AtomicU32::new(task::WATCH),
             birth: AtomicPtr::new(ptr::null_mut()),
             deadline: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
             stack: Stack::new(),
             alive: AtomicU32::new(1),
         }));
@@ -144,7 +147,13 @@ impl Guard {
 
     /// What it has made, when it has.
     fn made(&self) -> Vec<(u64, OwnedFd)> {
-        while !wait_zero(&self.shared.unmade, Instant::now() + LIMIT) {}
+        /// Far more than it takes.
+        const SOON: Duration = Duration::from_millis(20);
+        if !wait_zero(&self.shared.unmade, Instant::now() + SOON) {
+            // Something else has its CPU, perhaps for long.
+            scheduling::onto_this_cpu(self.thread);
+            while !wait_zero(&self.shared.unmade, Instant::now() + LIMIT) {}
+        }
         let take = |((flag, _), made): (&(u64, &CStr), &AtomicI32)| {
             let number = made.swap(-1, Ordering::AcqRel);
             // SAFETY: a number that the thread has opened and left here is nobody else's.
@@ -163,12 +172,11 @@ impl Guard {
         let place = (&raw const birth).cast_mut();
         shared.birth.store(place, Ordering::Release);
         let made = birth.give();
-        let is_expired = self.dismiss() == task::KILL;
-        if is_expired {
+        if self.dismiss() == task::KILL {
             // It uses the birth.
             self.wait();
         }
-        let mut launched = birth.outcome(made?, is_expired)?;
+        let mut launched = birth.outcome(made?, shared.killed.load(Ordering::Acquire))?;
         launched.guard = Some(self);
         Ok(launched)
     }
@@ -176,13 +184,15 @@ impl Guard {
     /// Has the thread end, without waiting for it: what it was doing.
     fn dismiss(&self) -> u32 {
         let task = &self.shared.task;
-        let before = task.swap(task::NONE, Ordering::AcqRel);
-        if before != task::NONE {
-            if self.shared.namespaces != 0 {
-                scheduling::onto_this_cpu(self.thread);
-            }
-            wake(task);
+        if task.load(Ordering::Acquire) == task::NONE {
+            return task::NONE;
         }
+        // As long as it has something to do its number is its own.
+        if self.shared.namespaces != 0 {
+            scheduling::onto_this_cpu(self.thread);
+        }
+        let before = task.swap(task::NONE, Ordering::AcqRel);
+        wake(task);
         before
     }
 
@@ -283,30 +293,33 @@ fn look_at_the_time(shared: &Shared) -> u64 {
     if birth.is_null() {
         return limit;
     }
-    match deadline.checked_sub(monotonic()) {
-        None | Some(0) => {}
-        Some(left) => return left,
+    if let left @ 1.. = deadline.saturating_sub(monotonic()) {
+        return left;
     }
-    let order = Ordering::AcqRel;
-    let claim = [task::WATCH, task::KILL];
-    match shared
-        .task
-        .compare_exchange(claim[0], claim[1], order, Ordering::Acquire)
-    {
+    let [from, to] = [task::WATCH, task::KILL];
+    let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+    match shared.task.compare_exchange(from, to, success, failure) {
         Ok(_) | Err(task::KILL) => {}
-        // It has left just now, and its maker goes on.
+        // Its maker is back, and goes on.
         Err(_) => return limit,
     }
     // SAFETY: what `Guard::watch` keeps until this thread has ended, since that has claimed it.
     let child = unsafe { &*(*birth).child };
-    // Without a descriptor its maker was not let run either; a number that is no descriptor yet belongs to a child that
-    // is not let be made.
-    if let Some(pidfd) = child.pidfd() {
+    // One that has left is not late, only its maker is: the program was stopped meanwhile. Without a descriptor its maker
+    // was not let run either; a number that is no descriptor yet belongs to a child that is not let be made.
+    if child.alive.load(Ordering::Acquire) != 0
+        && let Some(pidfd) = child.pidfd()
+    {
         let kill = [pidfd as u64, libc::SIGKILL as u64, 0, 0, 0];
-        raw_call(libc::SYS_pidfd_send_signal, kill);
+        if raw_call(libc::SYS_pidfd_send_signal, kill) == 0 {
+            shared.killed.store(true, Ordering::Release);
+        }
     }
-    limit
+    nanoseconds(AGAIN)
 }
+
+/// How long it waits for another try, where nobody could be killed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -333,158 +346,4 @@ fn monotonic() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::{AsFd, IntoRawFd};
-
-    use rustix::process::{Pid, Signal};
-
-    use super::super::{Launch, Launched, launch};
-    use super::*;
-
-    const NETWORK: u64 = libc::CLONE_NEWNET as u64;
-    const IPC: u64 = libc::CLONE_NEWIPC as u64;
-
-    /// A process that sleeps in new namespaces.
-    fn sleeper(namespaces: u64, guard: Option<Guard>) -> Launched {
-        let program = std::fs::File::open("/bin/sleep").unwrap();
-        let launched = launch(Launch {
-            namespaces,
-            cgroup: None,
-            program: program.as_fd(),
-            argument: c"1000",
-            inherit: &[],
-            nofile: None,
-            guard,
-        });
-        launched.expect("this test makes namespaces: it must run as root")
-    }
-
-    fn end(launched: &Launched) {
-        rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL).unwrap();
-        crate::sys::process::reap(&launched.pidfd);
-    }
-
-    /// `net:[4026531840]`
-    fn of_process(pid: &str, kind: &str) -> String {
-        let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
-        link.into_os_string().into_string().unwrap()
-    }
-
-    fn namespaces(pid: Pid) -> [String; 3] {
-        let pid = pid.to_string();
-        ["net", "ipc", "uts"].map(|kind| of_process(&pid, kind))
-    }
-
-    /// Waits until it has made all, and says which.
-    fn made(guard: &Guard) -> Vec<String> {
-        while !wait_zero(&guard.shared.unmade, Instant::now() + LIMIT) {}
-        let numbers = guard
-            .shared
-            .made
-            .iter()
-            .map(|fd| fd.load(Ordering::Acquire));
-        let links = numbers.filter(|fd| *fd >= 0).map(|fd| of_fd(fd).unwrap());
-        links.collect()
-    }
-
-    fn of_fd(fd: i32) -> Option<String> {
-        let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
-        link.into_os_string().into_string().ok()
-    }
-
-    #[test]
-    fn a_child_is_born_in_the_namespaces_that_were_made_ahead() {
-        let own = namespaces(rustix::process::getpid());
-        let guard = Guard::start(NETWORK | IPC).unwrap();
-        let [net, ipc] = made(&guard).try_into().unwrap();
-        let launched = sleeper(NETWORK | IPC, Some(guard));
-        let its = namespaces(launched.pid);
-        end(&launched);
-        let [_, _, uts] = &own;
-        assert_eq!(its, [net, ipc, uts.clone()]);
-        assert_eq!(namespaces(rustix::process::getpid()), own);
-    }
-
-    #[test]
-    fn a_child_has_new_namespaces_also_if_nobody_has_made_them_yet() {
-        let own = namespaces(rustix::process::getpid());
-        for _ in 0..20 {
-            let guard = Guard::start(NETWORK | IPC).unwrap();
-            let launched = sleeper(NETWORK | IPC, Some(guard));
-            let its = namespaces(launched.pid);
-            end(&launched);
-            assert!(its[0] != own[0] && its[1] != own[1] && its[2] == own[2]);
-        }
-    }
-
-    #[test]
-    fn a_namespace_that_the_launch_does_not_ask_for_is_not_joined() {
-        let own = namespaces(rustix::process::getpid());
-        let guard = Guard::start(NETWORK | IPC).unwrap();
-        made(&guard);
-        let launched = sleeper(IPC, Some(guard));
-        let its = namespaces(launched.pid);
-        end(&launched);
-        assert!(its[0] == own[0] && its[1] != own[1] && its[2] == own[2]);
-    }
-
-    #[test]
-    fn a_child_that_may_not_join_what_was_made_is_born_in_new_ones() {
-        let own = namespaces(rustix::process::getpid());
-        let guard = Guard::start(NETWORK | IPC).unwrap();
-        made(&guard);
-        // As a filter on setns(2) refuses it.
-        let null = std::fs::File::open("/dev/null").unwrap();
-        let [net, ..] = &guard.shared.made;
-        net.store(null.into_raw_fd(), Ordering::Release);
-        let launched = sleeper(NETWORK | IPC, Some(guard));
-        let its = namespaces(launched.pid);
-        end(&launched);
-        assert!(its[0] != own[0] && its[1] != own[1] && its[2] == own[2]);
-    }
-
-    #[test]
-    fn lo_is_up_in_a_network_namespace_that_was_made_ahead() {
-        let guard = Guard::start(NETWORK).unwrap();
-        made(&guard);
-        let launched = sleeper(NETWORK, Some(guard));
-        let state = format!("/proc/{}/net/fib_trie", launched.pid);
-        // The kernel gives it its address as it comes up. The thread may still be at it.
-        let limit = Instant::now() + LIMIT;
-        let is_up = || {
-            std::fs::read_to_string(&state)
-                .unwrap()
-                .contains("127.0.0.1")
-        };
-        while !is_up() && Instant::now() < limit {
-            std::thread::yield_now();
-        }
-        assert!(is_up());
-        end(&launched);
-    }
-
-    #[test]
-    fn what_makes_namespaces_is_not_on_its_makers_cpu() {
-        let own = scheduling::cpus(0).unwrap();
-        let of_guard = |namespaces| {
-            let guard = Guard::start(namespaces).unwrap();
-            scheduling::cpus(guard.thread).unwrap()
-        };
-        // There is another one.
-        if own > 1 {
-            assert_eq!(of_guard(IPC), own - 1);
-        }
-        assert_eq!(of_guard(0), own);
-        assert_eq!(scheduling::cpus(0).unwrap(), own);
-    }
-
-    #[test]
-    fn what_nobody_is_born_in_is_gone_with_its_guard() {
-        let guard = Guard::start(NETWORK).unwrap();
-        let [net] = made(&guard).try_into().unwrap();
-        drop(guard);
-        let fds = std::fs::read_dir("/proc/self/fd").unwrap();
-        let links = fds.filter_map(|fd| of_fd(fd.ok()?.file_name().to_str()?.parse().ok()?));
-        assert!(links.into_iter().all(|link| link != net));
-    }
-}
+mod tests;

@@ -1,0 +1,199 @@
+//! The thread beside a launch, and what it leaves.
+
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+
+use rustix::process::{Pid, Signal};
+
+use super::super::{Launch, Launched, launch};
+use super::*;
+
+const NETWORK: u64 = libc::CLONE_NEWNET as u64;
+const IPC: u64 = libc::CLONE_NEWIPC as u64;
+
+/// A process that sleeps in new namespaces.
+fn sleep(program: &std::fs::File, namespaces: u64, guard: Option<Guard>) -> Launch<'_> {
+    Launch {
+        namespaces,
+        cgroup: None,
+        program: program.as_fd(),
+        argument: c"1000",
+        inherit: &[],
+        nofile: None,
+        guard,
+    }
+}
+
+fn sleeper(namespaces: u64, guard: Option<Guard>) -> Launched {
+    let program = std::fs::File::open("/bin/sleep").unwrap();
+    let launched = launch(sleep(&program, namespaces, guard));
+    launched.expect("this test makes namespaces: it must run as root")
+}
+
+/// As if the time were over.
+fn is_late(guard: &Guard, birth: &Birth) {
+    let place = (&raw const *birth).cast_mut();
+    guard.shared.deadline.store(1, Ordering::Release);
+    guard.shared.birth.store(place, Ordering::Release);
+    look_at_the_time(&guard.shared);
+}
+
+fn end(launched: &Launched) {
+    rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL).unwrap();
+    crate::sys::process::reap(&launched.pidfd);
+}
+
+/// `net:[4026531840]`
+fn of_process(pid: &str, kind: &str) -> String {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    link.into_os_string().into_string().unwrap()
+}
+
+fn namespaces(pid: Pid) -> [String; 3] {
+    let pid = pid.to_string();
+    ["net", "ipc", "uts"].map(|kind| of_process(&pid, kind))
+}
+
+/// Waits until it has made all, and says which.
+fn made(guard: &Guard) -> Vec<String> {
+    while !wait_zero(&guard.shared.unmade, Instant::now() + LIMIT) {}
+    let numbers = guard
+        .shared
+        .made
+        .iter()
+        .map(|fd| fd.load(Ordering::Acquire));
+    let links = numbers.filter(|fd| *fd >= 0).map(|fd| of_fd(fd).unwrap());
+    links.collect()
+}
+
+fn of_fd(fd: i32) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    link.into_os_string().into_string().ok()
+}
+
+#[test]
+fn a_child_is_born_in_the_namespaces_that_were_made_ahead() {
+    let own = namespaces(rustix::process::getpid());
+    let guard = Guard::start(NETWORK | IPC).unwrap();
+    let [net, ipc] = made(&guard).try_into().unwrap();
+    let launched = sleeper(NETWORK | IPC, Some(guard));
+    let its = namespaces(launched.pid);
+    end(&launched);
+    let [_, _, uts] = &own;
+    assert_eq!(its, [net, ipc, uts.clone()]);
+    assert_eq!(namespaces(rustix::process::getpid()), own);
+}
+
+#[test]
+fn a_child_has_new_namespaces_also_if_nobody_has_made_them_yet() {
+    let own = namespaces(rustix::process::getpid());
+    for _ in 0..20 {
+        let guard = Guard::start(NETWORK | IPC).unwrap();
+        let launched = sleeper(NETWORK | IPC, Some(guard));
+        let its = namespaces(launched.pid);
+        end(&launched);
+        assert!(its[0] != own[0] && its[1] != own[1] && its[2] == own[2]);
+    }
+}
+
+#[test]
+fn a_namespace_that_the_launch_does_not_ask_for_is_not_joined() {
+    let own = namespaces(rustix::process::getpid());
+    let guard = Guard::start(NETWORK | IPC).unwrap();
+    made(&guard);
+    let launched = sleeper(IPC, Some(guard));
+    let its = namespaces(launched.pid);
+    end(&launched);
+    assert!(its[0] == own[0] && its[1] != own[1] && its[2] == own[2]);
+}
+
+#[test]
+fn a_child_that_may_not_join_what_was_made_is_born_in_new_ones() {
+    let own = namespaces(rustix::process::getpid());
+    let guard = Guard::start(NETWORK | IPC).unwrap();
+    made(&guard);
+    // As a filter on setns(2) refuses it.
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let [net, ..] = &guard.shared.made;
+    net.store(null.into_raw_fd(), Ordering::Release);
+    let launched = sleeper(NETWORK | IPC, Some(guard));
+    let its = namespaces(launched.pid);
+    end(&launched);
+    assert!(its[0] != own[0] && its[1] != own[1] && its[2] == own[2]);
+}
+
+#[test]
+fn only_a_child_that_is_known_and_has_not_left_is_killed_for_the_time_it_takes() {
+    let program = std::fs::File::open("/bin/sleep").unwrap();
+    let outcome = |before: bool| {
+        let birth = Birth::new(&sleep(&program, 0, None), &[]);
+        let guard = Guard::start(0).unwrap();
+        if before {
+            is_late(&guard, &birth);
+        }
+        let made = with_signals_blocked(|| birth.give()).unwrap();
+        if !before {
+            is_late(&guard, &birth);
+        }
+        assert_eq!(guard.dismiss(), task::KILL);
+        guard.wait();
+        let killed = guard.shared.killed.load(Ordering::Acquire);
+        birth.outcome(made, killed)
+    };
+    for before in [true, false] {
+        end(&outcome(before).unwrap());
+    }
+
+    let other = sleeper(0, None);
+    let birth = Birth::new(&sleep(&program, 0, None), &[]);
+    let guard = Guard::start(0).unwrap();
+    let number = other.pidfd.as_raw_fd();
+    birth.child.pidfd.store(number, Ordering::Release);
+    is_late(&guard, &birth);
+    assert!(guard.shared.killed.load(Ordering::Acquire));
+    crate::sys::process::reap(&other.pidfd);
+}
+
+#[test]
+fn lo_is_up_in_a_network_namespace_that_was_made_ahead() {
+    let guard = Guard::start(NETWORK).unwrap();
+    made(&guard);
+    let launched = sleeper(NETWORK, Some(guard));
+    let state = format!("/proc/{}/net/fib_trie", launched.pid);
+    // The kernel gives it its address as it comes up. The thread may still be at it.
+    let limit = Instant::now() + LIMIT;
+    let is_up = || {
+        std::fs::read_to_string(&state)
+            .unwrap()
+            .contains("127.0.0.1")
+    };
+    while !is_up() && Instant::now() < limit {
+        std::thread::yield_now();
+    }
+    assert!(is_up());
+    end(&launched);
+}
+
+#[test]
+fn what_makes_namespaces_is_not_on_its_makers_cpu() {
+    let own = scheduling::cpus(0).unwrap();
+    let of_guard = |namespaces| {
+        let guard = Guard::start(namespaces).unwrap();
+        scheduling::cpus(guard.thread).unwrap()
+    };
+    // There is another one.
+    if own > 1 {
+        assert_eq!(of_guard(IPC), own - 1);
+    }
+    assert_eq!(of_guard(0), own);
+    assert_eq!(scheduling::cpus(0).unwrap(), own);
+}
+
+#[test]
+fn what_nobody_is_born_in_is_gone_with_its_guard() {
+    let guard = Guard::start(NETWORK).unwrap();
+    let [net] = made(&guard).try_into().unwrap();
+    drop(guard);
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = fds.filter_map(|fd| of_fd(fd.ok()?.file_name().to_str()?.parse().ok()?));
+    assert!(links.into_iter().all(|link| link != net));
+}
