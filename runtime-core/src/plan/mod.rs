@@ -182,12 +182,6 @@ impl<'a> Context<'a> {
         self.host.user_namespace || self.other_namespace(NamespaceKind::User)
     }
 
-    /// Whether config.json has a hook of any kind.
-    pub(crate) fn has_hook(&self) -> bool {
-        let mut hooks = self.spec.hooks.iter().flat_map(|hooks| hooks.kinds());
-        hooks.any(|(_, list)| !list.is_empty())
-    }
-
     /// The place of a kind of namespace that config.json names by path.
     pub(crate) fn origin(&self, kind: NamespaceKind) -> String {
         let mut all = self.spec.namespaces().iter();
@@ -234,7 +228,7 @@ impl Plan {
         let at_once = starts_at_once(&cx, entry);
         let early = at_once.then(process::record_early);
         let mut steps = up_to_namespaces(&cx, entry, &limits, [attach, early], &mut mounts);
-        steps.extend(rootfs::prepare(&cx, mounts.inherits)?);
+        steps.extend(rootfs::prepare(&cx)?);
         let dev = mounts.dev();
         steps.extend(mounts.steps);
         steps.extend(devices::devices(&cx, dev)?);
@@ -375,8 +369,10 @@ fn up_to_program(
 /// neither a hook nor a terminal has its turn in between. Only where init is born in the
 /// container's cgroup: by that it is found when its creator is killed.
 fn starts_at_once(cx: &Context<'_>, entry: Entry) -> bool {
+    let hooks = cx.spec.hooks.iter().flat_map(|hooks| hooks.kinds());
+    let has_hook = hooks.into_iter().any(|(_, list)| !list.is_empty());
     let is_findable = entry == Entry::IntoCgroup && !namespaces::clones_twice(cx);
-    cx.options.start && is_findable && !cx.has_hook() && !cx.process.terminal
+    cx.options.start && is_findable && !has_hook && !cx.process.terminal
 }
 
 /// A barrier and what the runtime half does there; nothing where there is nothing to do.

@@ -43,8 +43,6 @@ pub(super) struct Mounts {
     pub(super) last: Vec<Step>,
     /// The slots that hold a mount in the end.
     pub(super) open: paths::Open,
-    /// Whether the propagation of a mount of the host can be seen on a bind of it.
-    pub(super) inherits: bool,
     /// The names below /dev that mounts have taken, while [`Slot::DEV`] holds a tmpfs that
     /// was empty and that nobody but init reaches.
     taken: Option<Vec<String>>,
@@ -67,7 +65,6 @@ pub(super) fn mounts(cx: &mut Context<'_>) -> Result<Mounts, PlanError> {
         let before = mounts.steps.len();
         planned.name = mounts.free_name(&planned);
         planned.add_to(&mut mounts)?;
-        mounts.inherits |= planned.inherits();
         mounts.note(&planned, before);
         mounts.keep(&planned, before);
         mounts.last.extend(planned.deferred());
@@ -230,15 +227,6 @@ impl Planned {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Whether it is a bind that is made private by none of its options.
-    fn inherits(&self) -> bool {
-        let Source::Bind { recursive, .. } = self.source else {
-            return false;
-        };
-        let first = self.options.propagation.first();
-        !first.is_some_and(|(kind, all)| options::is_private(*kind) && (*all || !recursive))
     }
 
     /// Whether the root directory of this tmpfs may have the set-group-ID bit: where no option

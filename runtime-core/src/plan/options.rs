@@ -275,11 +275,6 @@ fn idmap(word: &str) -> Option<Idmap> {
     }
 }
 
-/// Whether a mount with this propagation has no part in that of its source.
-pub(super) fn is_private(kind: u64) -> bool {
-    kind == MS_PRIVATE
-}
-
 /// The word for a propagation.
 pub(super) fn propagation_name(kind: u64, recursive: bool) -> &'static str {
     match (kind, recursive) {

@@ -16,8 +16,6 @@ const MS_UNBINDABLE: u64 = 1 << 17;
 const MS_PRIVATE: u64 = 1 << 18;
 const MS_SLAVE: u64 = 1 << 19;
 const MS_SHARED: u64 = 1 << 20;
-const SLAVE_ALL: u64 = MS_SLAVE | MS_REC;
-const PRIVATE_ALL: u64 = MS_PRIVATE | MS_REC;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// `linux.rootfsPropagation` as `MS_*`; none if config.json does not say.
@@ -68,12 +66,12 @@ fn propagate(kind: u64) -> Step {
 }
 
 /// The root as a mount of its own, or as a directory where there is no mount namespace to
-/// mount it in. `inherits`: a mount may show the propagation of what it is a bind of.
-pub(super) fn prepare(cx: &Context<'_>, inherits: bool) -> Result<Vec<Step>, PlanError> {
+/// mount it in.
+pub(super) fn prepare(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let path = cx.facts.rootfs.as_os_str().as_encoded_bytes().into();
     let into = Slot::ROOT;
     let mut steps = if cx.new_namespace(NamespaceKind::Mount) {
-        mount_root(cx, inherits)?
+        mount_root(cx)?
     } else {
         let what = format!("open {}", cx.facts.rootfs.display());
         let op = Op::OpenRoot { path, into };
@@ -99,34 +97,19 @@ pub(super) fn become_root(cx: &Context<'_>, origin: &str) -> [Step; 3] {
 
 /// Cuts the mounts off the host's, as far as config.json wants that, and makes the root a
 /// mount of its own.
-fn mount_root(cx: &Context<'_>, inherits: bool) -> Result<Vec<Step>, PlanError> {
-    let kind = propagation(cx)?.unwrap_or(SLAVE_ALL);
+fn mount_root(cx: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let kind = propagation(cx)?.unwrap_or(MS_SLAVE | MS_REC);
     let path: Bytes = cx.facts.rootfs.as_os_str().as_encoded_bytes().into();
     let shown = cx.facts.rootfs.display();
     let private = format!("make the mount private that {shown} is on");
     let bind = format!("bind {shown} on itself as the root");
     let into = Slot::ROOT;
-    let mut steps = vec![propagate(kind)];
-    if parent_matters(cx, kind, inherits) {
-        let parent = Op::PrivateParent { path: path.clone() };
-        steps.push(Step::init(parent, "root.path", private));
-    }
-    steps.push(Step::init(Op::BindRoot { path, into }, "root.path", bind));
-    Ok(steps)
-}
-
-/// Whether it matters what the mount shares with the host that the root is on.
-///
-/// Once all mounts are slaves or private, none of init's is shared: what is propagated to a
-/// slave is no more than a slave. Then nothing gets out, whatever it is mounted on, and
-/// pivot_root(2) has no shared parent to refuse. But binds of that mount, and those that a
-/// hook makes, show whether it was a slave or private.
-fn parent_matters(cx: &Context<'_>, kind: u64, inherits: bool) -> bool {
-    match kind {
-        PRIVATE_ALL => false,
-        SLAVE_ALL => inherits || cx.has_hook(),
-        _ => true,
-    }
+    let parent = Op::PrivateParent { path: path.clone() };
+    Ok(vec![
+        propagate(kind),
+        Step::init(parent, "root.path", private),
+        Step::init(Op::BindRoot { path, into }, "root.path", bind),
+    ])
 }
 
 /// What needs mounts, where there is no mount namespace that is the container's alone: they

@@ -106,55 +106,6 @@ fn a_change_of_root_reaches_no_other_namespace_though_all_is_shared() {
     }
 }
 
-/// Mounts on the root and in it, in the first namespace.
-fn mount_in_first(init: &Stopped) {
-    let namespace = format!("--mount=/proc/{}/fd/3", init.pid());
-    let root = root(&init.trial);
-    let commands = format!("mount -t tmpfs late {root}/inner; mount -t tmpfs late {root}");
-    let done = Command::new("nsenter")
-        .args([&namespace, "sh", "-ec", &commands])
-        .status()
-        .unwrap();
-    assert!(done.success());
-}
-
-#[test]
-fn where_all_is_a_slave_no_mount_gets_out_or_into_the_root() {
-    let all = flag::MS_SLAVE | flag::MS_REC;
-    let trial = shared("slaves").step(Op::Propagation { kind: all });
-    let trial = bind_root(trial);
-    let mut init = trial
-        .step(Op::Wait {
-            barrier: Barrier::Mounted,
-        })
-        .step(Op::PivotRoot {})
-        .step(Op::Wait {
-            barrier: Barrier::Ready,
-        })
-        .go();
-    init.hear_barrier(Barrier::Mounted);
-    let [before, now] = first(&init);
-    assert_eq!(before, now);
-    mount_in_first(&init);
-    let [_, with_late] = first(&init);
-    assert_eq!(with_late.len(), before.len() + 2);
-    // It lies below the root: the mount that the root is on is a slave.
-    let sources = |init: &Stopped| -> Vec<_> {
-        let mounts = init.mounts().into_iter();
-        mounts.map(|mount| (mount.point, mount.source)).collect()
-    };
-    let late = |(_, source): &&(String, String)| source == "late";
-    assert_ne!(sources(&init).iter().filter(late).count(), 0);
-    init.go_on();
-    init.hear_barrier(Barrier::Ready);
-    let mounts = init.mounts();
-    let top = mounts.iter().find(|mount| mount.point == "/").unwrap();
-    assert_eq!((top.source.as_str(), top.optional.as_str()), ("around", ""));
-    assert!(!sources(&init).contains(&("/".to_owned(), "late".to_owned())));
-    // Nor does the change of root take anything away there.
-    assert_eq!(first(&init)[1], with_late);
-}
-
 #[test]
 fn without_the_recursive_flag_only_the_top_changes() {
     let kinds = [
