@@ -64,6 +64,7 @@ options() {
 # $1: the subject; the rest as for ctr. Without controllers containerd's default cpu.shares can't be set.
 run_by() {
     local options
+    [ "$1" = corten ] || command -v "$1" >/dev/null || { echo "no $1 on the PATH" >&2; exit 1; }
     read -ra options <<<"$(options "$1")"
     c run --cpu-shares 0 "${options[@]}" "${@:2}"
 }
@@ -306,7 +307,8 @@ gobinary() {
     expect "no mount is left" "$(grep -c ' /run/cd/.*overlay' /proc/mounts || true)" 0
 }
 
-read -ra subjects <<<"corten ${PEERS:-crun runc}"
+# Empty is: no peer.
+read -ra subjects <<<"corten ${PEERS-crun runc}"
 
 pss() { awk '/^Pss:/ { print $2 }' "/proc/$1/smaps_rollup"; }
 memory() {
