@@ -84,13 +84,8 @@ pub(crate) fn on_this_cpu<T>(run: impl FnOnce() -> T) -> T {
     let Ok((before, words)) = affinity(0).and_then(with_offline) else {
         return run();
     };
-    let mut here: Cpus = [0; 128];
-    let number = this_cpu().unwrap_or(usize::MAX);
-    if let Some(place) = here.get_mut(number / 64) {
-        *place = 1 << (number % 64);
-    }
-    // Without any CPU in it this is refused.
-    let was_kept = here != before && set_affinity(0, &here, words).is_ok();
+    let kept = |here: Cpus| here != before && set_affinity(0, &here, words).is_ok();
+    let was_kept = this_cpu().map(only).is_ok_and(kept);
     let done = run();
     if was_kept && let Err(errno) = set_affinity(0, &before, words) {
         // Its cpuset has changed meanwhile, and the kernel has chosen.
@@ -121,16 +116,19 @@ pub(crate) fn off_this_cpu(thread: i32) {
 
 /// Moves another thread of this program to the calling thread's CPU.
 pub(crate) fn onto_this_cpu(thread: i32) {
-    let moved = this_cpu().and_then(|here| {
-        let mut cpus: Cpus = [0; 128];
-        if let Some(word) = cpus.get_mut(here / 64) {
-            *word = 1 << (here % 64);
-        }
-        set_affinity(thread, &cpus, here / 64 + 1)
-    });
+    let moved = this_cpu().and_then(|here| set_affinity(thread, &only(here), here / 64 + 1));
     if let Err(errno) = moved {
         log::debug!("sched_setaffinity: {errno}");
     }
+}
+
+/// One CPU. Of a number that no kernel has there is none in it, which sched_setaffinity(2) refuses.
+fn only(cpu: usize) -> Cpus {
+    let mut cpus: Cpus = [0; 128];
+    if let Some(word) = cpus.get_mut(cpu / 64) {
+        *word = 1 << (cpu % 64);
+    }
+    cpus
 }
 
 /// On how many CPUs a thread may run; 0 is the calling one.

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use crate::cgroup::{CgroupMode, cgroup_path};
 use crate::host::{Architecture, Facts, Host, Joined, MemfdExec, MountFacts, Unit};
 use crate::plan::{Plan, PlanError, PlanOptions};
-use crate::spec::{NamespaceKind, Spec};
+use crate::spec::{self, NamespaceKind, Spec};
 
 /// All capabilities of Linux 6.1, as root has them.
 const ALL_CAPS: u64 = (1 << 41) - 1;
@@ -63,6 +65,20 @@ impl Case {
     }
 
     /// As [`Facts::probe`], for a caller in the cgroup /user.slice/me.
+    /// Root's /bin/true in a mount namespace, with these mounts and fields of `linux`.
+    pub(super) fn mounting(name: &str, mounts: &Value, mut linux: Value) -> Case {
+        linux["namespaces"] = json!([{ "type": "mount" }]);
+        let config = json!({
+            "ociVersion": "1.3.0",
+            "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/bin/true"], "cwd": "/" },
+            "root": { "path": "rootfs" },
+            "mounts": mounts,
+            "linux": linux,
+        });
+        let bytes = serde_json::to_vec(&config).unwrap();
+        Case::new(name, spec::parse(&bytes).unwrap())
+    }
+
     pub(super) fn facts(&self) -> Facts {
         let linux = self.spec.linux.as_ref();
         let asked = linux.and_then(|linux| linux.cgroups_path.as_deref());

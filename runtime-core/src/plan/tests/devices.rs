@@ -5,25 +5,16 @@ use serde_json::{Value, json};
 
 use super::cases::Case;
 use crate::plan::Action;
-use crate::spec;
 
 /// The owners of nodes that are made, by their names.
 fn owners(mounts: &Value, adjust: impl FnOnce(&mut Case)) -> Vec<(String, u32, u32)> {
-    let config = json!({
-        "ociVersion": "1.3.0",
-        "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/bin/true"], "cwd": "/" },
-        "root": { "path": "rootfs" },
-        "mounts": mounts,
-        "linux": {
-            "namespaces": [{ "type": "mount" }],
-            "devices": [
-                { "path": "/dev/own", "type": "c", "major": 1, "minor": 3, "uid": 7, "gid": 8 },
-                { "path": "/dev/below/it", "type": "c", "major": 1, "minor": 3 },
-            ],
-        },
+    let linux = json!({
+        "devices": [
+            { "path": "/dev/own", "type": "c", "major": 1, "minor": 3, "uid": 7, "gid": 8 },
+            { "path": "/dev/below/it", "type": "c", "major": 1, "minor": 3 },
+        ],
     });
-    let bytes = serde_json::to_vec(&config).unwrap();
-    let mut case = Case::new("devices", spec::parse(&bytes).unwrap());
+    let mut case = Case::mounting("devices", mounts, linux);
     adjust(&mut case);
     let plan = case.plan().unwrap();
     let nodes = plan.steps.iter().filter_map(|step| match &step.action {

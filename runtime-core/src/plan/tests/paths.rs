@@ -5,22 +5,10 @@ use serde_json::{Value, json};
 
 use super::cases::Case;
 use crate::plan::Action;
-use crate::spec;
 
 /// Directory, path in it, and whether it is the kernel's, of some masked paths.
 fn looked_up(mounts: &Value, paths: &[&str]) -> Vec<(Slot, String, bool)> {
-    let config = json!({
-        "ociVersion": "1.3.0",
-        "process": { "user": { "uid": 0, "gid": 0 }, "args": ["/bin/true"], "cwd": "/" },
-        "root": { "path": "rootfs" },
-        "mounts": mounts,
-        "linux": {
-            "namespaces": [{ "type": "mount" }],
-            "maskedPaths": paths,
-        },
-    });
-    let bytes = serde_json::to_vec(&config).unwrap();
-    let case = Case::new("paths", spec::parse(&bytes).unwrap());
+    let case = Case::mounting("paths", mounts, json!({ "maskedPaths": paths }));
     let plan = case.plan().unwrap();
     let found = plan.steps.iter().filter_map(|step| match &step.action {
         Action::Init(Op::MaskPath { dir, path, kernels }) => {

@@ -95,7 +95,7 @@ impl Driver<'_> {
             }
             launched => launched.map_err(|why| not_born(into_cgroup, why))?,
         };
-        // It is waited for at the end, when it has long been gone.
+        // It is waited for when init is told to go on, by which time it has gone as a rule.
         self.made.guard = launched.guard;
         if stage0 {
             self.made.stage0 = Some(launched.pidfd);
