@@ -262,27 +262,10 @@ fn make(shared: &Shared) -> u64 {
 /// Sets `lo` up in this thread's network namespace, as init does where it finds it down. It takes as long as ten mounts,
 /// and now it goes on beside the clone. See netdevice(7).
 fn set_lo_up() {
-    // Of linux/sockios.h.
-    const SIOCSIFFLAGS: u64 = 0x8914;
-    #[repr(C)]
-    struct Request {
-        name: [u8; libc::IFNAMSIZ],
-        flags: libc::c_short,
-        rest: [u8; 22],
-    }
-    let mut request = Request {
-        name: [0; libc::IFNAMSIZ],
-        flags: libc::IFF_UP as libc::c_short,
-        rest: [0; 22],
-    };
-    request.name[..2].copy_from_slice(b"lo");
-    let kind = (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64;
-    let socket = raw_call(libc::SYS_socket, [libc::AF_INET as u64, kind, 0, 0, 0]);
-    if let Ok(socket) = u64::try_from(socket) {
-        let set = [socket, SIOCSIFFLAGS, &raw const request as u64, 0, 0];
-        raw_call(libc::SYS_ioctl, set);
-        raw_call(libc::SYS_close, [socket, 0, 0, 0, 0]);
-    }
+    use corten_init::sys::{any_socket, close, loopback_up};
+    // init's calls are raw ones, as all that this thread makes. Where they fail init is told why.
+    let set = |socket| loopback_up(socket).and(close(socket));
+    any_socket().and_then(set).ok();
 }
 
 /// Kills the child that has not left this memory in its time. How many nanoseconds to wait for the next look.
