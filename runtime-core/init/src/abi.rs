@@ -270,6 +270,8 @@ ops! {
         /// Which barrier.
         barrier: Barrier,
     }
+    /// Waits for the runtime half without a message: it sends its byte unasked.
+    WaitUntold = 86 {}
     /// `prctl(PR_SET_DUMPABLE, 0)`.
     NonDumpable = 6 {}
     /// Becomes uid and gid 0 of the user namespace.

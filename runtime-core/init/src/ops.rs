@@ -31,6 +31,7 @@ pub(crate) fn run(init: &mut Init, op: &FlatOp) -> Outcome {
         Op::NewSession {} => enter::new_session(),
         Op::Clone { flags, cgroup } => enter::clone(init, flags, cgroup),
         Op::Wait { barrier } => enter::wait(init, barrier),
+        Op::WaitUntold {} => enter::wait_untold(init),
         Op::NonDumpable {} => enter::non_dumpable(),
         Op::BecomeRoot {} => credentials::become_root(),
         Op::Unshare { flags } => namespaces::unshare(flags),

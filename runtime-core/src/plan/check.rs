@@ -114,7 +114,7 @@ fn given(slots: Pair) -> impl Iterator<Item = Slot> {
 fn reads(op: &InitOp) -> Pair {
     match *op {
         Op::Clone { cgroup, .. } => [Slot::SOCKET, cgroup],
-        Op::Wait { .. } => [Slot::SOCKET, Slot::NONE],
+        Op::Wait { .. } | Op::WaitUntold {} => [Slot::SOCKET, Slot::NONE],
         Op::SetAttr { mount, .. } | Op::KeepTree { mount, .. } => [mount, Slot::NONE],
         Op::Idmap { mount, map, .. } => [mount, map],
         Op::Attach { mount, dir, .. } => [dir, mount],

@@ -246,6 +246,7 @@ impl Plan {
         steps.extend(process::process(&cx, Some(process::all_cpus()))?);
         steps.extend(hooks::prepare(&cx));
         steps.extend(up_to_program(&mut cx, filter.as_ref(), at_once)?);
+        answer_ahead(&mut steps);
         if let Some(filter) = &filter {
             seccomp::check(&mut cx, filter, &mut steps)?;
         }
@@ -265,6 +266,12 @@ impl Plan {
     pub fn waits_for_start(&self) -> bool {
         let waits = |step: &Step| matches!(step.action, Action::Init(Op::WaitStart {}));
         self.steps.iter().any(waits)
+    }
+
+    /// Whether the runtime half lets init go on before init asks for it.
+    pub(crate) fn is_answered_ahead(&self) -> bool {
+        let is_untold = |step: &Step| matches!(step.action, Action::Init(Op::WaitUntold {}));
+        self.steps.iter().any(is_untold)
     }
 
     /// How many steps init runs.
@@ -373,6 +380,24 @@ fn starts_at_once(cx: &Context<'_>, entry: Entry) -> bool {
     let has_hook = hooks.into_iter().any(|(_, list)| !list.is_empty());
     let is_findable = entry == Entry::IntoCgroup && !namespaces::clones_twice(cx);
     cx.options.start && is_findable && !has_hook && !cx.process.terminal
+}
+
+/// Where the runtime half has done all that it has to do before init comes to the only barrier, init
+/// does not tell that it is there: that wakes a process for nothing.
+fn answer_ahead(steps: &mut [Step]) {
+    let later = steps.iter_mut().skip_while(|step| !step.is_init());
+    let mut barriers = Vec::new();
+    for step in later {
+        match step.action {
+            Action::Run(_) => return,
+            Action::Init(Op::Wait { .. }) => barriers.push(step),
+            Action::Init(_) => {}
+        }
+    }
+    if let [barrier] = barriers.as_mut_slice() {
+        barrier.action = Action::Init(Op::WaitUntold {});
+        "wait until the runtime half is done".clone_into(&mut barrier.what);
+    }
 }
 
 /// A barrier and what the runtime half does there; nothing where there is nothing to do.

@@ -194,8 +194,7 @@ impl Driver<'_> {
         let plan = self.plan;
         self.run_from(0)
             .map_err(|error| self.rather_why_gone(error))?;
-        let is_ahead = self.nothing_left();
-        if is_ahead {
+        if plan.is_answered_ahead() {
             self.go()?;
         }
         let last = failure::late_steps(plan)
@@ -216,7 +215,6 @@ impl Driver<'_> {
                     self.run_op(|op| matches!(op, RunOp::TakeListener { .. }))?;
                     self.go()?;
                 }
-                Said::Barrier { .. } if is_ahead => {}
                 Said::Barrier { index } => {
                     let at = plan.position(index).ok_or_else(out_of_step)?;
                     self.run_from(at + 1)?;
@@ -235,14 +233,6 @@ impl Driver<'_> {
                 },
             }
         }
-    }
-
-    /// Whether the runtime half has done all that it has to do before init comes to the only
-    /// barrier: then init need not wait for an answer there.
-    fn nothing_left(&self) -> bool {
-        let mut later = self.plan.steps.iter().skip_while(|step| !step.is_init());
-        let is_barrier = |step: &&Step| matches!(step.action, Action::Init(Op::Wait { .. }));
-        later.clone().filter(is_barrier).count() == 1 && later.all(Step::is_init)
     }
 
     /// What init says next. Stage 0 and the process that it made write to the same

@@ -82,6 +82,7 @@ pub fn calls<F: Form>(op: &Op<F>) -> &'static [Call] {
         Op::NonDumpable {} => const { &[prctl(4)] },
         Op::FindProgram {} => const { &[any("statx"), any("faccessat2")] },
         Op::Wait { .. } => const { &[any("sendmsg"), any("read")] },
+        Op::WaitUntold {} => const { &[any("read")] },
         Op::WaitStart {} => const { &[any("read"), any("close")] },
         Op::Close { .. } => const { &[any("close")] },
         Op::PassListener { .. } => const { &[any("write"), any("read"), any("close")] },

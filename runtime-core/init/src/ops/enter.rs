@@ -68,12 +68,17 @@ pub(crate) fn clone(init: &Init, flags: u64, cgroup: Slot) -> Outcome {
 }
 
 /// Tells the runtime half which step is reached and waits for its byte.
-pub(crate) fn wait(init: &mut Init, barrier: Barrier) -> Outcome {
+pub(crate) fn wait(init: &Init, barrier: Barrier) -> Outcome {
     let socket = init.slot(Slot::SOCKET)?;
     let [a, b, c, d] = (init.step as u32).to_ne_bytes();
     let text = [message::BARRIER, barrier as u8, 0, 0, a, b, c, d];
     sys::send(socket, &text, None)?;
-    if read_byte(socket)? {
+    wait_untold(init)
+}
+
+/// Waits for the runtime half's byte.
+pub(crate) fn wait_untold(init: &Init) -> Outcome {
+    if read_byte(init.slot(Slot::SOCKET)?)? {
         Ok(())
     } else {
         Err(Failure {
