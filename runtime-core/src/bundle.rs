@@ -3,11 +3,20 @@
 //! See bundle.md of the OCI runtime specification.
 
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 
 use crate::error::{Cause, Error};
 use crate::spec::{self, Spec};
 use crate::sys::file;
+use crate::sys::launch::Guard;
+
+/// The file that configures a container.
+const CONFIG: &str = "config.json";
 
 /// Largest config.json that is read, in bytes.
 const CONFIG_MAX: usize = 64 << 20;
@@ -24,6 +33,25 @@ pub struct Bundle {
     spec: Spec,
     /// What `spec` was read from, if it was and is not too large.
     json: Option<Vec<u8>>,
+    begun: Begun,
+}
+
+/// The thread that makes namespaces for the container that a bundle is read for; no part of what the
+/// bundle is.
+#[derive(Debug, Default)]
+struct Begun(Mutex<Option<Guard>>);
+
+/// There is one thread for one container.
+impl Clone for Begun {
+    fn clone(&self) -> Begun {
+        Begun::default()
+    }
+}
+
+impl PartialEq for Begun {
+    fn eq(&self, _: &Begun) -> bool {
+        true
+    }
 }
 
 impl Bundle {
@@ -47,9 +75,13 @@ impl Bundle {
         path: &Path,
         parse: impl FnOnce(&[u8]) -> Result<Spec, spec::SpecError>,
     ) -> Result<Bundle, Error> {
-        let (path, bytes) = read_config(path)?;
-        let spec = parse(&bytes).map_err(|error| Cause::Config {
-            path: path.join("config.json").display().to_string(),
+        let dir = Folder::open(path)?;
+        let read = dir.read();
+        let read = read.map(|bytes| (parse(&bytes), bytes));
+        let path = dir.path()?;
+        let (spec, bytes) = read.map_err(|errno| not_read(&path, errno))?;
+        let spec = spec.map_err(|error| Cause::Config {
+            path: path.join(CONFIG).display().to_string(),
             error,
         })?;
         let rootfs = path.join(root_path(&spec));
@@ -88,13 +120,14 @@ impl Bundle {
         let stat = crate::sys::call("stat", || rustix::fs::stat(rootfs))
             .map_err(|errno| Error::call(object(), "stat", errno))?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Directory {
-            return Err(Error::call(object(), "open", rustix::io::Errno::NOTDIR));
+            return Err(Error::call(object(), "open", Errno::NOTDIR));
         }
         Ok(Bundle {
             rootfs: canonical(rootfs)?,
             path,
             spec,
             json: None,
+            begun: Begun::default(),
         })
     }
 
@@ -105,6 +138,7 @@ impl Bundle {
             rootfs: self.rootfs.clone(),
             spec,
             json: None,
+            begun: Begun::default(),
         }
     }
 
@@ -114,6 +148,17 @@ impl Bundle {
             Some(json) => Cow::Borrowed(json),
             None => Cow::Owned(spec::to_json(&self.spec).into_bytes()),
         }
+    }
+
+    /// Keeps a thread for the container that this is read for.
+    pub(crate) fn begun(&mut self, guard: Option<Guard>) {
+        self.begun = Begun(Mutex::new(guard));
+    }
+
+    /// Takes it, once.
+    pub(crate) fn take_begun(&self) -> Option<Guard> {
+        let mut begun = self.begun.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.take()
     }
 
     /// The bundle's directory, absolute.
@@ -137,11 +182,39 @@ impl Bundle {
 
 /// A bundle's directory, absolute, and the bytes of its config.json.
 pub(crate) fn read_config(path: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
-    let path = canonical(path)?;
-    let config = path.join("config.json");
-    let bytes = file::read_at_most(rustix::fs::CWD, &config, CONFIG_MAX)
-        .map_err(|errno| Error::call(config.display().to_string(), "open", errno))?;
+    let dir = Folder::open(path)?;
+    let path = dir.path()?;
+    let bytes = dir.read().map_err(|errno| not_read(&path, errno))?;
     Ok((path, bytes))
+}
+
+fn not_read(bundle: &Path, errno: Errno) -> Error {
+    Error::call(bundle.join(CONFIG).display().to_string(), "open", errno)
+}
+
+/// A bundle's directory, open: what is read in it is of the path that it has, whoever moves links.
+struct Folder<'a> {
+    given: &'a Path,
+    dir: OwnedFd,
+}
+
+impl Folder<'_> {
+    fn open(path: &Path) -> Result<Folder<'_>, Error> {
+        let dir = file::open_at(CWD, path, OFlags::PATH);
+        Ok(Folder {
+            given: path,
+            dir: dir.map_err(|errno| no_path(path, errno))?,
+        })
+    }
+
+    /// Its path, absolute.
+    fn path(&self) -> Result<PathBuf, Error> {
+        file::path_of(&self.dir).map_err(|errno| no_path(self.given, errno))
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Errno> {
+        file::read_at_most(&self.dir, Path::new(CONFIG), CONFIG_MAX)
+    }
 }
 
 /// `root.path`, empty if there is none.
@@ -161,8 +234,11 @@ pub(crate) fn led_out(bundle: &Path, root: &str, rootfs: &Path) -> bool {
 
 /// The path without symbolic links, as the host sees it.
 fn canonical(path: &Path) -> Result<PathBuf, Error> {
-    file::real_path(path)
-        .map_err(|errno| Error::call(path.display().to_string(), "realpath", errno))
+    file::real_path(path).map_err(|errno| no_path(path, errno))
+}
+
+fn no_path(path: &Path, errno: Errno) -> Error {
+    Error::call(path.display().to_string(), "realpath", errno)
 }
 
 #[cfg(test)]
@@ -185,6 +261,16 @@ mod tests {
             assert_eq!(changed.to_json(), written.as_bytes());
         }
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_was_begun_for_a_bundle_is_taken_once() {
+        let folder = std::env::temp_dir();
+        let mut bundle = Bundle::found(spec::default_spec(), folder.clone(), &folder).unwrap();
+        let before = bundle.clone();
+        bundle.begun(Some(Guard::start(0).unwrap()));
+        assert!(bundle == before && bundle.clone().take_begun().is_none());
+        assert!(bundle.take_begun().is_some() && bundle.take_begun().is_none());
     }
 
     #[test]

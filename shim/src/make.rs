@@ -202,7 +202,7 @@ fn create_with(
         ..
     } = plan;
     let folder = Path::new(&request.bundle);
-    let bundle = runtime.load(folder)?;
+    let bundle = runtime.load_and_begin(folder)?;
     let names = names(request);
     let mut wanted = CreateOptions::default();
     wanted.no_pivot = options.no_pivot_root;

@@ -1,9 +1,8 @@
 //! `check`: every problem of a bundle at once.
 
-use std::path::Path;
-
 use corten_core::{CreateOptions, Level};
 
+use super::bundle;
 use crate::app::App;
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -13,9 +12,9 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
     let format = matches
         .value("format")
         .map(|format| format.to_string_lossy());
-    let path = matches.value("bundle").filter(|path| !path.is_empty());
-    let path = path.map_or(Path::new("."), Path::new);
-    let found = app.runtime()?.check(path, &CreateOptions::default())?;
+    let found = app
+        .runtime()?
+        .check(bundle(matches), &CreateOptions::default())?;
     let text = match format.as_deref() {
         None | Some("text") => found.iter().map(|finding| format!("{finding}\n")).collect(),
         Some("json") => serde_json::to_string_pretty(&found).map_err(Failure::new)? + "\n",

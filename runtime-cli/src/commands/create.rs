@@ -57,7 +57,7 @@ fn make(
     let listen = listen_fds(|name| env::var(name).ok())?;
     check_preserved(listen.saturating_add(matches.number("preserve-fds")))?;
     let runtime = app.runtime()?;
-    let bundle = bundle(&runtime, matches)?;
+    let bundle = runtime.load_and_begin(bundle(matches))?;
     check_terminal(app.program, wants_terminal(&bundle), matches, stay)?;
     let (id, options, at_once) = (id(matches), options(matches, listen), at_once(&bundle));
     let made = match at_once {

@@ -19,7 +19,7 @@ pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
 
-use corten_core::{Bundle, Container, Runtime};
+use corten_core::{Container, Runtime};
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -44,9 +44,9 @@ fn path(matches: &Matches, flag: &str) -> Option<PathBuf> {
 }
 
 /// The bundle of `--bundle`, or the one in the current directory.
-fn bundle(runtime: &Runtime, matches: &Matches) -> Result<Bundle, Failure> {
+fn bundle(matches: &Matches) -> &Path {
     let path = matches.value("bundle").filter(|path| !path.is_empty());
-    Ok(runtime.load(path.map_or(Path::new("."), Path::new))?)
+    path.map_or(Path::new("."), Path::new)
 }
 
 /// A number with or without a fraction, in the smaller unit that `factor` is of; digits too

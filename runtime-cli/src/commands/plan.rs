@@ -16,7 +16,7 @@ pub(crate) fn run(app: &App, matches: &Matches) -> Outcome {
         .argument(0)
         .unwrap_or_else(|| "container".to_owned());
     let (runtime, options) = (app.runtime()?, CreateOptions::default());
-    let bundle = bundle(&runtime, matches)?;
+    let bundle = runtime.load(bundle(matches))?;
     let plan = match matches.switch("run") {
         true => runtime.plan_run(&id, &bundle, &options)?,
         false => runtime.plan(&id, &bundle, &options)?,

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 
 use super::dir::{self, StateDir};
 use super::state::{self, Intent, Saved};
-use super::{Cgroups, Container, Delete, Runtime, filters, notify};
+use super::{Container, Delete, Runtime, filters, notify};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, OomKills};
 use crate::error::{Cause, Error};
 use crate::host::{Facts, Host};
 use crate::plan::hooks::HookState;
-use crate::plan::{self, Plan, Step};
+use crate::plan::{Plan, Step};
 use crate::run::{
     Driver, InitProgram, Keeper, Made, Process, Record, Trace, Undone, hand_on, late_steps,
 };
-use crate::spec::{NamespaceKind, Spec};
+use crate::spec::NamespaceKind;
 use crate::sys::launch::Guard;
 use crate::sys::{call, ipc, process};
 
@@ -131,7 +131,8 @@ impl Runtime {
         let given = bundle;
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
-        let guard = self.begin_namespaces(bundle.spec());
+        let begun = given.take_begun();
+        let guard = begun.or_else(|| self.begin_namespaces(bundle.spec().namespaces()));
         let host = Host::probe_for(bundle.spec())?;
         let wanted = self.plan_options(id, &options, start);
         let (mut plan, facts) = self.plan_on(&host, bundle, &wanted)?;
@@ -168,17 +169,6 @@ impl Runtime {
                 }
                 Err(undone.error)
             }
-        }
-    }
-
-    /// Has the namespaces that the launch will make begun to be made, if one of them takes long. Whether all of them can
-    /// be had, or are wanted at all, is known later.
-    fn begin_namespaces(&self, spec: &Spec) -> Option<Guard> {
-        let flags = plan::begun_early(spec)?;
-        // Without a thread now the launch asks for one, and fails then.
-        match self.cgroups {
-            Cgroups::Fs => Guard::start(flags).ok(),
-            _ => None,
         }
     }
 }

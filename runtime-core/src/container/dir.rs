@@ -167,13 +167,14 @@ impl StateDir {
             Err(Errno::NOENT) => return Err(Cause::NotFound.into()),
             other => other.map_err(failed)?,
         };
-        let deadline = Instant::now() + limit;
+        let mut deadline = None;
         let lock = loop {
             match FileLock::take(fd).map_err(failed)? {
                 Ok(lock) => break lock,
                 Err(taken) => fd = taken,
             }
-            if Instant::now() > deadline {
+            // As a rule it is free, and nobody asks for the time.
+            if Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + limit) {
                 let who = holder(fd.as_fd());
                 let who = who.map_or_else(|| "another process".to_owned(), |who| who.to_string());
                 let (path, seconds) = (self.path.display(), limit.as_secs());

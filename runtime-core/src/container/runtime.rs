@@ -13,8 +13,10 @@ use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, systemd};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Facts, Host, Unit};
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::{self, Plan, PlanOptions};
 use crate::run::{self, InitProgram, Trace};
+use crate::spec::{self, Namespace};
+use crate::sys::launch::Guard;
 use crate::sys::{call, file};
 
 /// Which cgroups containers get.
@@ -165,7 +167,46 @@ impl Runtime {
     /// # Errors
     /// As [`Bundle::load`].
     pub fn load(&self, bundle: impl AsRef<Path>) -> Result<Bundle, Error> {
-        Bundle::load_by(bundle.as_ref(), |json| filters::parse(&self.root, json))
+        self.load_by(bundle.as_ref(), |_| None)
+    }
+
+    /// The same for a bundle that becomes a container at once. What takes longest of that, a new
+    /// network namespace, is begun before the rest of the bundle is read.
+    ///
+    /// Nothing is left of it where the value is dropped, or used otherwise.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn load_and_begin(&self, bundle: impl AsRef<Path>) -> Result<Bundle, Error> {
+        self.load_by(bundle.as_ref(), |json| {
+            let namespaces = spec::namespaces_ahead(json)?;
+            self.begin_namespaces(&namespaces)
+        })
+    }
+
+    fn load_by(
+        &self,
+        bundle: &Path,
+        begin: impl FnOnce(&[u8]) -> Option<Guard>,
+    ) -> Result<Bundle, Error> {
+        let mut begun = None;
+        let mut bundle = Bundle::load_by(bundle, |json| {
+            begun = begin(json);
+            filters::parse(&self.root, json)
+        })?;
+        bundle.begun(begun);
+        Ok(bundle)
+    }
+
+    /// Has the namespaces that the launch will make begun to be made, if one of them takes long. Whether all of them can
+    /// be had, or are wanted at all, is known later.
+    pub(super) fn begin_namespaces(&self, namespaces: &[Namespace]) -> Option<Guard> {
+        let flags = plan::begun_early(namespaces)?;
+        // Without a thread now the launch asks for one, and fails then.
+        match self.cgroups {
+            Cgroups::Fs => Guard::start(flags).ok(),
+            _ => None,
+        }
     }
 
     /// The steps that [`Runtime::create`] would take. Looks at the machine and at the

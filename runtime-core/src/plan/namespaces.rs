@@ -7,7 +7,7 @@ use corten_init::abi::Op;
 
 use super::{Context, Entry, PlanError, Step, rootfs};
 use crate::host::CgroupMode;
-use crate::spec::{Linux, NamespaceKind, Spec};
+use crate::spec::{Linux, Namespace, NamespaceKind};
 use crate::sys::errno;
 
 /// How a namespace comes to be, or is kept.
@@ -58,16 +58,17 @@ pub(super) fn clones_twice(cx: &Context<'_>) -> bool {
 
 /// What of [`Origin::InClone`] is worth beginning before there is a plan: all of it (`CLONE_NEW*`), if there is a network,
 /// which takes long. Not for a process that is not born in the launch's own clone.
-pub(crate) fn begun_early(spec: &Spec) -> Option<u64> {
+pub(crate) fn begun_early(all: &[Namespace]) -> Option<u64> {
     use NamespaceKind::{Ipc, Network, Pid, User, Uts};
+    let named = |kind| all.iter().find(|namespace| namespace.kind == kind);
     let is_new = |kind: &NamespaceKind| {
-        let namespace = spec.namespace(*kind);
+        let namespace = named(*kind);
         namespace.is_some_and(|namespace| namespace.path.is_none())
     };
     let new = [Network, Ipc, Uts].into_iter().filter(is_new);
     let flags = new.fold(0, |flags, kind| flags | kind.clone_flag());
-    let pid = spec.namespace(Pid);
-    let is_born_later = spec.namespace(User).is_some() || pid.is_some_and(|pid| pid.path.is_some());
+    let pid = named(Pid);
+    let is_born_later = named(User).is_some() || pid.is_some_and(|pid| pid.path.is_some());
     (is_new(&Network) && !is_born_later).then_some(flags)
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod ahead;
 mod convert;
 mod default;
 mod error;
@@ -28,6 +29,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ahead::namespaces as namespaces_ahead;
 pub use default::{default_spec, rootless_spec, to_json};
 pub use error::SpecError;
 pub(crate) use error::{member, quoted};

@@ -78,7 +78,11 @@ pub(crate) fn make_dir_at(dir: impl AsFd, path: &Path) -> Result<(), Errno> {
 
 /// The absolute path of an existing file, without symbolic links; as realpath(3).
 pub(crate) fn real_path(path: &Path) -> Result<PathBuf, Errno> {
-    let file = open_at(rustix::fs::CWD, path, OFlags::PATH)?;
+    path_of(&open_at(rustix::fs::CWD, path, OFlags::PATH)?)
+}
+
+/// The absolute path of an open file, as the kernel knows it.
+pub(crate) fn path_of(file: &OwnedFd) -> Result<PathBuf, Errno> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let real = uninterrupted("readlinkat", || {
         rustix::fs::readlinkat(rustix::fs::CWD, &link, Vec::new())

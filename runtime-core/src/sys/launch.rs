@@ -5,6 +5,7 @@
 //! only: it must not allocate, lock or touch thread-local storage, since other threads
 //! of the program may hold any lock.
 
+mod futex;
 mod guard;
 
 use std::arch::asm;
@@ -12,11 +13,12 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+pub(super) use futex::wait_zero;
 pub(crate) use guard::Guard;
 
 use super::{call, last_errno};
@@ -272,45 +274,6 @@ impl Birth {
         };
         super::process::reap(&pidfd);
         Err(errno.into())
-    }
-}
-
-/// As the kernel does it to the word of who has left.
-fn wake(word: &AtomicU32) {
-    word.store(0, Ordering::Release);
-    let futex = [word.as_ptr() as u64, libc::FUTEX_WAKE as u64, 1, 0, 0];
-    raw_call(libc::SYS_futex, futex);
-}
-
-/// `futex(2)`: waits until the word is zero; false when the time is over first.
-pub(super) fn wait_zero(word: &AtomicU32, deadline: Instant) -> bool {
-    loop {
-        let value = word.load(Ordering::Acquire);
-        if value == 0 {
-            return true;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        let timeout = libc::timespec {
-            tv_sec: left.as_secs() as _,
-            tv_nsec: libc::c_long::from(left.subsec_nanos()),
-        };
-        // SAFETY: the word and the timeout live through the call. Not a private futex:
-        // the kernel wakes the child's tid word as a shared one. Its result does not
-        // matter: the word is looked at again.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT,
-                value,
-                &raw const timeout,
-                std::ptr::null::<c_void>(),
-                0,
-            );
-        }
     }
 }
 

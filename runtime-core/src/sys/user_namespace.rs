@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
@@ -104,7 +104,7 @@ impl Drop for Holder {
         let killed = call("pidfd_send_signal", || {
             rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL)
         });
-        if killed.is_err() || !wait_zero(&self.alive, Instant::now() + LIMIT) {
+        if killed.is_err() || !wait_zero(&self.alive, LIMIT) {
             // It may still run on these: they are given up, not freed.
             std::mem::forget(self.memory.take());
             log::warn!("a child that made a user namespace does not end");

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use rustix::process::{Pid, Signal};
 
 use super::super::{Launch, Launched, launch};
+use std::time::Instant;
+
 use super::*;
 
 const NETWORK: u64 = libc::CLONE_NEWNET as u64;
@@ -55,7 +57,7 @@ fn namespaces(pid: Pid) -> [String; 3] {
 
 /// Waits until it has made all, and says which.
 fn made(guard: &Guard) -> Vec<String> {
-    while !wait_zero(&guard.shared.unmade, Instant::now() + LIMIT) {}
+    while !wait_zero(&guard.shared.unmade, LIMIT) {}
     let numbers = guard
         .shared
         .made
@@ -196,4 +198,30 @@ fn what_nobody_is_born_in_is_gone_with_its_guard() {
     let fds = std::fs::read_dir("/proc/self/fd").unwrap();
     let links = fds.filter_map(|fd| of_fd(fd.ok()?.file_name().to_str()?.parse().ok()?));
     assert!(links.into_iter().all(|link| link != net));
+}
+
+#[test]
+fn a_namespace_is_the_same_by_the_pidfd_and_by_its_path() {
+    // SAFETY: no pointers.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    let pidfd = [thread as u64, libc::O_EXCL as u64, 0, 0, 0];
+    let pidfd = raw_call(libc::SYS_pidfd_open, pidfd);
+    for (kind, name) in KINDS.iter().zip(["net", "ipc", "uts"]) {
+        let wanted = of_process("thread-self", name);
+        for own in [pidfd, -1] {
+            let fd = i32::try_from(kind.open(own)).unwrap();
+            assert_eq!(of_fd(fd).as_deref(), Some(&*wanted), "{name} by {own}");
+            // SAFETY: the number was just opened here.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            assert!(
+                rustix::io::fcntl_getfd(&fd)
+                    .unwrap()
+                    .contains(rustix::io::FdFlags::CLOEXEC)
+            );
+        }
+    }
+    if pidfd >= 0 {
+        // SAFETY: the number was opened above.
+        drop(unsafe { OwnedFd::from_raw_fd(i32::try_from(pidfd).unwrap()) });
+    }
 }
