@@ -36,10 +36,10 @@ pub struct Bundle {
     begun: Begun,
 }
 
-/// The thread that makes namespaces for the container that a bundle is read for; no part of what the
-/// bundle is.
+/// The thread that makes namespaces for the container that a bundle is read for, or why there is none;
+/// no part of what the bundle is.
 #[derive(Debug, Default)]
-struct Begun(Mutex<Option<Guard>>);
+struct Begun(Mutex<Option<Result<Guard, Errno>>>);
 
 /// There is one thread for one container.
 impl Clone for Begun {
@@ -151,12 +151,12 @@ impl Bundle {
     }
 
     /// Keeps a thread for the container that this is read for.
-    pub(crate) fn begun(&mut self, guard: Option<Guard>) {
+    pub(crate) fn begun(&mut self, guard: Option<Result<Guard, Errno>>) {
         self.begun = Begun(Mutex::new(guard));
     }
 
     /// Takes it, once.
-    pub(crate) fn take_begun(&self) -> Option<Guard> {
+    pub(crate) fn take_begun(&self) -> Option<Result<Guard, Errno>> {
         let mut begun = self.begun.0.lock().unwrap_or_else(PoisonError::into_inner);
         begun.take()
     }
@@ -268,7 +268,7 @@ mod tests {
         let folder = std::env::temp_dir();
         let mut bundle = Bundle::found(spec::default_spec(), folder.clone(), &folder).unwrap();
         let before = bundle.clone();
-        bundle.begun(Some(Guard::start(0).unwrap()));
+        bundle.begun(Some(Guard::start(0)));
         assert!(bundle == before && bundle.clone().take_begun().is_none());
         assert!(bundle.take_begun().is_some() && bundle.take_begun().is_none());
     }

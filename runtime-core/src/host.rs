@@ -236,10 +236,10 @@ impl Facts {
             Some(unit.path())
         } else {
             // Without cgroup v2 there is none: the plan then says so.
-            let own = cgroup::own_cgroup().unwrap_or_else(|_| PathBuf::from("/"));
+            let own = || cgroup::own_cgroup().unwrap_or_else(|_| PathBuf::from("/"));
             let resources = linux.and_then(|linux| linux.resources.as_deref());
             let settings = resources.map_or(Ok(Vec::new()), cgroup::settings)?;
-            Some(cgroup::cgroup_path(asked, &options.id, &own, &settings)?)
+            Some(cgroup::cgroup_path(asked, &options.id, own, &settings)?)
         };
         Ok(Facts {
             bundle: bundle.to_owned(),

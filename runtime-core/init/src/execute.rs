@@ -85,15 +85,23 @@ pub fn run(plan_fd: Fd) -> u32 {
     0
 }
 
-/// Maps plan and report, closes both descriptors, and puts stdio in place.
-fn open(plan_fd: Fd) -> Option<Init> {
-    // The header says how long the plan is, so it is mapped twice.
-    let first = Map::new(plan_fd, 4096, false).ok()?;
-    if first.word(0)? != PLAN_MAGIC {
+/// How long the plan is, as its first words say.
+fn plan_length(plan_fd: Fd) -> Option<usize> {
+    let mut head = [0u8; 8 * (header::LEN + 1)];
+    sys::seek(plan_fd, 0).ok()?;
+    if sys::read(plan_fd, &mut head).ok()? != head.len() {
         return None;
     }
-    let len = first.word(header::LEN.checked_mul(8)?)? as usize;
-    let plan = first.behind(plan_fd, len, false).ok()?;
+    let word = |at: usize| head.get(at.checked_mul(8)?..)?.first_chunk();
+    if u64::from_ne_bytes(*word(0)?) != PLAN_MAGIC {
+        return None;
+    }
+    Some(u64::from_ne_bytes(*word(header::LEN)?) as usize)
+}
+
+/// Maps plan and report, closes both descriptors, and puts stdio in place.
+fn open(plan_fd: Fd) -> Option<Init> {
+    let plan = Map::new(plan_fd, plan_length(plan_fd)?, false).ok()?;
     let word = |at: usize| plan.word(at.checked_mul(8)?);
     let count = word(header::STEP_COUNT)? as usize;
     let report_fd = Fd(word(header::REPORT_FD)? as i32);

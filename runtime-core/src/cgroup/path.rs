@@ -19,15 +19,18 @@ const FIELD: &str = "linux.cgroupsPath";
 pub(crate) fn cgroup_path(
     cgroups_path: Option<&str>,
     id: &str,
-    own: &Path,
+    own: impl FnOnce() -> PathBuf,
     settings: &[Setting],
 ) -> Result<PathBuf, CgroupError> {
-    let beside = own.parent().unwrap_or(Path::new("/"));
+    let beside = |mut own: PathBuf| {
+        own.pop();
+        own
+    };
     let (start, asked) = match cgroups_path.filter(|path| !path.is_empty()) {
-        Some(path) if path.starts_with('/') => (Path::new("/"), path),
-        Some(path) => (beside, path),
-        None if settings.iter().any(|s| s.needs().is_some()) => (beside, id),
-        None => (own, id),
+        Some(path) if path.starts_with('/') => (PathBuf::from("/"), path),
+        Some(path) => (beside(own()), path),
+        None if settings.iter().any(|s| s.needs().is_some()) => (beside(own()), id),
+        None => (own(), id),
     };
     let below = normalized(asked)?;
     if below.as_os_str().is_empty() {
@@ -66,7 +69,7 @@ mod tests {
     use super::*;
 
     fn path(cgroups_path: Option<&str>, own: &str) -> String {
-        let path = cgroup_path(cgroups_path, "web", Path::new(own), &[]).unwrap();
+        let path = cgroup_path(cgroups_path, "web", || own.into(), &[]).unwrap();
         path.into_os_string().into_string().unwrap()
     }
 
@@ -92,10 +95,10 @@ mod tests {
     #[test]
     fn without_a_path_but_with_a_limit_the_cgroup_is_beside_the_callers_own() {
         let limits = [Setting::new("pids.max", "5", "linux.resources.pids.limit")];
-        let found = cgroup_path(None, "web", Path::new("/user.slice/me"), &limits);
+        let found = cgroup_path(None, "web", || "/user.slice/me".into(), &limits);
         assert_eq!(found.unwrap(), Path::new("/user.slice/web"));
         let limits = [Setting::new("cgroup.max.depth", "5", "x")];
-        let found = cgroup_path(None, "web", Path::new("/user.slice/me"), &limits);
+        let found = cgroup_path(None, "web", || "/user.slice/me".into(), &limits);
         assert_eq!(found.unwrap(), Path::new("/user.slice/me/web"));
     }
 
@@ -109,7 +112,7 @@ mod tests {
             ("a/..", "names no cgroup of its own"),
             ("a\nb", "a cgroup's name has no NUL and no newline"),
         ] {
-            let err = cgroup_path(Some(asked), "web", Path::new("/own"), &[]).unwrap_err();
+            let err = cgroup_path(Some(asked), "web", || "/own".into(), &[]).unwrap_err();
             assert_eq!(
                 err.to_string(),
                 format!("linux.cgroupsPath: {asked:?} {why}")

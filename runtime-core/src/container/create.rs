@@ -132,7 +132,9 @@ impl Runtime {
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
         let begun = given.take_begun();
-        let guard = begun.or_else(|| self.begin_namespaces(bundle.spec().namespaces()));
+        let begun = begun.or_else(|| self.begin_namespaces(bundle.spec().namespaces()));
+        // Without a thread now the launch asks for one, and fails then.
+        let guard = begun.and_then(Result::ok);
         let host = Host::probe_for(bundle.spec())?;
         let wanted = self.plan_options(id, &options, start);
         let (mut plan, facts) = self.plan_on(&host, bundle, &wanted)?;

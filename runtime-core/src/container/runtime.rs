@@ -187,7 +187,7 @@ impl Runtime {
     fn load_by(
         &self,
         bundle: &Path,
-        begin: impl FnOnce(&[u8]) -> Option<Guard>,
+        begin: impl FnOnce(&[u8]) -> Option<Result<Guard, Errno>>,
     ) -> Result<Bundle, Error> {
         let mut begun = None;
         let mut bundle = Bundle::load_by(bundle, |json| {
@@ -200,13 +200,12 @@ impl Runtime {
 
     /// Has the namespaces that the launch will make begun to be made, if one of them takes long. Whether all of them can
     /// be had, or are wanted at all, is known later.
-    pub(super) fn begin_namespaces(&self, namespaces: &[Namespace]) -> Option<Guard> {
+    pub(super) fn begin_namespaces(
+        &self,
+        namespaces: &[Namespace],
+    ) -> Option<Result<Guard, Errno>> {
         let flags = plan::begun_early(namespaces)?;
-        // Without a thread now the launch asks for one, and fails then.
-        match self.cgroups {
-            Cgroups::Fs => Guard::start(flags).ok(),
-            _ => None,
-        }
+        (self.cgroups == Cgroups::Fs).then(|| Guard::start(flags))
     }
 
     /// The steps that [`Runtime::create`] would take. Looks at the machine and at the

@@ -36,22 +36,36 @@ pub(crate) fn chroot(init: &mut Init) -> Outcome {
 /// What is mounted on a shared mount is mounted on the host too, and `pivot_root(2)` does
 /// without such a parent. Only a mount's own root can be changed: so up to there.
 pub(crate) fn private_parent(init: &Init, path: Span) -> Outcome {
+    // Few bundles are further below their mount.
+    const LEVELS: usize = 8;
+    const UP: &CStr = c"../../../../../../../..";
     // A path has no more components.
-    const LEVELS: u32 = 2048;
-    let mut place = sys::openat2(CWD, init.text(path)?, flag::O_PATH | flag::O_DIRECTORY, 0)?;
-    for _ in 0..LEVELS {
-        match sys::mount_setattr(place, false, 0, 0, flag::MS_PRIVATE) {
-            Err(error) if error.0 == errno::EINVAL => {}
-            done => {
-                sys::close(place)?;
-                return Ok(done?);
+    const TIMES: usize = 2048 / LEVELS;
+    let dir = flag::O_PATH | flag::O_DIRECTORY;
+    let mut place = sys::openat2(CWD, init.text(path)?, dir, 0)?;
+    for _ in 0..TIMES {
+        for level in 0..LEVELS {
+            match sys::set_propagation_at(place, ups(UP, level), flag::MS_PRIVATE) {
+                Err(error) if error.0 == errno::EINVAL => {}
+                done => {
+                    sys::close(place)?;
+                    return Ok(done?);
+                }
             }
         }
-        let above = sys::openat2(place, c"..", flag::O_PATH | flag::O_DIRECTORY, 0)?;
+        let above = sys::openat2(place, UP, dir, 0)?;
         sys::close(place)?;
         place = above;
     }
     Err(Errno(errno::ELOOP).into())
+}
+
+/// The path of so many times `..`, out of one that has more.
+fn ups(all: &CStr, count: usize) -> &CStr {
+    let all = all.to_bytes_with_nul();
+    let from = all.len().saturating_sub(count.wrapping_mul(3).max(1));
+    let ups = all.get(from..).unwrap_or_default();
+    CStr::from_bytes_with_nul(ups).unwrap_or_default()
 }
 
 /// `pivot_root(2)` wants a mount; the bundle's root may be a plain directory.

@@ -40,16 +40,24 @@ pub fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> Result<()> {
-    let attr = [set, clear, propagation, 0];
-    let flags = flag::AT_EMPTY_PATH | if recursive { flag::AT_RECURSIVE } else { 0 };
+    let flags = if recursive { flag::AT_RECURSIVE } else { 0 };
+    set_attr(mount, c"", flags, &[set, clear, propagation, 0])
+}
+
+/// `mount_setattr(2)` of the propagation of a mount's root.
+pub fn set_propagation_at(dir: Fd, name: &CStr, kind: u64) -> Result<()> {
+    set_attr(dir, name, 0, &[0, 0, kind, 0])
+}
+
+fn set_attr(dir: Fd, name: &CStr, flags: u64, attr: &[u64; 4]) -> Result<()> {
     call(
         nr::MOUNT_SETATTR,
         &[
-            fd(mount),
-            path(c""),
-            flags,
+            fd(dir),
+            path(name),
+            flags | flag::AT_EMPTY_PATH,
             attr.as_ptr() as u64,
-            size_of_val(&attr) as u64,
+            size_of_val(attr) as u64,
         ],
     )
     .map(drop)
@@ -57,19 +65,9 @@ pub fn mount_setattr(
 
 /// `mount_setattr(2)` that maps the ids of a descriptor's mount.
 pub fn mount_idmap(mount: Fd, namespace: Fd, recursive: bool) -> Result<()> {
+    let flags = if recursive { flag::AT_RECURSIVE } else { 0 };
     let attr = [flag::MOUNT_ATTR_IDMAP, 0, 0, fd(namespace)];
-    let flags = flag::AT_EMPTY_PATH | if recursive { flag::AT_RECURSIVE } else { 0 };
-    call(
-        nr::MOUNT_SETATTR,
-        &[
-            fd(mount),
-            path(c""),
-            flags,
-            attr.as_ptr() as u64,
-            size_of_val(&attr) as u64,
-        ],
-    )
-    .map(drop)
+    set_attr(mount, c"", flags, &attr)
 }
 
 /// `mount(2)` that only changes the propagation of a mount, with `MS_REC` of all below.

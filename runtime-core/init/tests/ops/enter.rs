@@ -253,6 +253,18 @@ fn init_ends_when_the_runtime_is_gone() {
 }
 
 #[test]
+fn init_goes_on_by_a_byte_that_it_did_not_ask_for() {
+    let mut init = Trial::new("untold").step(Op::WaitUntold {}).go();
+    init.go_on();
+    assert_eq!((init.end(), init.rest()), (Some(0), Vec::new()));
+    let mut init = Trial::new("untold-gone").step(Op::WaitUntold {}).go();
+    init.socket.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(init.end(), Some(1));
+    let failed = init.trial.report().failed().unwrap();
+    assert_eq!(failed.kind, Kind::RuntimeGone);
+}
+
+#[test]
 fn init_ends_when_the_runtime_was_gone_before_it_came_to_the_barrier() {
     let trial = Trial::new("gone-before").before("read line <gate");
     fifo(&trial.dir.join("gate"));

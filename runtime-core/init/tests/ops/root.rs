@@ -89,6 +89,24 @@ fn a_root_that_is_a_mount_is_its_own_parent() {
 }
 
 #[test]
+fn the_parent_of_a_root_is_found_however_far_above_it_is() {
+    for levels in [1, 7, 8, 9, 20] {
+        let below = "/d".repeat(levels);
+        let trial = shared(&format!("parent-{levels}")).before(&format!("mkdir -p rootfs{below}"));
+        let path = format!("{}{below}", trial.root());
+        let init = trial.step(Op::PrivateParent { path }).stop();
+        let parent = init.mount_on("");
+        let found = (parent.source.as_str(), parent.optional.as_str());
+        assert_eq!(found, ("around", ""), "{levels} levels");
+        assert!(
+            init.mounts()
+                .iter()
+                .any(|mount| mount.optional.starts_with("shared:"))
+        );
+    }
+}
+
+#[test]
 fn a_change_of_root_reaches_no_other_namespace_though_all_is_shared() {
     for (name, op) in [
         ("out-pivot", Op::PivotRoot {}),

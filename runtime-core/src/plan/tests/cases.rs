@@ -90,7 +90,7 @@ impl Case {
         let own = Path::new("/user.slice/me");
         let cgroup = || {
             let settings = settings.unwrap_or_default();
-            cgroup_path(asked, &self.options.id, own, &settings).unwrap()
+            cgroup_path(asked, &self.options.id, || own.to_owned(), &settings).unwrap()
         };
         let cgroup = unit.as_ref().map_or_else(cgroup, Unit::path);
         let bundle = PathBuf::from("/bundle");
