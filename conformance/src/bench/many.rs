@@ -1,8 +1,9 @@
 //! Many containers: several being made at a time, many alive, many mounts on the host.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -94,12 +95,17 @@ fn levels(rounds: usize) -> Vec<usize> {
     ALIVE.into_iter().filter(enough).collect()
 }
 
+/// For what the kernel still does for those that have just come, or gone: it ends their namespaces
+/// when they have been deleted.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// `run` while more and more other containers of the same runtime are alive: for each runtime
-/// its samples by level.
+/// its samples by level, and the floor's beside ours: what it takes longer is the kernel's.
 fn alive(lab: &Lab) -> Result<Vec<Measurement>, String> {
     lab.bundle("alive", lab.config("minimal", &["/probe", "sleep"]))?;
     let (levels, sweeps) = (levels(lab.rounds), sweeps(lab.rounds));
-    let mut all = vec![vec![Vec::new(); levels.len()]; lab.runtimes.len()];
+    let none = vec![Vec::new(); levels.len()];
+    let (mut all, mut floor) = (vec![none.clone(); lab.runtimes.len()], none);
     for sweep in 0..sweeps {
         for (runtime, samples) in lab.runtimes.iter().zip(&mut all) {
             super::progress(&format!("many alive, {}", runtime.name), sweep, sweeps);
@@ -108,23 +114,31 @@ fn alive(lab: &Lab) -> Result<Vec<Measurement>, String> {
                 runtime,
                 count: 0,
             };
-            let outcome = herd.sweep(&levels, lab.rounds.div_ceil(2 * sweeps), samples);
+            let mut measured = vec![(herd.one_more()?, samples)];
+            if runtime.name == lab.ours().name {
+                let command = lab.floor("default", "bench-floor", &["/true"])?;
+                measured.push((command, &mut floor));
+            }
+            let outcome = herd.sweep(&levels, lab.rounds.div_ceil(2 * sweeps), measured);
             herd.resize(0)?;
             outcome?;
         }
     }
-    let one = |(runtime, samples): (&Runtime, Vec<Vec<f64>>)| {
-        let mut result = Measurement::new(&format!("many alive, {}", runtime.name), "ms");
+    let mut named: Vec<(&str, Vec<Vec<f64>>)> = Vec::new();
+    named.extend(lab.runtimes.iter().map(|runtime| &*runtime.name).zip(all));
+    named.insert(1, ("floor", floor));
+    let one = |(name, samples): (&str, Vec<Vec<f64>>)| {
+        let mut result = Measurement::new(&format!("many alive, {name}"), "ms");
         // The most first: it is compared with the fewer.
         for (level, samples) in levels.iter().zip(samples).rev() {
             result = result.with(&format!("with {level}"), samples);
         }
-        if runtime.name == lab.ours().name {
+        if name == lab.ours().name {
             result = result.goal(&format!("with {}", ALIVE[0]), 1.2);
         }
         result.note(format!("up and down {sweeps} x, the runtimes in turn"))
     };
-    Ok(lab.runtimes.iter().zip(all).map(one).collect())
+    Ok(named.into_iter().map(one).collect())
 }
 
 /// Containers of one runtime that are alive.
@@ -150,22 +164,31 @@ impl Herd<'_> {
         Ok(())
     }
 
-    /// Goes through the levels, up and down, and adds so many samples on each way.
+    /// What is timed at each level.
+    fn one_more(&self) -> Result<Command, String> {
+        let words = ["run", "--bundle", "{}", "bench-one-more"];
+        self.lab.command(self.runtime, "default", &words)
+    }
+
+    /// Goes through the levels, up and down, and adds so many samples of each command on each way.
     fn sweep(
         &mut self,
         levels: &[usize],
         rounds: usize,
-        samples: &mut [Vec<f64>],
+        mut measured: Vec<(Command, &mut Vec<Vec<f64>>)>,
     ) -> Result<(), String> {
-        let words = ["run", "--bundle", "{}", "bench-one-more"];
-        let mut command = self.lab.command(self.runtime, "default", &words)?;
         let up = 0..levels.len();
         for at in up.clone().chain(up.rev()) {
             self.resize(levels[at])?;
+            std::thread::sleep(SETTLE);
             // Not the first one: what it reads may have left the caches.
-            time(&mut command)?;
+            for (command, _) in &mut measured {
+                time(command)?;
+            }
             for _ in 0..rounds {
-                samples[at].push(time(&mut command)?);
+                for (command, samples) in &mut measured {
+                    samples[at].push(time(command)?);
+                }
             }
         }
         Ok(())
