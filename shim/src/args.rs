@@ -12,6 +12,8 @@ pub enum Action {
     Delete,
     /// Be the process of a sandbox; for the shim itself.
     Pause,
+    /// Go on with the events that `delete` could not publish; for the shim itself.
+    Publish,
     /// Be the shim.
     #[default]
     Daemon,
@@ -108,6 +110,7 @@ fn action(word: &str) -> Result<Action, String> {
         "start" => Ok(Action::Start),
         "delete" => Ok(Action::Delete),
         "pause" => Ok(Action::Pause),
+        "publish" => Ok(Action::Publish),
         "" => Ok(Action::Daemon),
         other => Err(format!("unknown action {other:?}")),
     }

@@ -28,7 +28,11 @@ use crate::worker::{Finish, Job, Wanted, Workers};
 
 /// How long a shim that nobody wants any more waits for containerd to take the last events:
 /// longer than any update or repair of it takes, and not for ever where it was removed.
-const LAST_EVENTS: Duration = Duration::from_hours(24);
+pub(crate) const LAST_EVENTS: Duration = Duration::from_hours(24);
+
+/// How long one that gets SIGTERM or SIGINT waits for the same, at most. Whoever sends these sends
+/// SIGKILL later: systemd after 90 seconds, others after ten or more.
+pub(crate) const LAST_SIGNALLED: Duration = Duration::from_secs(8);
 
 /// How long one that was asked to end waits for what is under way, say for loggers to finish.
 const LAST_WORK: Duration = Duration::from_secs(15);
@@ -72,6 +76,8 @@ pub(crate) struct Shim {
     pub(crate) accept_again: Option<Instant>,
     /// Since when it has been asked to end.
     leaving: Option<Instant>,
+    /// Since when it is to end by a signal, as soon as containerd has its events.
+    signalled: Option<Instant>,
     /// Since when there is neither a container nor a call.
     pub(crate) unwanted: Option<Instant>,
     /// When memory is to be given back.
@@ -99,6 +105,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut shim =
         Shim::new(&args.namespace, &events).map_err(|errno| Failure::call("event loop", errno))?;
     let served = shim.serve(&listener, &path);
+    // Before anybody sees that it ends: `delete` is to find them.
+    shim.save_events();
     // Else it has gone already, and what is there now is another shim's.
     if !matches!(served, Ok(Over::Left)) {
         socket::leave(&listener, &path, Leave::Always)?;
@@ -143,7 +151,7 @@ fn listener(args: &Args) -> Result<(UnixListener, PathBuf), Failure> {
 }
 
 /// The signals that the shim looks at; blocked, so that they come by a descriptor.
-fn signals() -> nix::Result<SignalFd> {
+pub(crate) fn signals() -> nix::Result<SignalFd> {
     let mut set = SigSet::empty();
     for signal in [
         Signal::SIGTERM,
@@ -177,6 +185,7 @@ impl Shim {
             connections: BTreeMap::new(),
             accept_again: None,
             leaving: None,
+            signalled: None,
             unwanted: Some(Instant::now()),
             trim: None,
         })
@@ -200,6 +209,9 @@ impl Shim {
             .add(&self.workers, Ready::IN, Source::Workers)
             .map_err(failed)?;
         loop {
+            if self.is_over_by_signal() {
+                return Ok(Over::Signalled);
+            }
             if self.is_over() {
                 if socket::leave(listener, path, Leave::IfUnwanted)? {
                     return Ok(Over::Left);
@@ -266,6 +278,7 @@ impl Shim {
             self.accept_again,
             self.drain_deadline(),
             self.leave_deadline(),
+            self.signalled.map(|since| since + LAST_SIGNALLED),
             self.unwanted.map(|since| since + self.patience()),
             self.next_limit(),
         ];
@@ -300,6 +313,19 @@ impl Shim {
         self.unwanted.is_some_and(|since| since + patience <= now)
     }
 
+    /// Ended by a signal, and containerd has all events; or it is not there, and they can wait in
+    /// bundles until it is; or it takes too long.
+    fn is_over_by_signal(&self) -> bool {
+        self.signalled.is_some_and(|since| {
+            let told = self.publisher.is_empty() && !self.has_untold();
+            let late = since + LAST_SIGNALLED <= Instant::now();
+            // A machine that is shut down must not wait for a containerd that has ended before.
+            let mut left = self.publisher.left();
+            let away = self.publisher.is_away();
+            told || late || (away && left.all(|event| event.bundle.is_dir()))
+        })
+    }
+
     /// How long it lives without containers when nobody calls.
     fn patience(&self) -> Duration {
         if self.publisher.is_empty() {
@@ -329,7 +355,14 @@ impl Shim {
     fn signalled(&mut self, signals: &SignalFd) -> Result<(), Over> {
         while let Ok(Some(info)) = signals.read_signal() {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
-                Ok(Signal::SIGTERM | Signal::SIGINT) => return Err(Over::Signalled),
+                Ok(Signal::SIGTERM | Signal::SIGINT) => {
+                    if self.signalled.is_some() {
+                        return Err(Over::Signalled);
+                    }
+                    self.signalled = Some(Instant::now());
+                    // What ended before the signal came is told as well.
+                    self.collect_all();
+                }
                 Ok(Signal::SIGUSR1) => log::info!("{self:?}"),
                 Ok(Signal::SIGCHLD) => self.reap_orphans(),
                 _ => {}
@@ -478,7 +511,7 @@ mod tests {
         shim.unwanted = ago(UNWANTED);
         assert!(shim.is_over());
         let event = crate::proto::events::TaskOnly::default();
-        shim.publish("/tasks/oom", "TaskOOM", &event);
+        shim.tell("web", "/tasks/oom", "TaskOOM", &event);
         assert!(!shim.is_over());
         shim.leave();
         shim.leaving = ago(LAST_WORK);
@@ -489,6 +522,59 @@ mod tests {
         assert!(!shim.is_over());
         shim.unwanted = ago(LAST_EVENTS);
         assert!(shim.is_over());
+    }
+
+    #[test]
+    fn a_signalled_shim_waits_some_seconds_for_containerd_to_take_events() {
+        let mut shim = Shim::new("test", "/nowhere/ttrpc").unwrap();
+        assert!(!shim.is_over_by_signal());
+        shim.signalled = Some(Instant::now());
+        assert!(shim.is_over_by_signal(), "nothing waits");
+        let deadline = shim.deadline().unwrap();
+        assert!(deadline <= Instant::now() + LAST_SIGNALLED);
+        let event = crate::proto::events::TaskOnly::default();
+        shim.tell("web", "/tasks/oom", "TaskOOM", &event);
+        assert!(!shim.is_over_by_signal());
+        shim.signalled = ago(LAST_SIGNALLED);
+        assert!(shim.is_over_by_signal());
+    }
+
+    #[test]
+    fn an_exit_that_waits_for_those_of_others_is_told_when_there_is_no_later() {
+        use crate::engine::Key;
+        use crate::task::{Exit, Process, Task};
+
+        let mut shim = Shim::new("test", "/nowhere/ttrpc").unwrap();
+        let options = crate::proto::options::Options::default();
+        let runtime = shim.runtimes.find(&options, "test").unwrap();
+        let mut task = Task::new("/nowhere".to_owned(), runtime, Process::default());
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
+        let alive = Process {
+            pidfd: Some(std::sync::Arc::new(pidfd.unwrap())),
+            ..Process::default()
+        };
+        task.execs.insert("one".to_owned(), alive);
+        task.init.collected = Some(Exit::now(5));
+        shim.tasks.insert("web".to_owned(), task);
+        let key = Key {
+            id: "web".to_owned(),
+            exec: String::new(),
+        };
+        shim.settle(&key);
+        assert!(shim.publisher.is_empty(), "its exec has not ended");
+        shim.signalled = Some(Instant::now());
+        assert!(!shim.is_over_by_signal());
+        shim.save_events();
+        assert_eq!(shim.publisher.left().len(), 1);
+        shim.save_events();
+        assert_eq!(shim.publisher.left().len(), 1, "once");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `delete`: nothing is left of a container whose shim is gone.
+//! `delete`: nothing is left of a container whose shim is gone, and containerd gets the events
+//! that this had for it.
 //!
 //! containerd also runs it after each normal end, so that there is nothing is no error.
 
@@ -10,6 +11,7 @@ use prost::Message as _;
 
 use crate::args::Args;
 use crate::bundle;
+use crate::deliver::deliver;
 use crate::failure::Failure;
 use crate::mounts;
 use crate::proto::task::DeleteResponse;
@@ -21,6 +23,9 @@ const KILLED: u32 = 137;
 pub(crate) fn delete(args: &Args) -> Result<(), Failure> {
     crate::logging::install(args.debug);
     let bundle = bundle_path(args)?;
+    // First, since containerd ends a `delete` that takes long: what is left of a container is
+    // looked for again.
+    let delivered = deliver(args, &bundle);
     let root = bundle::state_root(&bundle::kept(&bundle)?.root, &args.namespace);
     let runtime = Runtime::builder().root(root).build()?;
     // The rest is done all the same: what containerd is told decides about the bundle only.
@@ -39,10 +44,14 @@ pub(crate) fn delete(args: &Args) -> Result<(), Failure> {
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(0);
+    // containerd keeps the bundle if this fails, and asks again when it is started again.
+    let exit = delivered?.filter(|exit| exit.pid == pid);
     let answer = DeleteResponse {
         pid,
-        exit_status: KILLED,
-        exited_at: Some(SystemTime::now().into()),
+        exit_status: exit.as_ref().map_or(KILLED, |exit| exit.exit_status),
+        exited_at: exit
+            .and_then(|exit| exit.exited_at)
+            .or_else(|| Some(SystemTime::now().into())),
     };
     use std::io::Write as _;
     std::io::stdout()

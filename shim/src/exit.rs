@@ -79,13 +79,71 @@ impl Shim {
         let Ok(process) = self.process_mut(key) else {
             return;
         };
-        let (Some(exit), None, false) = (process.collected, process.exit, process.starting) else {
+        let (Some(_), None, false) = (process.collected, process.exit, process.starting) else {
             return;
         };
         if is_init && !self.may_end(key) {
             return;
         }
+        self.tell_exit(key);
+        if !is_init {
+            let init = Key {
+                id: key.id.clone(),
+                exec: String::new(),
+            };
+            self.settle(&init);
+        }
+        self.delete_drained();
+    }
+
+    /// The processes of this kind, the first one of a container behind its execs.
+    fn processes(&self, kind: impl Fn(&Process) -> bool) -> Vec<Key> {
+        let mut found = Vec::new();
+        for (id, task) in &self.tasks {
+            let execs = task.execs.iter();
+            let execs = execs.map(|(exec, process)| (exec.as_str(), process));
+            let all = execs.chain([("", &task.init)]);
+            found.extend(all.filter(|(_, process)| kind(process)).map(|(exec, _)| {
+                let (id, exec) = (id.clone(), exec.to_owned());
+                Key { id, exec }
+            }));
+        }
+        found
+    }
+
+    /// Takes the status of every process that has ended, seen or not: there may be no next turn.
+    pub(crate) fn collect_all(&mut self) {
+        for key in self.processes(|process| process.collected.is_none()) {
+            self.collect(&key);
+        }
+    }
+
+    /// Whose exit waits for its turn. That of a process whose start is under way does not count:
+    /// the start has not been told.
+    fn untold(&self) -> Vec<Key> {
+        self.processes(|process| {
+            process.collected.is_some() && process.exit.is_none() && !process.starting
+        })
+    }
+
+    pub(crate) fn has_untold(&self) -> bool {
+        !self.untold().is_empty()
+    }
+
+    /// Tells the exits that wait for their turn, since there will be none: the shim ends.
+    pub(crate) fn tell_untold(&mut self) {
+        for key in self.untold() {
+            self.tell_exit(&key);
+        }
+    }
+
+    /// Tells an exit that was collected.
+    fn tell_exit(&mut self, key: &Key) {
+        let is_init = key.exec.is_empty();
         let Ok(process) = self.process_mut(key) else {
+            return;
+        };
+        let Some(exit) = process.collected else {
             return;
         };
         process.exit = Some(exit);
@@ -107,14 +165,6 @@ impl Shim {
         for waiter in waiters {
             self.answer(waiter, Ok(wait_response(exit)));
         }
-        if !is_init {
-            let init = Key {
-                id: key.id.clone(),
-                exec: String::new(),
-            };
-            self.settle(&init);
-        }
-        self.delete_drained();
     }
 
     /// Whether the first process's exit may be told: it is the last. Where no pid namespace

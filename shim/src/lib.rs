@@ -18,7 +18,8 @@
 //! - `exit`: ends of processes, and their order
 //! - `sandbox`: the calls about a pod, and its process
 //! - `stdio`, `mounts`, `stats`: one thing each
-//! - [`frame`], `server`: ttrpc; `publisher`: events to containerd
+//! - [`frame`], `server`: ttrpc; `publisher`: events to containerd; `saved`, `deliver`: those that
+//!   it had not taken when their shim ended
 //! - `proto`: the messages
 //! - `socket`: addresses
 //! - `sys`: what needs `unsafe`
@@ -32,6 +33,7 @@ mod create;
 mod daemon;
 mod deadline;
 mod delete;
+mod deliver;
 mod end;
 mod engine;
 mod exec;
@@ -46,6 +48,7 @@ pub mod proto;
 mod publisher;
 mod runtimes;
 mod sandbox;
+mod saved;
 mod server;
 mod service;
 pub mod socket;
@@ -94,6 +97,7 @@ fn run(args: &Args) -> Result<(), failure::Failure> {
     match args.action {
         Action::Start => start::start(args),
         Action::Delete => delete::delete(args),
+        Action::Publish => deliver::publish(args),
         Action::Daemon | Action::Pause => daemon::run(args),
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! One queue; the next event goes out when containerd has taken the one before. While
 //! containerd is down they wait. Only an event that containerd itself refuses several times
-//! is given up.
+//! is given up. What is left when the process ends is for `saved`.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use prost::Message as _;
@@ -27,11 +28,14 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// How often an event is sent that containerd answers with an error (as the Go shim).
 const ATTEMPTS: u32 = 5;
 
+/// An event that containerd has not taken.
 #[derive(Debug)]
-struct Event {
-    topic: &'static str,
+pub(crate) struct Event {
+    /// Of its container.
+    pub(crate) bundle: PathBuf,
+    pub(crate) topic: Cow<'static, str>,
     /// The request, ready to be sent.
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     refused: u32,
 }
 
@@ -71,10 +75,18 @@ impl Publisher {
         }
     }
 
+    /// One that goes on with the requests of another one.
+    pub(crate) fn with(address: &str, namespace: &str, requests: &[Vec<u8>]) -> Publisher {
+        let mut publisher = Publisher::new(address, namespace);
+        publisher.queue = requests.iter().map(|payload| event(payload)).collect();
+        publisher
+    }
+
     /// Puts an event behind all others.
     pub(crate) fn push(
         &mut self,
         poller: &mut Poller,
+        bundle: PathBuf,
         topic: &'static str,
         name: &str,
         event: &impl prost::Message,
@@ -91,7 +103,8 @@ impl Publisher {
             }),
         };
         self.queue.push_back(Event {
-            topic,
+            bundle,
+            topic: topic.into(),
             payload: request.encode_to_vec(),
             refused: 0,
         });
@@ -101,6 +114,20 @@ impl Publisher {
     /// Whether containerd has taken everything.
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// What containerd has not taken, or has not said so, in its order.
+    pub(crate) fn left(&self) -> impl ExactSizeIterator<Item = &Event> {
+        self.queue.iter()
+    }
+
+    pub(crate) fn address(&self) -> &Path {
+        &self.address
+    }
+
+    /// Whether containerd could not be reached, by a new connection as well.
+    pub(crate) fn is_away(&self) -> bool {
+        self.failures > 1
     }
 
     /// When to call [`Self::go_on`] at the latest.
@@ -197,9 +224,10 @@ impl Publisher {
         match (reason, self.queue.front_mut()) {
             (Some(status), Some(event)) => {
                 event.refused += 1;
-                let topic = event.topic;
-                log::warn!("containerd refuses {topic}: {}", status.message);
+                let (topic, message) = (&event.topic, &status.message);
+                log::warn!("containerd refuses {topic}: {message}");
                 if event.refused >= ATTEMPTS {
+                    log::error!("{topic} is given up: {message}");
                     self.queue.pop_front();
                 } else {
                     let pause = Duration::from_secs(event.refused.into());
@@ -224,5 +252,16 @@ impl Publisher {
         // The first time at once: containerd closes what it has not used for long.
         let pause = Duration::from_millis(200) * (self.failures - 1);
         self.state = State::Failed(Instant::now() + pause);
+    }
+}
+
+fn event(payload: &[u8]) -> Event {
+    let request = ForwardRequest::decode(payload).unwrap_or_default();
+    let topic = request.envelope.unwrap_or_default().topic;
+    Event {
+        bundle: PathBuf::new(),
+        topic: topic.into(),
+        payload: payload.to_owned(),
+        refused: 0,
     }
 }

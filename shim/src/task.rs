@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -268,14 +269,13 @@ impl Shim {
         name: &str,
         event: &impl prost::Message,
     ) {
-        if !self.tasks.get(id).is_some_and(Task::is_sandbox) {
-            self.publish(topic, name, event);
+        let task = self.tasks.get(id);
+        if task.is_some_and(Task::is_sandbox) {
+            return;
         }
-    }
-
-    /// Publishes an event.
-    pub(crate) fn publish(&mut self, topic: &'static str, name: &str, event: &impl prost::Message) {
-        self.publisher.push(&mut self.poller, topic, name, event);
+        let bundle = task.map_or_else(PathBuf::new, |task| PathBuf::from(&task.bundle));
+        let poller = &mut self.poller;
+        self.publisher.push(poller, bundle, topic, name, event);
     }
 }
 

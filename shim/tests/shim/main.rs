@@ -5,6 +5,7 @@
 mod bootstrap;
 mod early;
 mod end;
+mod events;
 mod exec;
 mod fake;
 mod flaws;

@@ -9,9 +9,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use corten_conformance::wait;
@@ -66,6 +66,11 @@ pub(crate) struct Containerd {
 struct Service {
     open: Mutex<Vec<UnixStream>>,
     closed: AtomicBool,
+    /// Whether events stay unanswered.
+    held: Mutex<bool>,
+    released: Condvar,
+    /// How many events have come, answered or not.
+    come: AtomicUsize,
 }
 
 impl Containerd {
@@ -109,6 +114,27 @@ impl Containerd {
         for socket in self.service.open.lock().unwrap().drain(..) {
             socket.shutdown(std::net::Shutdown::Both).unwrap();
         }
+    }
+
+    /// It goes away, with all its sockets.
+    pub(crate) fn leave(&self) {
+        std::fs::remove_file(self.folder.join("ttrpc")).unwrap();
+        self.hang_up();
+    }
+
+    /// Events are answered no more, until they are released.
+    pub(crate) fn hold(&self) {
+        *self.service.held.lock().unwrap() = true;
+    }
+
+    pub(crate) fn release(&self) {
+        *self.service.held.lock().unwrap() = false;
+        self.service.released.notify_all();
+    }
+
+    /// How many events have come since it is there, answered or not.
+    pub(crate) fn come(&self) -> usize {
+        self.service.come.load(Ordering::SeqCst)
     }
 
     /// The event service is back.
@@ -217,12 +243,18 @@ impl Containerd {
 
     /// `delete` as containerd does it.
     pub(crate) fn delete(&self, id: &str, bundle: &Path) -> DeleteResponse {
+        self.delete_warned(id, bundle).0
+    }
+
+    /// The same with its warnings.
+    pub(crate) fn delete_warned(&self, id: &str, bundle: &Path) -> (DeleteResponse, String) {
         let mut command = self.command(id, bundle);
         command.arg("-bundle").arg(bundle).arg("delete");
         let output = run(&mut command, &[]);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "delete: {errors}");
-        DeleteResponse::decode(&*output.stdout).unwrap()
+        let answer = DeleteResponse::decode(&*output.stdout).unwrap();
+        (answer, errors.into_owned())
     }
 
     /// An event that is there.
@@ -273,7 +305,7 @@ fn listen(path: &Path, events: Sender<Event>, service: Arc<Service>) {
                 .lock()
                 .unwrap()
                 .push(socket.try_clone().unwrap());
-            let events = events.clone();
+            let (events, service) = (events.clone(), Arc::clone(&service));
             std::thread::spawn(move || {
                 let mut buffer = Vec::new();
                 while let Some(frame) = receive(&mut socket, &mut buffer) {
@@ -289,6 +321,9 @@ fn listen(path: &Path, events: Sender<Event>, service: Arc<Service>) {
                     assert_eq!(namespace, "test");
                     assert!(timestamp.unwrap().seconds > 0);
                     let body = event.unwrap();
+                    service.come.fetch_add(1, Ordering::SeqCst);
+                    let held = service.held.lock().unwrap();
+                    drop(service.released.wait_while(held, |held| *held).unwrap());
                     let answer = frame::response(frame.stream, Ok(Vec::new()));
                     // The answer first: an event that was not answered is sent again. A test
                     // that is over listens no more.
