@@ -6,7 +6,8 @@
 #
 # WHAT is one of
 #   check    run, exec, terminal, input, pause, metrics; events in their order; the shim's log; shims that are killed, by a
-#            clock; containerd killed while a container writes and in the middle of creates; then nothing must be left
+#            clock, or signalled while containerd is away; containerd killed while a container writes and in the middle of
+#            creates; then nothing must be left
 #   gobinary the same calls of the Go shim, with `corten` of SHIM_DIR as its BinaryName
 #   memory   PSS (kB), 10 s and LATER s more (30) after the last call, and threads of one shim with 1, 10, 100 containers,
 #            beside the Go shim's with PEERS; COUNTS are other numbers of containers. Go's runtime looks every 30 s for
@@ -45,7 +46,7 @@ CONFIG
 on_terminal() { "$here/on-terminal.py" "$@"; }
 c() { ${runner:-} ctr -a /run/cd/c.sock "$@"; }
 engine() {
-    containerd -c /run/cd/config.toml >>"$log" 2>&1 &
+    containerd -c /run/cd/config.toml "$@" >>"$log" 2>&1 &
     engine=$!
     for _ in $(seq 100); do
         c version >/dev/null 2>&1 && return
@@ -182,6 +183,38 @@ killed() {
     expect "the end of a killed shim's container within a second" "$((least < 1000))" 1
 }
 
+# Ends of processes, and then of their shim by a signal, while containerd is away: it hears of them when it is back. It takes
+# events only behind its last `delete`, and by then there is no listener: what it gets is in its log.
+saves() { [ -s "/run/cd/state/io.containerd.runtime.v2.task/default/$1/events" ]; }
+forwarded() { grep 'event forwarded' "$log" | grep -o 'topic=/tasks/[a-z-]*' | sed 's:.*/::' | tr '\n' ' '; }
+has_forwarded() { [ "$(forwarded)" = "$1" ]; }
+signalled() {
+    local shim pid
+    run -d "$image" signalled sleep 1000
+    c task exec -d --exec-id long signalled sleep 1000
+    shim=$(shims)
+    pid=$(soon pid_of signalled)
+    kill -9 "$engine"
+    wait "$engine" 2>/dev/null || true
+    kill -9 "$pid"
+    # The shim ends at once while there is nothing to tell.
+    gone() { [ ! -d "/proc/$pid" ]; }
+    soon gone
+    kill -TERM "$shim"
+    expect "a signalled shim saves events" "$(soon saves signalled && echo yes)" yes
+    : >"$log"
+    engine -l trace
+    soon has_forwarded "exit exit " >/dev/null
+    expect "and containerd gets them" "$(forwarded)" "exit exit "
+    no_shims() { ! shims >/dev/null; }
+    expect "nothing waits with events" "$(soon no_shims)" ""
+    expect "nothing of it is left" "$(c task ls -q)" ""
+    c container rm signalled
+    kill "$engine"
+    wait "$engine" 2>/dev/null || true
+    engine
+}
+
 # What a container prints before, while and after containerd is away: all of it gets into a file that the shim writes, and to
 # who begins to read only then.
 lines() { wc -l </run/cd/counted; }
@@ -252,6 +285,7 @@ check() {
     events
     messages
     killed
+    signalled
     # The Go shim leaves them.
     no_sockets() { [ -z "$(ls /run/containerd/s 2>&1)" ]; }
     expect "no socket after a killed shim" "$(soon no_sockets)" ""
@@ -283,7 +317,8 @@ check() {
     local shim
     shim=$(readlink -f "$(command -v containerd-shim-corten-v2)")
     if command -v strace >/dev/null; then
-        expect "what a run executes" "$(execs | cut -d'"' -f2 | tail -n +2 | tr '\n' ' ')" \
+        # containerd itself looks for aufs.
+        expect "what a run executes" "$(execs | cut -d'"' -f2 | tail -n +2 | grep -v '/modprobe$' | tr '\n' ' ')" \
             "$shim /proc/self/exe /bin/true $shim "
     else
         skip "what a run executes" "there is no strace"
