@@ -91,7 +91,6 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             like,
             into,
         } => mount::new_fs(init, [kind, source, data, like], attrs, into),
-        Op::CopyUp { path, mount } => copy::copy_up(init, path, mount),
         Op::OpenTree {
             path,
             recursive,
@@ -125,6 +124,17 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             flags,
             path,
         } => mount::mount_at(init, [kind, source, data, path], flags),
+        Op::Reconfigure { path, data } => mount::reconfigure(init, path, data),
+        Op::PivotRoot {} => mount::pivot_root(init),
+        Op::MoveRoot {} => mount::move_root(init),
+        _ => run_tree_op(init, op),
+    }
+}
+
+/// What becomes of a mount that is not attached yet.
+fn run_tree_op(init: &mut Init, op: &FlatOp) -> Outcome {
+    match *op {
+        Op::CopyUp { path, mount } => copy::copy_up(init, path, mount),
         Op::MountTrees { path } => trees::mount_trees(init, path),
         Op::KeepTree { mount, name } => trees::keep_tree(init, mount, name),
         Op::Idmap {
@@ -132,9 +142,6 @@ fn run_mount_op(init: &mut Init, op: &FlatOp) -> Outcome {
             map,
             recursive,
         } => trees::idmap(init, mount, map, recursive),
-        Op::Reconfigure { path, data } => mount::reconfigure(init, path, data),
-        Op::PivotRoot {} => mount::pivot_root(init),
-        Op::MoveRoot {} => mount::move_root(init),
         _ => run_device_op(init, op),
     }
 }

@@ -33,6 +33,13 @@ pub struct Stdio {
     pub stderr: Option<OwnedFd>,
 }
 
+impl Stdio {
+    /// In the order of their numbers.
+    pub(super) fn into_three(self) -> [Option<OwnedFd>; 3] {
+        [self.stdin, self.stdout, self.stderr]
+    }
+}
+
 /// What a caller chooses besides config.json.
 ///
 /// ```
@@ -280,7 +287,7 @@ impl New<'_> {
     }
 
     fn run(mut self, runtime: &Runtime, id: &str, dir: &StateDir) -> Result<Parts, Undone> {
-        let stdio = std::mem::take(&mut self.options.stdio);
+        let stdio = std::mem::take(&mut self.options.stdio).into_three();
         let guard = self.guard.take();
         let hooks = self.bundle.spec().hooks.as_ref();
         let mut keeper = StateKeeper {
@@ -297,7 +304,7 @@ impl New<'_> {
             facts: &self.facts,
             dir: dir.fd(),
             program: &runtime.program,
-            stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
+            stdio,
             container: None,
             keeper: &mut keeper,
             made: Made::guarded(guard),

@@ -211,11 +211,7 @@ impl Container {
         if let Some(edit) = options.edit {
             edit(&mut plan);
         }
-        let Stdio {
-            stdin,
-            stdout,
-            stderr,
-        } = std::mem::take(&mut options.stdio);
+        let stdio = std::mem::take(&mut options.stdio).into_three();
         let mut keeper = ExecKeeper {
             options: &options,
             container: self.saved.pid,
@@ -227,7 +223,7 @@ impl Container {
             facts,
             dir: self.dir.fd(),
             program: &self.program,
-            stdio: [stdin, stdout, stderr],
+            stdio,
             container: Some(pidfd),
             keeper: &mut keeper,
             made: Made::within(cgroup),
@@ -238,10 +234,9 @@ impl Container {
             poststop: &[],
         };
         let started = driver.run().map_err(|undone| undone.error)?;
-        let trace = if options.trace {
-            driver.times()
-        } else {
-            Trace::default()
+        let trace = match options.trace {
+            true => driver.times(),
+            false => Trace::default(),
         };
         let later = std::mem::take(&mut driver.warnings);
         let warnings = told(std::mem::take(&mut plan.warnings), later);
