@@ -155,10 +155,11 @@ impl Bundle {
         self.begun = Begun(Mutex::new(guard));
     }
 
-    /// Takes it, once.
+    /// Takes it, once; nothing of one that a fork of its process has.
     pub(crate) fn take_begun(&self) -> Option<Result<Guard, Errno>> {
         let mut begun = self.begun.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.take()
+        let begun = begun.take();
+        begun.filter(|begun| begun.as_ref().map_or(true, Guard::is_here))
     }
 
     /// The bundle's directory, absolute.

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The library never prints, never exits, never reads the environment, and changes
-//! nothing of the process that it is part of. It may be used from any number of threads.
+//! nothing of the process that it is part of; what [`Runtime::load_and_begin`] has begun it tells
+//! itself. It may be used from any number of threads.
 //!
 //! # Layout
 //! - [`bundle`](Bundle): finding and reading a bundle

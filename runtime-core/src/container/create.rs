@@ -133,12 +133,13 @@ impl Runtime {
     ) -> Result<Container, Error> {
         #[cfg(feature = "mutate")]
         let start = start && !self.two_steps;
+        // What the thread has open must not be taken for a descriptor that the container is to keep.
+        let begun = bundle.take_begun().filter(|_| !options.keeps_files());
         dir::check_id(id)?;
         check_options(bundle, &options)?;
         let given = bundle;
         let edited = notify::bundle(bundle, &options, &self.root.join(id));
         let bundle = &*edited;
-        let begun = given.take_begun();
         let begun = begun.or_else(|| self.begin_namespaces(bundle.spec().namespaces()));
         // Without a thread now the launch asks for one, and fails then.
         let guard = begun.and_then(Result::ok);
@@ -179,6 +180,12 @@ impl Runtime {
                 Err(undone.error)
             }
         }
+    }
+}
+
+impl CreateOptions {
+    fn keeps_files(&self) -> bool {
+        self.preserve_fds > 0 || self.listen_fds > 0
     }
 }
 

@@ -170,10 +170,14 @@ impl Runtime {
         self.load_by(bundle.as_ref(), |_| None)
     }
 
-    /// The same for a bundle that becomes a container at once. What takes longest of that, a new
-    /// network namespace, is begun before the rest of the bundle is read.
+    /// The same for a bundle that becomes a container at once, by [`Runtime::create`] or
+    /// [`Runtime::run`] of this process. What takes longest of that, a new network namespace, is
+    /// begun before the rest of the bundle is read.
     ///
-    /// Nothing is left of it where the value is dropped, or used otherwise.
+    /// Until then, or until the value is dropped, the process has one more thread, and up to three
+    /// descriptors. The C library does not know that thread: credentials that the process changes
+    /// meanwhile it keeps, and with a second thread the kernel refuses some calls, as `unshare(2)`
+    /// of a user namespace. Host name and owner of what is begun are those of the caller now.
     ///
     /// # Errors
     /// As [`Bundle::load`].

@@ -268,7 +268,7 @@ impl Plan {
         self.steps.iter().any(waits)
     }
 
-    /// Whether the runtime half lets init go on before init asks for it.
+    /// Whether the runtime half lets init go on unasked.
     pub(crate) fn is_answered_ahead(&self) -> bool {
         let is_untold = |step: &Step| matches!(step.action, Action::Init(Op::WaitUntold {}));
         self.steps.iter().any(is_untold)

@@ -9,6 +9,9 @@ use super::Namespace;
 /// Whether it counts is known when all has been read: this is no check of anything.
 pub(crate) fn namespaces(config: &[u8]) -> Option<Vec<Namespace>> {
     const NAME: &[u8] = br#""namespaces""#;
+    // Where engines have it in far larger ones, too.
+    const MOST: usize = 256 << 10;
+    let config = config.get(..MOST).unwrap_or(config);
     // A text that has the name in quotation marks has a backslash before the last of them.
     let at = config.windows(NAME.len()).position(|part| part == NAME)?;
     let value = config.get(at + NAME.len()..)?.trim_ascii_start();

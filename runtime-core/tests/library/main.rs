@@ -8,6 +8,7 @@
 //! # Layout
 //! - [`lab`]: what a test is given; [`snapshot`]: what is process-wide, to compare;
 //!   [`sys`]: the calls that need `unsafe`
+//! - [`begun`]: what is begun before a bundle is read
 //! - [`calloff`]: creations that hang
 //! - [`cgroup`]: a cgroup that somebody else has, or wants
 //! - [`embedder`]: what the program itself keeps: its state, its memory
@@ -23,6 +24,7 @@
 //! - [`watch`]: what is told of a container while it runs
 //! - [`wait`]: how a container ended, for its parent and for others
 
+mod begun;
 mod calloff;
 mod cgroup;
 mod check;

@@ -12,7 +12,10 @@ const SECOND: u64 = 1_000_000_000;
 
 /// How long a wait looks at the word itself before it gives its CPU away, in nanoseconds. To be woken takes as long where the
 /// CPU has nothing else to do: an idle one has to be told by the other, in a virtual machine through the host.
-const SPIN: u64 = 50_000;
+const MOMENT: u64 = 50_000;
+
+/// How often at most.
+const LOOKS: u32 = 1000;
 
 /// As the kernel does it to the word of who has left.
 pub(super) fn wake(word: &AtomicU32) {
@@ -35,28 +38,34 @@ pub(super) fn wait_while(word: &AtomicU32, value: u32, nanoseconds: u64) -> bool
     raw_call(libc::SYS_futex, wait) == -i64::from(libc::ETIMEDOUT)
 }
 
+/// Looks at the word for a moment, and gives the CPU to nobody: for what another CPU is just about to tell.
+pub(super) fn is_zero_soon(word: &AtomicU32) -> bool {
+    let start = monotonic();
+    // The clock may be refused, and then stands still.
+    for _ in 0..LOOKS {
+        if word.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        if monotonic().saturating_sub(start) > MOMENT {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+    false
+}
+
 /// Waits until the word is zero; false when the time is over first.
 pub(in crate::sys) fn wait_zero(word: &AtomicU32, limit: Duration) -> bool {
-    if word.load(Ordering::Acquire) == 0 {
-        return true;
-    }
-    let start = monotonic();
-    let end = start.saturating_add(nanoseconds(limit));
-    let mut now = start;
+    let end = monotonic() + nanoseconds(limit);
     loop {
         let value = word.load(Ordering::Acquire);
         if value == 0 {
             return true;
         }
-        if now >= end {
-            return false;
+        let left = end.saturating_sub(monotonic());
+        if left == 0 || wait_while(word, value, left) {
+            return word.load(Ordering::Acquire) == 0;
         }
-        if now - start < SPIN {
-            std::hint::spin_loop();
-        } else {
-            wait_while(word, value, end - now);
-        }
-        now = monotonic();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The thread beside a launch: it makes namespaces before, and watches the time.
 //!
 //! A network namespace costs more than all the rest of a clone, 0.25 ms of 0.3 (docs/measured.md). So the thread can be
-//! started while its maker still plans, and unshares what the clone would have made; the child joins that before its exec.
+//! started while its maker still reads and plans, and unshares what the clone would have made; the child joins that before its exec.
 //! A thread's namespaces are its own, and nothing is left of them where nobody was born. On a machine too busy to let the
 //! thread run meanwhile, the clone makes them as if there were none.
 //!
@@ -25,7 +25,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::super::scheduling;
-use super::futex::{monotonic, nanoseconds, wait_while, wait_zero, wake};
+use super::futex::{is_zero_soon, monotonic, nanoseconds, wait_while, wait_zero, wake};
 use super::{
     Birth, CloneArgs, LIMIT, Launched, NotBorn, Stack, call, clone_and_run, raw_call,
     with_signals_blocked,
@@ -60,16 +60,22 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    /// This thread's: by the ioctl(2) of a pidfd, which Linux 6.11 has, in a third of the time of a path in /proc.
+    /// This thread's, `own` being a pidfd of it: in a third of the time of a path.
     fn open(&self, own: i64) -> i64 {
-        const PIDFS_IOCTL_MAGIC: u64 = 0xff << 8;
-        if own >= 0 {
-            let request = [own as u64, PIDFS_IOCTL_MAGIC | self.number, 0, 0, 0];
-            let opened = raw_call(libc::SYS_ioctl, request);
-            if opened >= 0 {
-                return opened;
-            }
+        match self.by_pidfd(own) {
+            fd @ 0.. => fd,
+            _ => self.by_path(),
         }
+    }
+
+    /// By an ioctl(2) that Linux 6.11 has.
+    fn by_pidfd(&self, own: i64) -> i64 {
+        const PIDFS_IOCTL_MAGIC: u64 = 0xff << 8;
+        let request = [own as u64, PIDFS_IOCTL_MAGIC | self.number, 0, 0, 0];
+        raw_call(libc::SYS_ioctl, request)
+    }
+
+    fn by_path(&self) -> i64 {
         let cwd = libc::AT_FDCWD as i64 as u64;
         let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
         let open = [cwd, self.path.as_ptr() as u64, flags, 0, 0];
@@ -77,9 +83,18 @@ impl Kind {
     }
 }
 
+/// A pidfd of this thread: `O_EXCL` is PIDFD_THREAD, which Linux 6.9 has.
+fn own_pidfd() -> i64 {
+    let thread = raw_call(libc::SYS_gettid, [0; 5]);
+    let pidfd = [thread as u64, libc::O_EXCL as u64, 0, 0, 0];
+    raw_call(libc::SYS_pidfd_open, pidfd)
+}
+
 /// A thread for one launch. Dropped, it has ended.
 pub(crate) struct Guard {
     thread: i32,
+    /// Whose it is. A fork has its memory and its descriptors, but no such thread.
+    process: u32,
     /// Nobody frees it, on whatever way out, before the thread has ended.
     shared: ManuallyDrop<Box<Shared>>,
 }
@@ -164,13 +179,23 @@ impl Guard {
                 if shared.namespaces != 0 {
                     scheduling::off_this_cpu(thread);
                 }
-                Ok(Guard { thread, shared })
+                let process = std::process::id();
+                Ok(Guard {
+                    thread,
+                    process,
+                    shared,
+                })
             }
             Err(errno) => {
                 drop(ManuallyDrop::into_inner(shared));
                 Err(errno)
             }
         }
+    }
+
+    /// Whether it is a thread of this process.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process == std::process::id()
     }
 
     /// Takes what it has made or is just making, each with its flag. What it has not come to yet it makes no more.
@@ -188,11 +213,16 @@ impl Guard {
     fn made(&self) -> Vec<(u64, OwnedFd)> {
         /// Far more than it takes.
         const SOON: Duration = Duration::from_millis(20);
-        if !wait_zero(&self.shared.unmade, SOON) {
+        let unmade = &self.shared.unmade;
+        if !is_zero_soon(unmade) && !wait_zero(unmade, SOON) {
             // Something else has its CPU, perhaps for long.
             scheduling::onto_this_cpu(self.thread);
-            while !wait_zero(&self.shared.unmade, LIMIT) {}
+            while !wait_zero(unmade, LIMIT) {}
         }
+        self.taken()
+    }
+
+    fn taken(&self) -> Vec<(u64, OwnedFd)> {
         let take = |(kind, made): (&Kind, &AtomicI32)| {
             let number = made.swap(-1, Ordering::AcqRel);
             // SAFETY: a number that the thread has opened and left here is nobody else's.
@@ -242,6 +272,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if !self.is_here() {
+            drop(self.taken());
+            return;
+        }
         if self.shared.decided.swap(true, Ordering::AcqRel) {
             drop(self.made());
         }
@@ -253,7 +287,7 @@ impl Drop for Guard {
     }
 }
 
-/// All that the thread does. Raw system calls only: thread-local storage is its maker's.
+/// All that the thread does. Raw system calls only: thread-local storage is its maker's, who may have ended.
 extern "C" fn thread_main(shared: *const c_void) -> ! {
     // SAFETY: `Guard` passes a `Shared` and keeps it alive until this thread has ended.
     let shared = unsafe { &*shared.cast::<Shared>() };
@@ -283,10 +317,7 @@ fn make(shared: &Shared) -> u64 {
     if shared.namespaces == 0 || raw_call(libc::SYS_unshare, [shared.namespaces, 0, 0, 0, 0]) != 0 {
         return 0;
     }
-    let thread = raw_call(libc::SYS_gettid, [0; 5]);
-    let pidfd = [thread as u64, libc::O_EXCL as u64, 0, 0, 0];
-    // `O_EXCL` is PIDFD_THREAD, which Linux 6.9 has.
-    let own = raw_call(libc::SYS_pidfd_open, pidfd);
+    let own = own_pidfd();
     for (kind, made) in KINDS.iter().zip(&shared.made) {
         if shared.namespaces & kind.flag != 0 {
             made.store(kind.open(own) as i32, Ordering::Release);

@@ -200,28 +200,58 @@ fn what_nobody_is_born_in_is_gone_with_its_guard() {
     assert!(links.into_iter().all(|link| link != net));
 }
 
+/// Major and minor number of the kernel's release.
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// The object that a number which was just opened stands for; closed again.
+fn opened(fd: i64) -> String {
+    let fd = i32::try_from(fd).unwrap();
+    // SAFETY: the number was just opened, by who calls this.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    of_fd(fd.as_raw_fd()).unwrap()
+}
+
 #[test]
 fn a_namespace_is_the_same_by_the_pidfd_and_by_its_path() {
-    // SAFETY: no pointers.
-    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
-    let pidfd = [thread as u64, libc::O_EXCL as u64, 0, 0, 0];
-    let pidfd = raw_call(libc::SYS_pidfd_open, pidfd);
+    let pidfd = own_pidfd();
     for (kind, name) in KINDS.iter().zip(["net", "ipc", "uts"]) {
         let wanted = of_process("thread-self", name);
+        assert_eq!(opened(kind.by_path()), wanted);
+        if kernel() >= (6, 11) {
+            assert_eq!(opened(kind.by_pidfd(pidfd)), wanted);
+        }
         for own in [pidfd, -1] {
-            let fd = i32::try_from(kind.open(own)).unwrap();
-            assert_eq!(of_fd(fd).as_deref(), Some(&*wanted), "{name} by {own}");
-            // SAFETY: the number was just opened here.
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-            assert!(
-                rustix::io::fcntl_getfd(&fd)
-                    .unwrap()
-                    .contains(rustix::io::FdFlags::CLOEXEC)
-            );
+            assert_eq!(opened(kind.open(own)), wanted, "{name} by {own}");
         }
     }
+    assert_eq!(pidfd >= 0, kernel() >= (6, 9));
     if pidfd >= 0 {
-        // SAFETY: the number was opened above.
-        drop(unsafe { OwnedFd::from_raw_fd(i32::try_from(pidfd).unwrap()) });
+        raw_call(libc::SYS_close, [pidfd as u64, 0, 0, 0, 0]);
     }
+}
+
+#[test]
+fn a_fork_has_no_such_thread_and_waits_for_none() {
+    let guard = Guard::start(NETWORK).unwrap();
+    // SAFETY: the child makes system calls only.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let is_here = guard.is_here();
+        drop(guard);
+        // SAFETY: it ends this process alone.
+        unsafe { libc::_exit(i32::from(is_here)) };
+    }
+    let pidfd = crate::sys::process::pidfd_open(child).unwrap();
+    let ended = crate::sys::process::has_ended(pidfd.as_fd(), Some(LIMIT));
+    rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+    let status = crate::sys::process::wait_child(pidfd.as_fd()).unwrap().0;
+    assert_eq!(ended, Ok(true), "it waits");
+    assert!(matches!(status, crate::sys::process::Ended::Code(0)));
+    assert!(guard.is_here());
 }
