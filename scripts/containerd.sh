@@ -12,8 +12,8 @@
 #   memory   PSS (kB), 10 s and LATER s more (30) after the last call, and threads of one shim with 1, 10, 100 containers,
 #            beside the Go shim's with PEERS; COUNTS are other numbers of containers. Go's runtime looks every 30 s for
 #            memory that it can give back
-#   latency  us of `ctr run --rm true` and `ctr task exec true`, beside the Go shim's with PEERS, and of `ctr version`,
-#            in ROUNDS rounds
+#   latency  us of `ctr run --rm true` and `ctr task exec true`, beside the Go shim's with PEERS, of `ctr version`, and of
+#            an exec by the shim's own socket, in ROUNDS rounds
 #   execs    what `ctr run --rm` executes between the shim's start and its end (needs strace)
 #
 # SHIM_DIR has containerd-shim-corten-v2, CONTAINERD_DIR containerd, ctr and the Go shim (else
@@ -373,7 +373,7 @@ memory() {
 }
 
 latency() {
-    local round turn name
+    local round turn name tasks=/run/cd/state/io.containerd.runtime.v2.task/default
     # $1: what for; the rest: a command.
     took() {
         local from=$EPOCHREALTIME to
@@ -387,9 +387,10 @@ latency() {
             name=${subjects[(round + turn) % ${#subjects[@]}]}
             took "run $name" run_by "$name" --rm "$image" "r$round$name" true
             took "exec $name" c task exec --exec-id "e$round" "x$name" true
+            echo "task $name $("$here/task-exec.py" "$tasks/x$name" "t$round")"
         done
         took "version ctr" c version
-    done | awk -v "skip=$((2 * ${#subjects[@]} + 1))" 'NR > skip' # the first round warms up
+    done | awk -v "skip=$((3 * ${#subjects[@]} + 1))" 'NR > skip' # the first round warms up
     for name in "${subjects[@]}"; do end "x$name"; done
 }
 

@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"/{bin,lib,py/bin,py/lib,scripts,shim,cni,containerd}
-cp "$here"/cri.sh "$here"/cri.py "$here"/oci-image.py "$root/scripts"
+cp "$here"/cri.sh "$here"/cri.py "$here"/protobuf.py "$here"/oci-image.py "$root/scripts"
 cp "$2/containerd-shim-corten-v2" "$root/shim"
 cp "$3"/{ptp,host-local,loopback} "$root/cni"
 cp "$4"/{containerd,ctr} "$root/containerd"

@@ -13,7 +13,7 @@ use super::subject::{Lab, Runtime};
 
 pub(super) const GROUP: Group = Group {
     name: "shim",
-    about: "with a real containerd: ctr run and ctr task exec; PSS and threads with 1, 10, 100 containers",
+    about: "with a real containerd: ctr run, ctr task exec, exec by the shim's socket; PSS and threads with 1, 10, 100 containers",
     measure,
 };
 
@@ -62,7 +62,14 @@ fn latency(samples: &[Samples]) -> Vec<Measurement> {
         result.goal("Go shim + crun", 0.5)
     };
     let commands = [("run", "ctr run --rm true"), ("exec", "ctr task exec true")];
-    commands.map(one).into()
+    let mut all: Vec<Measurement> = commands.map(one).into();
+    // What is the shim's alone of an exec: neither the client nor containerd is in it.
+    let own = of(samples, "task", "shim exec by its own socket", "ms", 1e-3);
+    all.push(
+        own.goal("Go shim + crun", 0.5)
+            .note("Exec, Start, Wait and Delete of true, by a small program"),
+    );
+    all
 }
 
 /// 2 MB with one container, 100 kB for each further one and 4 threads are the goals of issue 7.
@@ -186,12 +193,14 @@ mod tests {
     #[test]
     fn samples_are_sorted_by_what_they_are_of() {
         let text = "run crun 9000\nrun corten 50123\nexec corten 20000\nrun crun 9\n\
-                    run corten 40000\nversion ctr 8000\n";
+                    run corten 40000\nversion ctr 8000\ntask corten 2000\ntask crun 5000\n";
         let all = latency(&parse(text).unwrap());
         let subjects: Vec<&str> = all[0].series.iter().map(|one| &*one.subject).collect();
         assert_eq!(subjects, ["corten", "Go shim + crun", "ctr version"]);
         assert_eq!(all[0].series[0].samples, [50.123, 40.0]);
         assert_eq!(all[1].series[0].samples, [20.0]);
+        let own: Vec<&str> = all[2].series.iter().map(|one| &*one.subject).collect();
+        assert_eq!(own, ["corten", "Go shim + crun"]);
         assert!(parse("FAILED run: a, expected b").is_err());
         assert!(parse("run corten long").is_err());
     }
