@@ -43,6 +43,16 @@ pub enum MemfdExec {
 }
 
 impl MemfdExec {
+    /// By what became of a memfd with `MFD_EXEC`: that is refused where memfds may never be executed, and unknown
+    /// before 6.3.
+    pub(crate) fn of<T>(made: &Result<T, Errno>) -> MemfdExec {
+        match made {
+            Ok(_) => MemfdExec::Flag,
+            Err(Errno::INVAL) => MemfdExec::Plain,
+            Err(_) => MemfdExec::Forbidden,
+        }
+    }
+
     /// Flags of a memfd that is never executed: `MFD_NOEXEC_SEAL` where the kernel knows it.
     pub(crate) fn of_data(self) -> MemfdFlags {
         match self {
@@ -148,22 +158,27 @@ impl Host {
     /// # Errors
     /// When /proc is not readable.
     pub fn probe() -> Result<Host, Error> {
-        Self::look(&Asked {
+        let all = Asked {
             namespaces: NamespaceKind::ALL.to_vec(),
             creation: true,
             apparmor: true,
             selinux: true,
             seccomp: true,
-        })
+        };
+        Self::look(&all, memfd_exec)
     }
 
     /// Looks at what the plan of this configuration depends on. All else is as if the machine
-    /// did not have it.
+    /// did not have it. `memfd_exec` tells what [`Host::memfd_exec`] is, as [`memfd_exec`] or from a
+    /// file that is made anyway.
     ///
     /// # Errors
     /// As [`Host::probe`].
-    pub(crate) fn probe_for(spec: &Spec) -> Result<Host, Error> {
-        Self::look(&Asked::by(spec))
+    pub(crate) fn probe_for(
+        spec: &Spec,
+        memfd_exec: impl FnOnce() -> MemfdExec,
+    ) -> Result<Host, Error> {
+        Self::look(&Asked::by(spec), memfd_exec)
     }
 
     /// Looks at what one more process in a container of this configuration depends on. Its
@@ -171,32 +186,37 @@ impl Host {
     ///
     /// # Errors
     /// As [`Host::probe`].
-    pub(crate) fn probe_in_container(spec: &Spec) -> Result<Host, Error> {
-        Self::look(&Asked {
+    pub(crate) fn probe_in_container(
+        spec: &Spec,
+        memfd_exec: impl FnOnce() -> MemfdExec,
+    ) -> Result<Host, Error> {
+        let asked = Asked {
             namespaces: Vec::new(),
             creation: false,
             ..Asked::by(spec)
-        })
+        };
+        Self::look(&asked, memfd_exec)
     }
 
-    fn look(asked: &Asked) -> Result<Host, Error> {
+    fn look(asked: &Asked, memfd_exec: impl FnOnce() -> MemfdExec) -> Result<Host, Error> {
         let last_cap = process::last_cap();
         let user_namespace = in_user_namespace();
         // Only a user namespace depends on what its creator sees of /proc.
         let user = user_namespace || asked.namespaces.contains(&NamespaceKind::User);
+        let cgroup = match asked.creation {
+            true => cgroup::mode(Path::new(cgroup::MOUNT)),
+            false => CgroupMode::None,
+        };
         Ok(Host {
             kernel: kernel()?,
             euid: process::geteuid().map_err(|errno| Error::call("uid", "geteuid", errno))?,
             egid: process::getegid().map_err(|errno| Error::call("gid", "getegid", errno))?,
             permitted_caps: permitted_caps()?,
             last_cap: last_cap.map_err(|errno| Error::call("capabilities", "prctl", errno))?,
-            cgroup: match asked.creation {
-                true => cgroup::mode(Path::new(cgroup::MOUNT)),
-                false => CgroupMode::None,
-            },
+            cgroup,
             systemd: asked.creation && cgroup::systemd::is_there(),
             clone3: crate::sys::launch::has_clone3(),
-            namespaces: joined::known(&asked.namespaces)?,
+            namespaces: joined::known(&asked.namespaces, cgroup)?,
             memfd_exec: memfd_exec(),
             kcore: asked.creation && is_there("/proc/kcore"),
             user_namespace,
@@ -366,16 +386,12 @@ fn resctrl_mount(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-/// `MFD_EXEC` is refused where memfds may never be executed, and unknown before 6.3.
-fn memfd_exec() -> MemfdExec {
+/// Tries it.
+pub(crate) fn memfd_exec() -> MemfdExec {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::EXEC;
-    match call("memfd_create", || {
+    MemfdExec::of(&call("memfd_create", || {
         rustix::fs::memfd_create(c"corten-probe", flags)
-    }) {
-        Ok(_) => MemfdExec::Flag,
-        Err(Errno::INVAL) => MemfdExec::Plain,
-        Err(_) => MemfdExec::Forbidden,
-    }
+    }))
 }
 
 /// Descriptors 0, 1 and 2 of the caller, if they are standard streams. In a program that has

@@ -243,8 +243,8 @@ impl Lab {
         Err(format!("{command:?}: {status}: {text}"))
     }
 
-    /// Each subject gives its samples once per round, in turn, each round beginning with another
-    /// one. Returns the series of each of the N samples.
+    /// Each subject gives its samples once per round, in turn, see [`turns`]. Returns the series of each
+    /// of the N samples.
     pub(super) fn rounds<const N: usize>(
         &self,
         what: &str,
@@ -269,8 +269,7 @@ impl Lab {
             std::array::from_fn(|_| subjects.iter().map(empty).collect());
         for round in 0..warm_up + rounds {
             super::progress(what, round, warm_up + rounds);
-            for turn in 0..subjects.len() {
-                let at = (round + turn) % subjects.len();
+            for at in turns(round, subjects.len()) {
                 let samples = (subjects[at].sample)()
                     .map_err(|error| format!("{what}: {}: {error}", subjects[at].name))?;
                 if round >= warm_up {
@@ -304,6 +303,19 @@ impl Lab {
         result.series = series;
         Ok(result)
     }
+}
+
+/// The order of so many subjects in a round. Each is the first in turn; and every other round goes backwards, so that none
+/// always has what another one has left to the kernel: it ends the namespaces of a container after the container's end.
+fn turns(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| {
+        let way = if round.is_multiple_of(2) {
+            turn
+        } else {
+            count - turn
+        };
+        (round / 2 + way) % count
+    })
 }
 
 /// One of those that take turns: gives its samples of one round.
@@ -353,4 +365,37 @@ pub(super) fn time(command: &mut Command) -> Result<f64, String> {
         drop(stderr.read_to_string(&mut text));
     }
     Err(format!("{command:?}: {status}: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_first_and_behind_each_of_the_others_next_to_it() {
+        for count in 1..6 {
+            let rounds: Vec<Vec<usize>> = (0..2 * count)
+                .map(|round| turns(round, count).collect())
+                .collect();
+            for round in &rounds {
+                let mut all = round.clone();
+                all.sort_unstable();
+                assert!(all.into_iter().eq(0..count), "{round:?}");
+            }
+            for subject in 0..count {
+                let first = rounds.iter().filter(|round| round[0] == subject);
+                assert_eq!(first.count(), 2, "{subject} of {count}");
+                let next = (subject + 1) % count;
+                let follows = |pair: &[usize]| pair == [subject, next] || pair == [next, subject];
+                let pairs = rounds.iter().flat_map(|round| round.windows(2));
+                let ways: std::collections::BTreeSet<&[usize]> =
+                    pairs.filter(|pair| follows(pair)).collect();
+                assert_eq!(
+                    ways.len(),
+                    count.min(2).saturating_sub(1) * 2,
+                    "{subject} of {count}"
+                );
+            }
+        }
+    }
 }

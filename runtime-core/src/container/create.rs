@@ -143,7 +143,7 @@ impl Runtime {
         let begun = begun.or_else(|| self.begin_namespaces(bundle.spec().namespaces()));
         // Without a thread now the launch asks for one, and fails then.
         let guard = begun.and_then(Result::ok);
-        let host = Host::probe_for(bundle.spec())?;
+        let host = Host::probe_for(bundle.spec(), || self.program.memfd_exec())?;
         let wanted = self.plan_options(id, &options, start);
         let (mut plan, facts) = self.plan_on(&host, bundle, &wanted)?;
         if !plan.obstacles.is_empty() {

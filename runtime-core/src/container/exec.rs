@@ -123,7 +123,7 @@ impl Container {
         let mut spec = kept.map_or_else(|| self.config(), |kept| Ok(*kept))?;
         spec.process = Some(with_defaults(process, spec.process.as_deref()).into());
         spec::validate_process(&spec)?;
-        let host = Host::probe_in_container(&spec)?;
+        let host = Host::probe_in_container(&spec, || self.program.memfd_exec())?;
         let facts = self.facts(&spec, &options, cgroup.as_ref())?;
         // Only now is it sure that all of that was the container's.
         process::pidfd_send_signal(pidfd, 0).map_err(|_| Cause::NotRunning)?;

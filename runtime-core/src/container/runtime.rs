@@ -12,7 +12,7 @@ use super::{filters, notify};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Cgroup, systemd};
 use crate::error::{Error, ErrorKind};
-use crate::host::{Facts, Host, Unit};
+use crate::host::{self, Facts, Host, Unit};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::run::{self, InitProgram, Trace};
 use crate::spec::{self, Namespace};
@@ -243,7 +243,7 @@ impl Runtime {
     ) -> Result<Plan, Error> {
         dir::check_id(id)?;
         let bundle = notify::bundle(bundle, options, &self.root.join(id));
-        let host = Host::probe_for(bundle.spec())?;
+        let host = Host::probe_for(bundle.spec(), host::memfd_exec)?;
         let (plan, _) = self.plan_on(&host, &bundle, &self.plan_options(id, options, start))?;
         Ok(plan)
     }

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::cgroup::CgroupMode;
 use crate::error::{Error, errno_text};
 use crate::spec::{Namespace, NamespaceKind, Spec};
 use crate::sys::{call, file, namespace, process};
@@ -30,8 +31,11 @@ pub struct Joined {
     pub problem: Option<String>,
 }
 
-/// Those of the kinds that this kernel has.
-pub(super) fn known(kinds: &[NamespaceKind]) -> Result<Vec<NamespaceKind>, Error> {
+/// Those of the kinds that this kernel has. It has no choice about mount namespaces, nor about those of a mounted cgroup v2.
+pub(super) fn known(
+    kinds: &[NamespaceKind],
+    cgroup: CgroupMode,
+) -> Result<Vec<NamespaceKind>, Error> {
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
@@ -43,6 +47,11 @@ pub(super) fn known(kinds: &[NamespaceKind]) -> Result<Vec<NamespaceKind>, Error
     };
     // To follow them would have the kernel make an inode of each.
     let is_there = |kind: &&NamespaceKind| {
+        match kind {
+            NamespaceKind::Mount => return true,
+            NamespaceKind::Cgroup if cgroup == CgroupMode::V2 => return true,
+            _ => {}
+        }
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let name = kind.for_children();
         call("fstatat", || rustix::fs::statat(&directory, name, flags)).is_ok()

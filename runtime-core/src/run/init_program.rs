@@ -22,6 +22,8 @@ const NAMES: [&[u8]; 2] = [b"/memfd:corten-init (deleted)", b"/corten-init"];
 #[derive(Debug, Default)]
 pub(crate) struct InitProgram {
     file: OnceLock<OwnedFd>,
+    /// What was found when it was made.
+    memfd_exec: OnceLock<MemfdExec>,
     /// Soft and hard `RLIMIT_NOFILE`; none: the caller's.
     pub(crate) nofile: Option<[u64; 2]>,
 }
@@ -29,9 +31,26 @@ pub(crate) struct InitProgram {
 impl InitProgram {
     pub(crate) fn new(nofile: Option<[u64; 2]>) -> InitProgram {
         InitProgram {
-            file: OnceLock::new(),
             nofile,
+            ..InitProgram::default()
         }
+    }
+
+    /// How init can be executed from memory: tried with the file itself, which is kept if it can be had so.
+    pub(crate) fn memfd_exec(&self) -> MemfdExec {
+        if let Some(how) = self.memfd_exec.get() {
+            return *how;
+        }
+        let made = memfd(MemfdFlags::EXEC);
+        let how = MemfdExec::of(&made);
+        if let Ok(file) = made {
+            self.file.get_or_init(|| file);
+        }
+        // It may have been for want of something, that once.
+        if how != MemfdExec::Forbidden {
+            self.memfd_exec.get_or_init(|| how);
+        }
+        how
     }
 
     /// The file, open.
@@ -146,6 +165,22 @@ mod tests {
             writable.write(b"x").unwrap_err().raw_os_error(),
             Some(libc::EPERM)
         );
+    }
+
+    #[test]
+    fn what_was_tried_with_the_file_itself_is_kept() {
+        let program = InitProgram::new(None);
+        let how = program.memfd_exec();
+        assert_eq!(
+            (how, program.memfd_exec()),
+            (crate::host::memfd_exec(), how)
+        );
+        let kept = program.file.get().map(AsRawFd::as_raw_fd);
+        assert_eq!(kept.is_some(), how == MemfdExec::Flag);
+        let mut host = Host::probe().unwrap();
+        host.memfd_exec = how;
+        let file = program.file(&host).unwrap().as_raw_fd();
+        assert!(kept.is_none_or(|kept| kept == file));
     }
 
     #[test]
