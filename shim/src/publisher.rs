@@ -200,8 +200,13 @@ impl Publisher {
             Ok(frames) => {
                 // What is too long is no answer: there will be none.
                 for frame in frames.into_iter().flatten() {
-                    if frame.stream == self.stream {
-                        self.answered(Response::decode(&*frame.body));
+                    if frame.stream != self.stream {
+                        continue;
+                    }
+                    match Response::decode(&*frame.body) {
+                        Ok(response) => self.answered(response),
+                        // Nobody knows whether the event was taken.
+                        Err(error) => return self.fail(poller, &format!("an answer: {error}")),
                     }
                 }
                 self.go_on(poller);
@@ -209,18 +214,12 @@ impl Publisher {
         }
     }
 
-    fn answered(&mut self, response: Result<Response, prost::DecodeError>) {
+    fn answered(&mut self, response: Response) {
         // Odd numbers, growing: those of a client.
         self.stream = self.stream.wrapping_add(2);
         self.failures = 0;
         self.state = State::Idle;
-        let reason = match response {
-            Ok(response) => response.status.filter(|status| status.code != 0),
-            Err(error) => {
-                log::warn!("containerd's answer to an event: {error}");
-                None
-            }
-        };
+        let reason = response.status.filter(|status| status.code != 0);
         match (reason, self.queue.front_mut()) {
             (Some(status), Some(event)) => {
                 event.refused += 1;
@@ -263,5 +262,48 @@ fn event(payload: &[u8]) -> Event {
         topic: topic.into(),
         payload: payload.to_owned(),
         refused: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::frame::Kind;
+    use crate::proto::rpc::Status;
+
+    /// Reads what is there, once it is.
+    fn turn(publisher: &mut Publisher, poller: &mut Poller) {
+        let soon = Instant::now() + LIMIT;
+        assert_eq!(poller.wait(Some(soon)).unwrap().len(), 1);
+        publisher.ready(poller);
+    }
+
+    #[test]
+    fn an_answer_that_can_not_be_read_is_no_sign_that_the_event_was_taken() {
+        let name = format!("corten-publisher-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut poller = Poller::new().unwrap();
+        let mut publisher = Publisher::with(&path.display().to_string(), "test", &[vec![]]);
+        let unread = {
+            // A status that is longer than the frame.
+            let mut bytes = frame::encode(1, Kind::Response, &Status::default());
+            bytes.extend(b"\x0a\x07");
+            bytes[3] += 2;
+            bytes
+        };
+        for (answer, left) in [(unread, 1), (frame::response(1, Ok(vec![])), 0)] {
+            publisher.go_on(&mut poller);
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut header = [0; frame::HEADER];
+            socket.read_exact(&mut header).unwrap();
+            socket.write_all(&answer).unwrap();
+            turn(&mut publisher, &mut poller);
+            assert_eq!(publisher.left().len(), left);
+        }
+        std::fs::remove_file(path).unwrap();
     }
 }
