@@ -51,6 +51,10 @@ impl Shim {
         if self.tasks.contains_key(id) || self.creating.contains_key(id) {
             return Err(Failure::new(Code::AlreadyExists, format!("container {id}")));
         }
+        if self.signalled.is_some() {
+            let text = "the shim is about to end by a signal";
+            return Err(Failure::new(Code::Unavailable, text));
+        }
         self.stay();
         let off = Arc::new(CallOff::default());
         let creation = Creation {

@@ -30,8 +30,8 @@ use crate::worker::{Finish, Job, Wanted, Workers};
 /// longer than any update or repair of it takes, and not for ever where it was removed.
 pub(crate) const LAST_EVENTS: Duration = Duration::from_hours(24);
 
-/// How long one that gets SIGTERM or SIGINT waits for the same, at most. Whoever sends these sends
-/// SIGKILL later: systemd after 90 seconds, others after ten or more.
+/// How long one that gets SIGTERM or SIGINT waits for the same and for work under way, at most.
+/// Whoever sends these sends SIGKILL later: systemd after 90 seconds, others after ten or more.
 pub(crate) const LAST_SIGNALLED: Duration = Duration::from_secs(8);
 
 /// How long one that was asked to end waits for what is under way, say for loggers to finish.
@@ -77,7 +77,7 @@ pub(crate) struct Shim {
     /// Since when it has been asked to end.
     leaving: Option<Instant>,
     /// Since when it is to end by a signal, as soon as containerd has its events.
-    signalled: Option<Instant>,
+    pub(crate) signalled: Option<Instant>,
     /// Since when there is neither a container nor a call.
     pub(crate) unwanted: Option<Instant>,
     /// When memory is to be given back.
@@ -143,11 +143,16 @@ fn listener(args: &Args) -> Result<(UnixListener, PathBuf), Failure> {
     let path = address
         .as_pathname()
         .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let path = path.to_owned();
+    leave_stdin()?;
+    Ok((listener, path))
+}
+
+/// Has nothing on stdin any more.
+pub(crate) fn leave_stdin() -> Result<(), Failure> {
     let null = OpenOptions::new().read(true).open("/dev/null");
     let null = null.map_err(|error| Failure::call("/dev/null", error))?;
-    rustix::stdio::dup2_stdin(&null).map_err(|errno| Failure::call("dup2", errno))?;
-    let path = path.to_owned();
-    Ok((listener, path))
+    rustix::stdio::dup2_stdin(&null).map_err(|errno| Failure::call("dup2", errno))
 }
 
 /// The signals that the shim looks at; blocked, so that they come by a descriptor.
@@ -313,16 +318,16 @@ impl Shim {
         self.unwanted.is_some_and(|since| since + patience <= now)
     }
 
-    /// Ended by a signal, and containerd has all events; or it is not there, and they can wait in
-    /// bundles until it is; or it takes too long.
+    /// Ended by a signal, with nothing under way, and containerd has all events or is not there;
+    /// or it takes too long.
     fn is_over_by_signal(&self) -> bool {
         self.signalled.is_some_and(|since| {
-            let told = self.publisher.is_empty() && !self.has_untold();
             let late = since + LAST_SIGNALLED <= Instant::now();
+            // There will be more to tell.
+            let done = !self.jobs().any(|job| self.is_wanted_job(job));
+            let told = self.publisher.is_empty() && !self.has_untold();
             // A machine that is shut down must not wait for a containerd that has ended before.
-            let mut left = self.publisher.left();
-            let away = self.publisher.is_away();
-            told || late || (away && left.all(|event| event.bundle.is_dir()))
+            late || (done && (told || self.publisher.is_away()))
         })
     }
 
@@ -432,6 +437,8 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::{Sender, channel};
 
+    use rustix::event::{PollFd, PollFlags, poll};
+
     use super::*;
     use crate::frame;
 
@@ -540,14 +547,65 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_that_waits_for_those_of_others_is_told_when_there_is_no_later() {
-        use crate::engine::Key;
+    fn a_signalled_shim_waits_some_seconds_for_work_that_somebody_wants() {
+        let mut shim = Shim::new("test", "").unwrap();
+        let (reply, theirs) = caller(&mut shim);
+        let _hangs = hang(&mut shim, Job::by(reply));
+        shim.signalled = Some(Instant::now());
+        assert!(!shim.is_over_by_signal());
+        shim.signalled = ago(LAST_SIGNALLED);
+        assert!(shim.is_over_by_signal());
+        shim.signalled = Some(Instant::now());
+        drop(theirs);
+        assert!(shim.is_over_by_signal(), "nobody wants it");
+    }
+
+    /// A shim in a folder of its own, which is the bundle of its container and where containerd
+    /// listens. All that could be sent is saved, once.
+    fn saves(change: impl FnOnce(&mut Shim)) {
+        use crate::saved::{self, Found};
         use crate::task::{Exit, Process, Task};
 
-        let mut shim = Shim::new("test", "/nowhere/ttrpc").unwrap();
+        // By the thread: each test has one.
+        let number = rustix::thread::gettid().as_raw_nonzero();
+        let bundle = std::env::temp_dir().join(format!("corten-daemon-{number}"));
+        std::fs::create_dir(&bundle).unwrap();
+        let address = bundle.join("ttrpc");
+        let containerd = UnixListener::bind(&address).unwrap();
+        containerd.set_nonblocking(true).unwrap();
+        let mut shim = Shim::new("test", &address.display().to_string()).unwrap();
         let options = crate::proto::options::Options::default();
         let runtime = shim.runtimes.find(&options, "test").unwrap();
-        let mut task = Task::new("/nowhere".to_owned(), runtime, Process::default());
+        let bundle_name = bundle.display().to_string();
+        let mut task = Task::new(bundle_name, runtime, Process::default());
+        task.init.collected = Some(Exit::now(5));
+        shim.tasks.insert("web".to_owned(), task);
+        change(&mut shim);
+        let key = crate::engine::Key {
+            id: "web".to_owned(),
+            exec: String::new(),
+        };
+        shim.settle(&key);
+        assert!(shim.publisher.is_empty(), "it is not its turn");
+        shim.signalled = Some(Instant::now());
+        assert!(!shim.is_over_by_signal());
+        for _ in 0..2 {
+            shim.save_events();
+            let Found::Events(saved) = saved::read(&bundle).unwrap() else {
+                panic!("nothing is saved");
+            };
+            assert_eq!(saved.requests.len(), 1, "once");
+            assert_eq!(saved.exit.unwrap().exit_status, 5);
+        }
+        let sent = containerd.accept().map(drop);
+        assert!(sent.is_err(), "it is sent and saved");
+        std::fs::remove_dir_all(&bundle).unwrap();
+    }
+
+    #[test]
+    fn an_exit_that_waits_for_those_of_others_is_saved_when_there_is_no_later() {
+        use crate::task::Process;
+
         let mut child = std::process::Command::new("sleep")
             .arg("1000")
             .spawn()
@@ -558,23 +616,35 @@ mod tests {
             pidfd: Some(std::sync::Arc::new(pidfd.unwrap())),
             ..Process::default()
         };
-        task.execs.insert("one".to_owned(), alive);
-        task.init.collected = Some(Exit::now(5));
-        shim.tasks.insert("web".to_owned(), task);
-        let key = Key {
-            id: "web".to_owned(),
-            exec: String::new(),
-        };
-        shim.settle(&key);
-        assert!(shim.publisher.is_empty(), "its exec has not ended");
-        shim.signalled = Some(Instant::now());
-        assert!(!shim.is_over_by_signal());
-        shim.save_events();
-        assert_eq!(shim.publisher.left().len(), 1);
-        shim.save_events();
-        assert_eq!(shim.publisher.left().len(), 1, "once");
+        saves(|shim| {
+            let task = shim.tasks.get_mut("web").unwrap();
+            task.execs.insert("one".to_owned(), alive);
+        });
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn an_exit_that_waits_for_its_start_is_saved_when_there_is_no_later() {
+        saves(|shim| shim.tasks.get_mut("web").unwrap().init.starting = true);
+    }
+
+    #[test]
+    fn what_was_done_for_the_last_turn_is_saved() {
+        saves(|shim| {
+            let task = shim.tasks.get_mut("web").unwrap();
+            let exit = task.init.collected.take();
+            shim.work(
+                Job::new(Wanted::ByShim),
+                || Ok(()),
+                move |shim, _: Result<(), Failure>| {
+                    shim.tasks.get_mut("web").unwrap().init.collected = exit;
+                },
+            );
+            // Its result is there, and nobody has taken it.
+            let mut done = [PollFd::new(&shim.workers, PollFlags::IN)];
+            assert_eq!(poll(&mut done, None), Ok(1));
+        });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! containerd, started again, runs `delete` for each shim that it misses, and takes events only
 //! when all of that is done. Behind `delete` it removes the bundle. So there must be somebody
-//! who waits: this program, as `publish`.
+//! who waits: this program, as `publish`. It also gets what finds no room in a bundle.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
@@ -14,37 +14,36 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use prost::Message as _;
 use rustix::fs::MemfdFlags;
 
 use crate::args::Args;
 use crate::daemon::{self, LAST_EVENTS, LAST_SIGNALLED};
 use crate::engine::{Poller, Ready, Source};
 use crate::failure::Failure;
-use crate::proto::events::{ForwardRequest, TaskExit};
+use crate::proto::events::TaskExit;
 use crate::publisher::Publisher;
-use crate::saved::{self, Saved};
+use crate::saved::{self, Found, Saved};
 
 /// How long `delete` waits for a containerd that takes events slowly. It is killed after five
 /// seconds (`io.containerd.timeout.shim.cleanup`), and has more to do.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Publishes the events in a bundle, and gives the exit of the container among them.
+/// Publishes the events in a bundle, and gives the exit of the container that is kept there.
 ///
-/// Who fails has left them there.
+/// Who fails has left them there. The exit stays in any case: who is asked again says the same.
 pub(crate) fn deliver(args: &Args, bundle: &Path) -> Result<Option<TaskExit>, Failure> {
-    let saved = match saved::read(bundle) {
-        Ok(Some(saved)) => saved,
-        Ok(None) => return Ok(None),
-        Err(failure) => {
+    let saved = match saved::read(bundle)? {
+        Found::Events(saved) => saved,
+        Found::Nothing => return Ok(None),
+        Found::Other(failure) => {
             log::error!("{}: events are lost: {failure}", args.id);
-            saved::remove(bundle)?;
             return Ok(None);
         }
     };
-    let exits = saved.requests.iter().rev();
-    let mut exits = exits.filter_map(|request| exit_of(request));
-    let exit = exits.find(|exit| exit.container_id == args.id && exit.id == args.id);
+    let exit = saved.exit;
+    if saved.requests.is_empty() {
+        return Ok(exit);
+    }
     // The address of now: containerd may have been given another one.
     let address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let address = Some(address).filter(|address| !address.is_empty());
@@ -53,22 +52,28 @@ pub(crate) fn deliver(args: &Args, bundle: &Path) -> Result<Option<TaskExit>, Fa
     run(&mut publisher, &How::Try)?;
     if !publisher.is_empty() {
         let requests = publisher.left().map(|event| event.payload.clone());
-        let requests = requests.collect();
-        hand_over(args, &Saved { address, requests })?;
+        let left = Saved {
+            address,
+            requests: requests.collect(),
+            exit: None,
+        };
+        hand_over(&args.namespace, &args.id, &left)?;
     }
-    saved::remove(bundle)?;
+    let done = Saved {
+        exit: exit.clone(),
+        ..Saved::default()
+    };
+    if let Err(failure) = saved::write(bundle, &done) {
+        log::warn!(
+            "{}: if asked again, events are published again: {failure}",
+            args.id
+        );
+    }
     Ok(exit)
 }
 
-fn exit_of(request: &[u8]) -> Option<TaskExit> {
-    let envelope = ForwardRequest::decode(request).ok()?.envelope?;
-    let event = envelope.event?;
-    let exit = event.is("containerd.events.TaskExit");
-    exit.then(|| TaskExit::decode(&*event.value).ok())?
-}
-
 /// Leaves events to a process that waits for containerd.
-fn hand_over(args: &Args, saved: &Saved) -> Result<(), Failure> {
+pub(crate) fn hand_over(namespace: &str, id: &str, saved: &Saved) -> Result<(), Failure> {
     let failed = |error| Failure::call("leaving events to a process", error);
     let file = rustix::fs::memfd_create("events", MemfdFlags::CLOEXEC);
     let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
@@ -78,7 +83,7 @@ fn hand_over(args: &Args, saved: &Saved) -> Result<(), Failure> {
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("containerd-shim-corten-v2")
-        .args(["-namespace", &args.namespace, "-id", &args.id, "publish"])
+        .args(["-namespace", namespace, "-id", id, "publish"])
         // Not in the bundle; and containerd waits until nobody has its pipes.
         .current_dir("/")
         .stdin(file)
@@ -94,6 +99,8 @@ pub(crate) fn publish(args: &Args) -> Result<(), Failure> {
     let signals = daemon::signals().map_err(|errno| Failure::call("signalfd", errno))?;
     let saved = Saved::read(std::io::stdin());
     let saved = saved.map_err(|error| Failure::call("stdin", error))?;
+    // What has been read is memory that nobody needs twice.
+    daemon::leave_stdin()?;
     let mut publisher = Publisher::with(&saved.address, &args.namespace, &saved.requests);
     drop(saved);
     crate::sys::trim();

@@ -20,6 +20,19 @@ use crate::sys::{self, Which};
 use crate::task::{Exit, KILLED, Process, Rest, wait_response};
 use crate::worker::Wanted;
 
+/// What is told of an exit.
+pub(crate) fn event(key: &Key, pid: i32, exit: Exit) -> TaskExit {
+    let is_init = key.exec.is_empty();
+    let id = if is_init { &key.id } else { &key.exec };
+    TaskExit {
+        container_id: key.id.clone(),
+        id: id.clone(),
+        pid: pid.unsigned_abs(),
+        exit_status: exit.status,
+        exited_at: Some(exit.timestamp()),
+    }
+}
+
 impl Shim {
     /// The pidfd of a process is readable: takes its status.
     pub(crate) fn collect(&mut self, key: &Key) {
@@ -118,12 +131,9 @@ impl Shim {
         }
     }
 
-    /// Whose exit waits for its turn. That of a process whose start is under way does not count:
-    /// the start has not been told.
+    /// Whose exit waits for its turn, behind others or behind its own start.
     fn untold(&self) -> Vec<Key> {
-        self.processes(|process| {
-            process.collected.is_some() && process.exit.is_none() && !process.starting
-        })
+        self.processes(|process| process.collected.is_some() && process.exit.is_none())
     }
 
     pub(crate) fn has_untold(&self) -> bool {
@@ -153,14 +163,7 @@ impl Shim {
         if is_init {
             self.unwatch(&key.id);
         }
-        let id = if is_init { &key.id } else { &key.exec };
-        let event = TaskExit {
-            container_id: key.id.clone(),
-            id: id.clone(),
-            pid: pid.unsigned_abs(),
-            exit_status: exit.status,
-            exited_at: Some(exit.timestamp()),
-        };
+        let event = event(key, pid, exit);
         self.tell(&key.id, "/tasks/exit", "TaskExit", &event);
         for waiter in waiters {
             self.answer(waiter, Ok(wait_response(exit)));

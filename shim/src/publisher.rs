@@ -47,6 +47,8 @@ enum State {
     Sent(Instant),
     /// Something failed; to be tried again then.
     Failed(Instant),
+    /// Nothing is sent any more.
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -130,10 +132,15 @@ impl Publisher {
         self.failures > 1
     }
 
+    /// From now on events are only kept.
+    pub(crate) fn stop(&mut self) {
+        self.state = State::Stopped;
+    }
+
     /// When to call [`Self::go_on`] at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Idle => None,
+            State::Idle | State::Stopped => None,
             State::Sent(until) | State::Failed(until) => Some(until),
         }
     }
@@ -145,7 +152,7 @@ impl Publisher {
                 self.fail(poller, "no answer");
                 return;
             }
-            State::Sent(_) => return,
+            State::Sent(_) | State::Stopped => return,
             State::Failed(until) if until > Instant::now() => return,
             State::Idle | State::Failed(_) => self.state = State::Idle,
         }

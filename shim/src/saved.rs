@@ -1,7 +1,8 @@
 //! [`Saved`]: events that containerd has not taken when their shim ends.
 //!
 //! They wait in the bundles of their containers. So `delete`, which is called for each of these,
-//! finds its own, and they go with the bundle if nobody ever asks. What reads them is `deliver`.
+//! finds its own, and they go with the bundle if nobody ever asks. What reads them is `deliver`,
+//! which also takes those that find no room there.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,7 +13,11 @@ use std::path::Path;
 use prost::Message as _;
 
 use crate::daemon::Shim;
+use crate::deliver;
+use crate::engine::Key;
+use crate::exit;
 use crate::failure::Failure;
+use crate::proto::events::TaskExit;
 
 const NAME: &str = "events";
 
@@ -35,6 +40,19 @@ pub(crate) struct Saved {
     /// Requests, in their order.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub(crate) requests: Vec<Vec<u8>>,
+    /// How the first process of the container has ended, taken by containerd or not: `delete`
+    /// answers it.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) exit: Option<TaskExit>,
+}
+
+/// What a bundle has.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Found {
+    Nothing,
+    Events(Saved),
+    /// Not what a shim has put there.
+    Other(Failure),
 }
 
 impl Saved {
@@ -43,14 +61,15 @@ impl Saved {
         [HEADER, &self.encode_to_vec()].concat()
     }
 
-    /// Reads what [`Self::to_bytes`] gives.
+    /// Reads what [`Self::to_bytes`] gives; all else is `InvalidData`.
     pub(crate) fn read(file: impl io::Read) -> io::Result<Saved> {
         let mut bytes = Vec::new();
         // Numbers and lengths come on top of the events.
         file.take(2 * MAX as u64).read_to_end(&mut bytes)?;
         let message = bytes.strip_prefix(HEADER);
-        let message = message.ok_or_else(|| io::Error::other("no events of a shim"))?;
-        Saved::decode(message).map_err(io::Error::other)
+        let wrong = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+        let message = message.ok_or_else(|| wrong("no events of a shim".to_owned()))?;
+        Saved::decode(message).map_err(|error| wrong(error.to_string()))
     }
 
     /// Leaves out the oldest above a limit: the last tell how a container ended. Says how many.
@@ -67,13 +86,16 @@ impl Saved {
     }
 }
 
-/// Puts events into a bundle, all or none.
-fn write(bundle: &Path, saved: &Saved) -> Result<(), Failure> {
+/// Puts events into a bundle in place of those that are there, all or none.
+pub(crate) fn write(bundle: &Path, saved: &Saved) -> Result<(), Failure> {
     let (new, path) = (bundle.join(NEW), bundle.join(NAME));
     let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(&new);
-    // A crash of the machine takes all bundles: nothing has to reach a disk.
-    file.and_then(|mut file| file.write_all(&saved.to_bytes()))
+    options.write(true).create_new(true).mode(0o600);
+    // One that was killed has left it.
+    remove_file(&new)
+        .and_then(|()| options.open(&new))
+        // A crash of the machine takes all bundles: nothing has to reach a disk.
+        .and_then(|mut file| file.write_all(&saved.to_bytes()))
         .and_then(|()| std::fs::rename(&new, &path))
         .map_err(|error| {
             if let Err(error) = remove_file(&new) {
@@ -83,23 +105,26 @@ fn write(bundle: &Path, saved: &Saved) -> Result<(), Failure> {
         })
 }
 
-/// The events in a bundle, if there are any.
-pub(crate) fn read(bundle: &Path) -> Result<Option<Saved>, Failure> {
+/// The events in a bundle. One that fails may find them the next time.
+pub(crate) fn read(bundle: &Path) -> Result<Found, Failure> {
     let path = bundle.join(NAME);
     let mut options = OpenOptions::new();
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = options.read(true).custom_flags(flags).open(&path);
     match file.and_then(|file: File| Saved::read(file)) {
-        Ok(saved) => Ok(Some(saved)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(saved) => Ok(Found::Events(saved)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) if is_other(&error) => Ok(Found::Other(Failure::call(path.display(), error))),
         Err(error) => Err(Failure::call(path.display(), error)),
     }
 }
 
-/// Removes them: they are published, or in other hands.
-pub(crate) fn remove(bundle: &Path) -> Result<(), Failure> {
-    let path = bundle.join(NAME);
-    remove_file(&path).map_err(|error| Failure::call(path.display(), error))
+/// Whether what was read can't be events: a symlink, a directory, a socket, other bytes. What a
+/// full table of files or a disk says is no such thing.
+fn is_other(error: &io::Error) -> bool {
+    use nix::libc::{EISDIR, ELOOP, ENXIO};
+    let kind = error.kind() == io::ErrorKind::InvalidData;
+    kind || matches!(error.raw_os_error(), Some(ELOOP | EISDIR | ENXIO))
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {
@@ -110,32 +135,67 @@ fn remove_file(path: &Path) -> io::Result<()> {
 }
 
 impl Shim {
-    /// Puts what containerd has not taken into the bundles, for `delete`; says in the log what is
-    /// lost because that can't be, as where the bundle is gone. Nothing is told any more.
+    /// Puts what containerd has not taken into the bundles, for `delete`, and how containers
+    /// have ended. Nothing is sent any more.
+    ///
+    /// Events that a bundle can't take, as one that is gone, are left to a process; the log says
+    /// what is lost where that fails too.
     pub(crate) fn save_events(&mut self) {
+        // Else what is sent now is saved as well.
+        self.publisher.stop();
+        // What waits would be begun, and never done.
+        self.late.clear();
+        self.draining.clear();
+        self.finish_work();
+        for id in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            self.tell_oom(&id);
+        }
         // Of what has just ended.
         self.collect_all();
         self.tell_untold();
-        let address = self.publisher.address().display().to_string();
-        let mut bundles = BTreeMap::new();
-        for event in self.publisher.left() {
-            let (saved, topics) = bundles.entry(event.bundle.as_path()).or_insert_with(|| {
-                let requests = Vec::new();
-                let address = address.clone();
-                (Saved { address, requests }, BTreeMap::<&str, usize>::new())
-            });
-            saved.requests.push(event.payload.clone());
-            *topics.entry(&event.topic).or_default() += 1;
-        }
-        for (bundle, (mut saved, topics)) in bundles {
+        for (bundle, mut saved) in self.unsaved() {
             let over = saved.limit(MAX);
             if over > 0 {
                 log::error!("{}: the first {over} events are lost", bundle.display());
             }
-            if let Err(failure) = write(bundle, &saved) {
-                log::error!("{failure}: lost events: {topics:?}");
+            let Err(failure) = write(bundle, &saved) else {
+                continue;
+            };
+            let count = saved.requests.len();
+            if count == 0 {
+                log::warn!("{failure}");
+                continue;
+            }
+            let id = bundle.file_name().unwrap_or_default().to_string_lossy();
+            match deliver::hand_over(&self.namespace, &id, &saved) {
+                Ok(()) => log::warn!("{failure}: {count} events are left to a process"),
+                Err(error) => log::error!("{failure}: {count} events are lost: {error}"),
             }
         }
+    }
+
+    /// What each bundle is to have.
+    fn unsaved(&self) -> BTreeMap<&Path, Saved> {
+        let mut bundles: BTreeMap<&Path, Saved> = BTreeMap::new();
+        for event in self.publisher.left() {
+            let saved = bundles.entry(&event.bundle).or_default();
+            saved.requests.push(event.payload.clone());
+        }
+        for (id, task) in &self.tasks {
+            if let Some(exit) = task.init.exit {
+                let key = Key {
+                    id: id.clone(),
+                    exec: String::new(),
+                };
+                let saved = bundles.entry(Path::new(&task.bundle)).or_default();
+                saved.exit = Some(exit::event(&key, task.init.pid, exit));
+            }
+        }
+        let address = self.publisher.address().display().to_string();
+        for saved in bundles.values_mut() {
+            saved.address.clone_from(&address);
+        }
+        bundles
     }
 }
 
@@ -149,6 +209,7 @@ mod tests {
         Saved {
             address: "/run/c.sock.ttrpc".to_owned(),
             requests: lengths.iter().map(|length| vec![7; *length]).collect(),
+            exit: None,
         }
     }
 
@@ -156,25 +217,56 @@ mod tests {
     fn events_are_read_as_they_were_saved_by_nobody_but_root() {
         let folder = std::env::temp_dir().join(format!("corten-saved-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        assert_eq!(read(&folder).unwrap(), None);
-        write(&folder, &saved(&[3, 0, 1])).unwrap();
-        assert_eq!(read(&folder).unwrap(), Some(saved(&[3, 0, 1])));
+        assert_eq!(read(&folder).unwrap(), Found::Nothing);
+        // Of one that was killed.
+        std::fs::write(folder.join(NEW), "corten").unwrap();
+        for one in [saved(&[3]), saved(&[3, 0, 1])] {
+            write(&folder, &one).unwrap();
+            assert_eq!(read(&folder).unwrap(), Found::Events(one));
+        }
         let path = folder.join(NAME);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
-        // What is there is not followed, waited for, or taken for events.
-        std::fs::write(&path, "corten events").unwrap();
-        assert!(read(&folder).is_err());
-        remove(&folder).unwrap();
-        let other = folder.join("other");
-        std::fs::write(&other, saved(&[1]).to_bytes()).unwrap();
-        std::os::unix::fs::symlink(&other, &path).unwrap();
-        assert!(read(&folder).is_err());
-        remove(&folder).unwrap();
-        std::fs::remove_file(other).unwrap();
         let left = std::fs::read_dir(&folder).unwrap().count();
-        assert_eq!(left, 0);
-        std::fs::remove_dir(&folder).unwrap();
+        assert_eq!(left, 1);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_of_a_shim_is_not_followed_waited_for_or_taken_for_events() {
+        use std::os::unix::net::UnixListener;
+
+        let folder = std::env::temp_dir().join(format!("corten-other-{}", std::process::id()));
+        let path = folder.join(NAME);
+        let other = folder.join("other");
+        let all: [&dyn Fn(); 6] = [
+            &|| std::fs::write(&path, "corten events").unwrap(),
+            &|| std::fs::write(&path, [HEADER, b"\x0agarbage"].concat()).unwrap(),
+            &|| std::os::unix::fs::symlink(&other, &path).unwrap(),
+            &|| std::fs::create_dir(&path).unwrap(),
+            &|| drop(UnixListener::bind(&path).unwrap()),
+            &|| {
+                let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+                rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+            },
+        ];
+        for make in all {
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(&other, saved(&[1]).to_bytes()).unwrap();
+            make();
+            let found = read(&folder).unwrap();
+            assert!(matches!(found, Found::Other(_)), "{found:?}");
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_read_that_fails_is_not_taken_for_something_else_than_events() {
+        // Nothing is mapped at the address 0.
+        let mem = std::fs::File::open("/proc/self/mem").unwrap();
+        let error = Saved::read(mem).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::EIO));
+        assert!(!is_other(&error));
     }
 
     #[test]

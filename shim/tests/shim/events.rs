@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use corten_conformance::{lane, wait};
+use corten_shim::proto::Empty;
 use corten_shim::socket;
 
 use crate::fake::container::{STOPPED, Web, read};
@@ -108,9 +109,9 @@ fn what_a_signalled_shim_could_not_tell_is_told_by_delete_once_and_in_order() {
         assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
         assert_eq!(warnings, "");
         told(&web.containerd, "web", pid);
-        assert_eq!(saved(&web.bundle), [""; 0]);
         assert!(waiting().is_empty());
-        web.containerd.delete("web", &web.bundle);
+        let again = web.containerd.delete("web", &web.bundle);
+        assert_eq!(again, deleted);
         assert_eq!(web.containerd.come(), 4, "once");
     });
 }
@@ -154,8 +155,9 @@ fn a_signalled_shim_tells_a_slow_containerd_everything() {
             told(&web.containerd, "web", pid);
             fake::gone(shim);
             assert!(!web.client.path.exists(), "socket");
-            assert_eq!(saved(&web.bundle), [""; 0]);
-            web.containerd.delete("web", &web.bundle);
+            // containerd has it already, and tells what `delete` answers as well.
+            let deleted = web.containerd.delete("web", &web.bundle);
+            assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
             assert_eq!(web.containerd.come(), 6, "two of them before");
             std::fs::remove_dir_all("/run/fake").unwrap();
         }
@@ -186,7 +188,8 @@ fn an_end_that_is_there_with_the_signal_is_told() {
         signal_with_end(shim, pid);
         assert_eq!(web.containerd.event().exit().exit_status, 137);
         fake::gone(shim);
-        assert_eq!(saved(&web.bundle), [""; 0]);
+        web.containerd.delete("web", &web.bundle);
+        assert_eq!(web.containerd.come(), 3, "once");
     });
 }
 
@@ -232,7 +235,6 @@ fn each_container_of_a_shim_gets_its_own_events() {
             let deleted = web.containerd.delete(id, bundle);
             assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
             told(&web.containerd, id, pid);
-            assert_eq!(saved(bundle), [""; 0]);
         }
         assert_eq!(web.containerd.come(), 8, "once");
     });
@@ -297,6 +299,12 @@ fn who_waits_with_events_ends_by_a_second_signal() {
             found.then_some(())
         };
         assert!(wait::until(fake::LIMIT, fds).is_some());
+        // What it has read is not kept twice.
+        let stdin = || {
+            let link = std::fs::read_link(format!("/proc/{process}/fd/0")).unwrap();
+            (link == Path::new("/dev/null")).then_some(())
+        };
+        assert!(wait::until(fake::LIMIT, stdin).is_some());
         signal(process, "-TERM");
         let taken = || {
             let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
@@ -326,57 +334,146 @@ fn a_delete_that_finds_something_else_than_events_says_so_and_deletes() {
         assert!(warnings.contains("events are lost"), "{warnings}");
         fake::gone(pid);
         assert!(!socket::file(&web.client.path.display().to_string()).exists());
-        assert_eq!(saved(&web.bundle), [""; 0]);
         assert_eq!(web.containerd.come(), 2);
     });
 }
 
-/// What the shim of a container says that has ended, when this was done to its bundle.
+#[test]
+fn a_delete_that_can_not_read_the_events_fails_and_keeps_them() {
+    lane::test(|| {
+        let (mut web, pid) = ended();
+        web.containerd.listen_again();
+        let file = web.bundle.join("events");
+        // Nothing is mapped at the address 0: EIO.
+        let unreadable = format!("/proc/{}/mem", std::process::id());
+        mount(&["--bind", &unreadable], &file);
+        let words = web.containerd.delete_fails("web", &web.bundle);
+        assert!(words.contains("Input/output error"), "{words}");
+        fake::gone(pid);
+        assert!(
+            Command::new("umount")
+                .arg(&file)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(web.containerd.come(), 0);
+        let deleted = web.containerd.delete("web", &web.bundle);
+        assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
+        told(&web.containerd, "web", pid);
+    });
+}
+
+#[test]
+fn a_delete_that_fails_behind_the_events_answers_the_exit_when_it_is_asked_again() {
+    lane::test(|| {
+        let (mut web, pid) = ended();
+        web.containerd.listen_again();
+        let options = web.bundle.join("options.json");
+        std::fs::remove_file(&options).unwrap();
+        std::fs::create_dir(&options).unwrap();
+        web.containerd.delete_fails("web", &web.bundle);
+        told(&web.containerd, "web", pid);
+        std::fs::remove_dir(&options).unwrap();
+        let deleted = web.containerd.delete("web", &web.bundle);
+        assert_eq!((deleted.pid, deleted.exit_status), (pid, 5));
+        assert_eq!(web.containerd.come(), 4, "once");
+    });
+}
+
+#[test]
+fn a_signalled_shim_waits_for_a_start_that_is_under_way_and_tells_it() {
+    lane::test(|| {
+        let mut web = Web::new("sleep 1000");
+        let shim = web.client.shim_pid();
+        web.run();
+        let (fifo, starting) = crate::exec::start_slowly(&mut web, "sleep 1000");
+        web.topics(3);
+        signal_first(&mut web.client, shim);
+        std::fs::write(&fifo, "\n").unwrap();
+        web.client.receive::<Empty>(starting).unwrap();
+        assert_eq!(web.containerd.event().topic, "/tasks/exec-started");
+        fake::gone(shim);
+        web.containerd.delete("web", &web.bundle);
+    });
+}
+
+#[test]
+fn a_signalled_shim_makes_no_other_container() {
+    lane::test(|| {
+        let mut web = Web::new(ENDS);
+        let shim = web.client.shim_pid();
+        let client = Client::new(3, &format!("unix://{}", web.client.path.display()));
+        let mut other = Web::with(web.containerd.again(), client, "other", ENDS);
+        start(&mut web);
+        web.topics(2);
+        web.containerd.hold();
+        end(&mut web);
+        signal_first(&mut web.client, shim);
+        let refused = other.create().unwrap_err();
+        assert_eq!(refused.code, 14, "{}", refused.message);
+        web.containerd.release();
+        fake::gone(shim);
+    });
+}
+
+fn mount(options: &[&str], target: &Path) {
+    let mut command = Command::new("mount");
+    let done = command.args(options).arg(target).status();
+    assert!(done.unwrap().success());
+}
+
+/// What the shim of a container says that has ended, when this was done to its bundle. Its events
+/// come all the same.
 fn words_after(spoil: impl FnOnce(&Path)) -> (Web, String) {
     let mut web = Web::new(ENDS);
     let log = web.bundle.join("log");
     let mut log = std::fs::File::open(log).unwrap();
     let shim = web.client.shim_pid();
-    start(&mut web);
+    let pid = start(&mut web);
     web.topics(2);
     web.containerd.leave();
     end(&mut web);
     spoil(&web.bundle);
-    // There is no other way to tell them where the bundle is gone.
-    if !web.bundle.exists() {
-        signal_first(&mut web.client, shim);
-    }
+    let start = Instant::now();
     signal(shim, "-TERM");
     fake::gone(shim);
+    assert!(start.elapsed() < SOON, "it waits for nobody");
+    let [process] = waiting()[..] else {
+        panic!("{:?}", waiting());
+    };
+    web.containerd.listen_again();
+    told(&web.containerd, "web", pid);
+    fake::gone(process);
+    assert_eq!(web.containerd.come(), 4, "once");
     let mut words = String::new();
     std::io::Read::read_to_string(&mut log, &mut words).unwrap();
     (web, words)
 }
 
+/// What is said of events that did not get into a bundle.
+const LEFT: &str = ": 4 events are left to a process";
+
 #[test]
-fn a_shim_that_finds_no_room_for_events_says_which_are_lost() {
+fn events_that_find_no_room_in_the_bundle_come_all_the_same() {
     lane::test(|| {
         let (web, words) = words_after(|bundle| {
-            let mut mount = Command::new("mount");
-            mount.args(["-t", "tmpfs", "-o", "size=4k", "none"]);
-            assert!(mount.arg(bundle).status().unwrap().success());
+            mount(&["-t", "tmpfs", "-o", "size=4k", "none"], bundle);
             std::fs::write(bundle.join("full"), [0; 4096]).unwrap();
         });
-        let lost = words.lines().find(|line| line.contains("lost events"));
-        let lost = lost.expect(&words);
-        assert!(lost.contains("level=error") && lost.contains("No space left"));
-        assert!(lost.contains("/tasks/exit\\\": 2"), "{lost}");
+        let line = words.lines().find(|line| line.contains(LEFT));
+        assert!(line.expect(&words).contains("No space left"), "{words}");
         assert_eq!(saved(&web.bundle), [""; 0]);
     });
 }
 
 #[test]
-fn a_shim_whose_bundle_is_gone_says_which_events_are_lost() {
+fn events_of_a_container_whose_bundle_is_gone_come_all_the_same() {
     lane::test(|| {
         let moved = Path::new("/run/fake/moved");
         let (web, words) = words_after(|bundle| std::fs::rename(bundle, moved).unwrap());
-        let lost = words.lines().find(|line| line.contains("lost events"));
-        assert!(lost.expect(&words).contains("No such file"), "{words}");
+        let line = words.lines().find(|line| line.contains(LEFT));
+        assert!(line.expect(&words).contains("No such file"), "{words}");
         assert!(!web.bundle.exists());
         assert_eq!(saved(moved), [""; 0]);
     });

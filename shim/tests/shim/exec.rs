@@ -116,7 +116,7 @@ fn execs_of_a_container_that_is_deleted_before_its_start_have_an_end() {
 
 /// Starts an exec whose logger is not ready until somebody writes to the fifo. Comes back when
 /// the logger is there.
-fn start_slowly(web: &mut Web, script: &str) -> (PathBuf, u32) {
+pub(crate) fn start_slowly(web: &mut Web, script: &str) -> (PathBuf, u32) {
     let fifo = web.fifo("hold");
     let begun = web.containerd.folder.join("logging");
     let [mark, hold] = [&begun, &fifo].map(|path| path.display());

@@ -248,13 +248,24 @@ impl Containerd {
 
     /// The same with its warnings.
     pub(crate) fn delete_warned(&self, id: &str, bundle: &Path) -> (DeleteResponse, String) {
-        let mut command = self.command(id, bundle);
-        command.arg("-bundle").arg(bundle).arg("delete");
-        let output = run(&mut command, &[]);
+        let output = self.run_delete(id, bundle);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "delete: {errors}");
         let answer = DeleteResponse::decode(&*output.stdout).unwrap();
         (answer, errors.into_owned())
+    }
+
+    /// The same, and it fails with these words.
+    pub(crate) fn delete_fails(&self, id: &str, bundle: &Path) -> String {
+        let output = self.run_delete(id, bundle);
+        assert!(!output.status.success(), "{:?}", output.stdout);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn run_delete(&self, id: &str, bundle: &Path) -> Output {
+        let mut command = self.command(id, bundle);
+        command.arg("-bundle").arg(bundle).arg("delete");
+        run(&mut command, &[])
     }
 
     /// An event that is there.
