@@ -38,7 +38,7 @@ fn measure(lab: &Lab) -> Result<Vec<Measurement>, String> {
     };
     let words: Vec<String> = counts.iter().map(u32::to_string).collect();
     super::progress("shim: ctr run and exec", 0, 1);
-    let rounds = lab.rounds.div_ceil(5).to_string();
+    let rounds = lab.rounds.div_ceil(2).to_string();
     let mut all = latency(&parse(&printed(lab, "latency", [("ROUNDS", &*rounds)])?)?);
     super::progress("shim: memory", 0, 1);
     let wanted = [("COUNTS", &*words.join(" ")), ("LATER", later)];
